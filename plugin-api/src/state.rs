@@ -1,0 +1,9 @@
+//! state
+/// State of a device.
+pub trait DeviceState {}
+/// Writer.
+pub struct Writer;
+/// Reader.
+pub struct Reader;
+/// Error.
+pub struct StateError;
