@@ -1,0 +1,150 @@
+//! What the machine sees of the outside: clocks of the host, the inbox, the far ends of ports, disks.
+//!
+//! `host/cli` implements these traits. Nothing here is called from inside a guest instruction except
+//! [`Outside::port_write`], [`Outside::host_clock_ns`] and [`Outside::log`], none of which gives the guest anything
+//! that the gate has not stamped.
+
+use crate::log::LogRecord;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+use thiserror::Error;
+
+/// The host process, as the machine sees it. Absent in replay.
+pub trait Outside {
+    /// Host monotonic time in nanoseconds from any origin. Pacing only: the guest never sees it.
+    fn realtime_ns(&mut self) -> u64;
+
+    /// Host wall clock, nanoseconds since 1970-01-01 UTC. Read through the gate only.
+    fn host_clock_ns(&mut self) -> u64;
+
+    /// Append what arrived since the last call. Must not block.
+    fn poll(&mut self, inbox: &mut Vec<Input>);
+
+    /// Block until something arrives, a stop is requested or the time is over. Returning early is allowed.
+    fn wait(&mut self, timeout_ns: Option<u64>);
+
+    /// Whether a live backend may still deliver input. `idle = "auto"` paces while it may.
+    fn can_answer(&self) -> bool;
+
+    /// Guest output: bytes (chr) or one frame (net). Must not block for long and cannot fail.
+    fn port_write(&mut self, device: &str, port: &str, data: &[u8]);
+
+    /// The device took `taken` bytes (chr) or frames (net) from the queue that [`Input::PortData`] fills. A backend
+    /// stops reading its source while too much is outstanding.
+    fn port_taken(&mut self, device: &str, port: &str, taken: usize);
+
+    /// The virtual clock as published to the outside: what the EXTERNAL attribute runs on.
+    fn publish(&mut self, vtime_ns: u64, running: bool);
+
+    /// A line of a device or of the machine.
+    fn log(&mut self, record: &LogRecord);
+}
+
+/// What comes from outside. It enters at a safe point, in the order of the inbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Bytes (chr) or one frame (net) for a port.
+    PortData {
+        /// Device id of the board.
+        device: String,
+        /// Port name of the device.
+        port: String,
+        /// The bytes or the frame.
+        data: Vec<u8>,
+    },
+    /// The far end of a port changed.
+    PortEvent {
+        /// Device id of the board.
+        device: String,
+        /// Port name of the device.
+        port: String,
+        /// What happened.
+        event: PortChange,
+    },
+    /// A button of the machine.
+    Control(ControlInput),
+}
+
+/// A change at the far end of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortChange {
+    /// Somebody connected.
+    Opened,
+    /// Nobody is there any more.
+    Closed,
+    /// A serial break.
+    Break,
+}
+
+/// A button of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlInput {
+    /// Reset harts and devices.
+    Reset,
+    /// End the run, as if the guest had powered off with code 0.
+    PowerOff,
+}
+
+/// Asks a running machine to stop at the next safe point. May be used from any thread and from a signal handler.
+#[derive(Clone, Debug, Default)]
+pub struct StopHandle(Arc<AtomicBool>);
+
+impl StopHandle {
+    /// Ask. Asking twice is asking once.
+    pub fn request(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether a stop is wanted; does not take the wish back.
+    #[must_use]
+    pub fn is_requested(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Take the wish back: the machine has seen it.
+    pub(crate) fn take(&self) -> bool {
+        self.0.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// A disk failed on the host's side. The guest sees an I/O error; the text is logged.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct DiskError(pub String);
+
+/// A disk image with its overlay. Offsets and lengths are multiples of 512 inside the disk: the machine checks.
+pub trait Disk {
+    /// Capacity in bytes, a multiple of 512.
+    fn size_bytes(&self) -> u64;
+    /// Writes are refused.
+    fn read_only(&self) -> bool;
+    /// Serial, NUL padded.
+    fn serial(&self) -> [u8; 20];
+    /// Fill `into` from `offset`.
+    ///
+    /// # Errors
+    /// The host could not read.
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), DiskError>;
+    /// Write `data` at `offset`.
+    ///
+    /// # Errors
+    /// The host could not write.
+    fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), DiskError>;
+    /// Make everything written before durable (in the overlay).
+    ///
+    /// # Errors
+    /// The host could not.
+    fn flush(&mut self) -> Result<(), DiskError>;
+    /// The range's content is no longer needed. It must read as zeroes afterwards, so that every host agrees.
+    ///
+    /// # Errors
+    /// The host could not.
+    fn discard(&mut self, offset: u64, len: u64) -> Result<(), DiskError>;
+    /// The range reads as zeroes afterwards.
+    ///
+    /// # Errors
+    /// The host could not.
+    fn write_zeroes(&mut self, offset: u64, len: u64) -> Result<(), DiskError>;
+}
