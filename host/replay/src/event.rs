@@ -1,0 +1,69 @@
+//! The list of everything that may enter the machine.
+
+/// A place in a run. Every instruction boundary has its own virtual time; `order` counts the events at one boundary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// Virtual time in nanoseconds since power-on.
+    pub vtime_ns: u64,
+    /// Place among the events at this time, from 0.
+    pub order: u32,
+}
+
+/// A change at the far end of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortChange {
+    /// Somebody connected.
+    Opened,
+    /// Nobody is there any more.
+    Closed,
+    /// A serial break.
+    Break,
+}
+
+/// Buttons of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Reset harts and devices.
+    Reset,
+    /// End the run.
+    PowerOff,
+}
+
+/// Something that enters the machine at a [`Position`]. Sources are indices that the board fixes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Bytes or a frame for a port.
+    Input {
+        /// Index of the device in the board.
+        device: u32,
+        /// Port id of the device.
+        port: u32,
+        /// The bytes or the frame.
+        data: Vec<u8>,
+    },
+    /// The far end of a port changed.
+    PortChange {
+        /// Index of the device in the board.
+        device: u32,
+        /// Port id of the device.
+        port: u32,
+        /// What happened.
+        change: PortChange,
+    },
+    /// A button was pressed.
+    Control(Control),
+    /// A bottom half that affects the guest ran. Its content is computed; its place is checked.
+    BottomHalf {
+        /// Index of the device in the board.
+        device: u32,
+        /// Bottom half id of the device.
+        bh: u32,
+        /// Whether it was a one-shot with a payload.
+        oneshot: bool,
+    },
+    /// The host's wall clock was read.
+    HostClock {
+        /// Nanoseconds since 1970-01-01 UTC.
+        value_ns: u64,
+    },
+}
