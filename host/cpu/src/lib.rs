@@ -1,1 +1,6 @@
+//! The RISC-V hart: no clock, no I/O, no thread, no device. It reaches the world through `trait Bus` only.
 
+mod exec;
+mod hart;
+mod isa;
+mod trap;

@@ -1,0 +1,3 @@
+//! The instruction bodies: one function per instruction, one file per extension.
+
+pub(crate) mod float;
