@@ -11,9 +11,11 @@ use std::ffi::c_void;
 /// The lifetime is invariant and the type is not `Send`: it cannot be stored in a device or carried to a thread.
 pub struct Ctx<'a> {
     raw: &'a mut CtxRaw,
-    // Invariant in 'a, neither Send nor Sync.
-    _callback: PhantomData<(*mut (), fn(&'a ()) -> &'a ())>,
+    _callback: PhantomData<(NotSend, Invariant<'a>)>,
 }
+
+type NotSend = *mut ();
+type Invariant<'a> = fn(&'a ()) -> &'a ();
 
 /// Some byte of a DMA range is not guest RAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,7 +184,8 @@ impl<'a> Ctx<'a> {
 
     /// The window of plain RAM that holds `gpa`. `None`: not RAM, or windows are switched off; use the DMA copies.
     pub fn ram(&mut self, gpa: u64) -> Option<Ram<'_>> {
-        let mut window = hot::RamWindow { gpa: 0, len: 0, base: core::ptr::null_mut(), pages: core::ptr::null_mut() };
+        let mut window =
+            hot::RamWindow { gpa: 0, len: 0, base: core::ptr::null_mut(), pages: core::ptr::null_mut() };
         // SAFETY: as in `set_pin`; `window` is valid for the write.
         let found = unsafe { (self.vtbl().ram_window)(self.host(), gpa, &raw mut window) };
         (found != 0).then(|| Ram { window, host: self.host(), vtbl: self.vtbl() })

@@ -193,14 +193,22 @@ pub struct DevVtbl {
     /// Size of this table in bytes.
     pub size: u64,
     /// Read `size` bytes (1, 2, 4 or 8, as the region declares; naturally aligned) at `offset` of region `region`.
-    pub mmio_read: unsafe extern "C" fn(dev: *mut c_void, cx: *mut CtxRaw, region: u32, offset: u64, size: u32) -> IoRes,
+    pub mmio_read:
+        unsafe extern "C" fn(dev: *mut c_void, cx: *mut CtxRaw, region: u32, offset: u64, size: u32) -> IoRes,
     /// Write likewise. `value` is zero-extended.
-    pub mmio_write:
-        unsafe extern "C" fn(dev: *mut c_void, cx: *mut CtxRaw, region: u32, offset: u64, size: u32, value: u64) -> IoRes,
+    pub mmio_write: unsafe extern "C" fn(
+        dev: *mut c_void,
+        cx: *mut CtxRaw,
+        region: u32,
+        offset: u64,
+        size: u32,
+        value: u64,
+    ) -> IoRes,
     /// A declared timer reached its deadline (it is disarmed already).
     pub on_timer: unsafe extern "C" fn(dev: *mut c_void, cx: *mut CtxRaw, timer: u32) -> u64,
     /// A bottom half runs; `data` is null for a queued one, the payload for a one-shot.
-    pub on_bh: unsafe extern "C" fn(dev: *mut c_void, cx: *mut CtxRaw, bh: u32, data: *const u8, len: u64) -> u64,
+    pub on_bh:
+        unsafe extern "C" fn(dev: *mut c_void, cx: *mut CtxRaw, bh: u32, data: *const u8, len: u64) -> u64,
     /// Input pin `pin` (flattened index) changed to `level`.
     pub on_pin: unsafe extern "C" fn(dev: *mut c_void, cx: *mut CtxRaw, pin: u32, level: u32) -> u64,
     /// Something happened on a port (`PORT_*`).
@@ -220,7 +228,13 @@ pub struct DevVtbl {
     /// Write the state record (see [`crate::state`]) to `sink`.
     pub save: unsafe extern "C" fn(dev: *mut c_void, sink: *mut c_void, put: Sink) -> u64,
     /// Replace the state by a record. 0, or 1 with the reason given to `put`; then the device must not be used again.
-    pub load: unsafe extern "C" fn(dev: *mut c_void, data: *const u8, len: u64, sink: *mut c_void, put: Sink) -> u64,
+    pub load: unsafe extern "C" fn(
+        dev: *mut c_void,
+        data: *const u8,
+        len: u64,
+        sink: *mut c_void,
+        put: Sink,
+    ) -> u64,
     /// Free the instance.
     pub drop: unsafe extern "C" fn(dev: *mut c_void),
 }
