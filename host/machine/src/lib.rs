@@ -1,1 +1,35 @@
+//! The machine: deterministic and single-threaded. The same board, images and log give the same digest at every
+//! position, on every host, at every speed.
+//!
+//! [`board::parse`] turns a TOML board into wiring; [`Machine::new`] builds it from plugins; [`Machine::run`] lets it
+//! go on until it stops at a safe point. Nothing here reads a host clock, a file, a socket or the environment: what
+//! lies outside is behind the [`Outside`] trait, and enters through the gate.
 
+pub mod board;
+pub mod boot;
+mod bottom_half;
+mod bus;
+mod chaos;
+mod clock;
+mod deadline;
+mod disk;
+pub mod fdt;
+mod log;
+mod machine;
+mod outside;
+mod pace;
+pub mod plugin;
+mod plugin_ctx;
+mod port;
+mod run;
+mod schedule;
+mod section;
+mod services;
+mod wires;
+
+pub use log::{LogLevel, LogRecord};
+pub use machine::{BootSource, BuildError, Machine, Setup, Status};
+pub use outside::{ControlInput, Disk, DiskError, Input, Outside, PortChange, StopHandle};
+pub use reprise_replay::Seed;
+pub use run::Stop;
+pub use services::PluginFault;

@@ -11,6 +11,8 @@ use std::sync::{
 };
 use thiserror::Error;
 
+pub use reprise_replay::{Control as ControlInput, PortChange};
+
 /// The host process, as the machine sees it. Absent in replay.
 pub trait Outside {
     /// Host monotonic time in nanoseconds from any origin. Pacing only: the guest never sees it.
@@ -65,26 +67,6 @@ pub enum Input {
     },
     /// A button of the machine.
     Control(ControlInput),
-}
-
-/// A change at the far end of a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PortChange {
-    /// Somebody connected.
-    Opened,
-    /// Nobody is there any more.
-    Closed,
-    /// A serial break.
-    Break,
-}
-
-/// A button of the machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ControlInput {
-    /// Reset harts and devices.
-    Reset,
-    /// End the run, as if the guest had powered off with code 0.
-    PowerOff,
 }
 
 /// Asks a running machine to stop at the next safe point. May be used from any thread and from a signal handler.

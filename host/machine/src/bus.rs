@@ -1,0 +1,143 @@
+//! The address map: from a guest physical address to a device's region.
+
+use crate::{
+    services::Services,
+    log::LogLevel,
+    machine::Slot,
+    plugin_ctx::with_ctx,
+};
+use reprise_abi::hot::{IO_OK, IoRes};
+use reprise_cpu::{AccessFault, Bus};
+
+/// Where a region lies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mapping {
+    pub(crate) base: u64,
+    pub(crate) size: u64,
+    /// Access sizes that reach the device: bit set of 1, 2, 4, 8.
+    pub(crate) access: u8,
+    pub(crate) device: usize,
+    pub(crate) region: u32,
+}
+
+/// All regions, sorted by base. The board's parser has made sure that none overlap.
+#[derive(Debug, Default)]
+pub(crate) struct AddressMap {
+    sorted: Vec<Mapping>,
+    /// The last hit: a driver talks to one device at a time.
+    last: usize,
+}
+
+impl AddressMap {
+    pub(crate) fn new(mut mappings: Vec<Mapping>) -> AddressMap {
+        mappings.sort_by_key(|m| m.base);
+        let overlap = mappings.windows(2).find(|w| w[0].base + w[0].size > w[1].base);
+        assert!(overlap.is_none(), "the board's parser let overlapping regions through: {overlap:?}");
+        AddressMap { sorted: mappings, last: 0 }
+    }
+
+    fn find(&mut self, gpa: u64) -> Option<Mapping> {
+        let hit = |m: &Mapping| gpa >= m.base && gpa - m.base < m.size;
+        if let Some(m) = self.sorted.get(self.last).filter(|m| hit(m)) {
+            return Some(*m);
+        }
+        let index = self.sorted.partition_point(|m| m.base <= gpa).checked_sub(1)?;
+        let m = self.sorted[index];
+        if !hit(&m) {
+            return None;
+        }
+        self.last = index;
+        Some(m)
+    }
+}
+
+/// The harts' only way out: borrowed from the machine for one run of a hart.
+pub(crate) struct MachineBus<'a> {
+    pub(crate) services: &'a mut Services,
+    pub(crate) slots: &'a mut [Slot],
+    pub(crate) map: &'a mut AddressMap,
+}
+
+impl MachineBus<'_> {
+    /// The region that an access of `size` bytes at `gpa` reaches, and the offset in it.
+    fn route(&mut self, gpa: u64, size: u8) -> Result<(Mapping, u64), AccessFault> {
+        let m = self.map.find(gpa).ok_or(AccessFault)?;
+        let offset = gpa - m.base;
+        let natural = gpa.is_multiple_of(u64::from(size));
+        if m.access & size == 0 || !natural || m.size - offset < u64::from(size) {
+            return Err(AccessFault);
+        }
+        Ok((m, offset))
+    }
+
+    fn finish(result: IoRes) -> Result<u64, AccessFault> {
+        if result.status == IO_OK { Ok(result.value) } else { Err(AccessFault) }
+    }
+}
+
+impl Bus for MachineBus<'_> {
+    fn load(&mut self, gpa: u64, size: u8, icount: u64) -> Result<u64, AccessFault> {
+        let (m, offset) = self.route(gpa, size)?;
+        self.services.clock.set_icount(icount);
+        let instance = &mut self.slots[m.device].instance;
+        Self::finish(with_ctx(self.services, m.device, "mmio_read", |cx| {
+            instance.mmio_read(cx, m.region, offset, u32::from(size))
+        }))
+    }
+
+    fn store(&mut self, gpa: u64, size: u8, value: u64, icount: u64) -> Result<(), AccessFault> {
+        let (m, offset) = self.route(gpa, size)?;
+        self.services.clock.set_icount(icount);
+        let instance = &mut self.slots[m.device].instance;
+        Self::finish(with_ctx(self.services, m.device, "mmio_write", |cx| {
+            instance.mmio_write(cx, m.region, offset, u32::from(size), value)
+        }))
+        .map(|_| ())
+    }
+
+    fn time(&mut self, icount: u64) -> u64 {
+        self.services.clock.ticks_at(icount)
+    }
+
+    fn attention(&self) -> bool {
+        self.services.attention
+    }
+
+    fn refused(&mut self, access: reprise_cpu::Refused) {
+        let verb = if access.write { "write of" } else { "read of" };
+        let device = self.map.find(access.gpa).map(|m| m.device);
+        let what = if device.is_some() { "refused by the device" } else { "nothing is mapped there" };
+        let text = format!(
+            "{verb} {} bytes at {:#x}, pc {:#x}: {what}; the guest takes an access fault",
+            access.size, access.gpa, access.pc
+        );
+        self.services.log(LogLevel::Warn, device, text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapping(base: u64, size: u64, device: usize) -> Mapping {
+        Mapping { base, size, access: 4, device, region: 0 }
+    }
+
+    #[test]
+    fn addresses_find_their_region_and_holes_find_none() {
+        let mut map = AddressMap::new(vec![mapping(0x2000, 0x100, 1), mapping(0x1000, 0x1000, 0)]);
+        let mut device_at = |gpa| map.find(gpa).map(|m| m.device);
+        assert_eq!(device_at(0xfff), None);
+        assert_eq!(device_at(0x1000), Some(0));
+        assert_eq!(device_at(0x1fff), Some(0));
+        assert_eq!(device_at(0x2000), Some(1));
+        assert_eq!(device_at(0x2100), None);
+        assert_eq!(device_at(u64::MAX), None);
+    }
+
+    #[test]
+    #[should_panic(expected = "overlapping")]
+    fn overlaps_are_a_bug_by_now() {
+        AddressMap::new(vec![mapping(0x1000, 0x1001, 0), mapping(0x2000, 0x100, 1)]);
+    }
+}

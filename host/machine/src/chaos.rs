@@ -1,0 +1,59 @@
+//! Chaos mode: stops and cache drops at seeded random instructions. None of it may be visible to the guest.
+
+/// Mean distance between two disturbances, in instructions.
+const MEAN: u64 = 20_000;
+
+/// One step of the SplitMix64 generator (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", 2014).
+pub(crate) fn splitmix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// What to do to a machine that must not notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Disturbance {
+    /// Forget every TLB entry and decoded block.
+    DropCaches,
+    /// Stop, and continue.
+    Stop,
+}
+
+/// When the next disturbance comes.
+#[derive(Debug)]
+pub(crate) struct Chaos {
+    state: u64,
+    next: u64,
+}
+
+impl Chaos {
+    pub(crate) fn new(seed: u64) -> Chaos {
+        let mut chaos = Chaos { state: seed, next: 0 };
+        chaos.plan(0);
+        chaos
+    }
+
+    /// The icount that a hart must not pass.
+    pub(crate) fn next_icount(&self) -> u64 {
+        self.next
+    }
+
+    /// What happens at `icount`, if anything does.
+    pub(crate) fn at(&mut self, icount: u64) -> Option<Disturbance> {
+        if icount < self.next {
+            return None;
+        }
+        self.plan(icount);
+        let drop = splitmix(&mut self.state) & 1 == 0;
+        Some(if drop { Disturbance::DropCaches } else { Disturbance::Stop })
+    }
+
+    fn plan(&mut self, icount: u64) {
+        // One in eight comes within a few instructions of the last, where blocks and traps are cut in odd places.
+        let draw = splitmix(&mut self.state);
+        let span = if draw & 7 == 0 { 8 } else { 2 * MEAN };
+        self.next = icount + 1 + (draw >> 3) % span;
+    }
+}

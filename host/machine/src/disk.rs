@@ -1,0 +1,191 @@
+//! Block ports: requests in flight, and the virtual deadlines at which they complete.
+
+use crate::{board::DiskTiming, outside::Disk};
+use reprise_abi::hot;
+use std::collections::BTreeMap;
+
+/// The unit of every offset and length, in bytes.
+const SECTOR: u64 = 512;
+/// The longest request that the host serves, in bytes: a bound on what a guest can make the host allocate at once.
+const MAX_REQUEST: u64 = 64 << 20;
+/// Nanoseconds in a second.
+const NS_PER_S: u128 = 1_000_000_000;
+
+/// A request between submission and completion. Saved state.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) device: usize,
+    pub(crate) port: u32,
+    pub(crate) token: u64,
+    op: u32,
+    flags: u32,
+    offset: u64,
+    len: u64,
+    data: Vec<u8>,
+}
+
+/// How a request ended.
+pub(crate) struct Outcome {
+    /// [`hot::BLK_DONE`] or [`hot::BLK_ERROR`].
+    pub(crate) status: u32,
+    /// What was read.
+    pub(crate) data: Vec<u8>,
+    /// The host's reason, for the log; a guest's mistake has none.
+    pub(crate) host_error: Option<String>,
+}
+
+/// One disk behind one port.
+struct Attached {
+    disk: Box<dyn Disk>,
+    /// When the last submitted transfer leaves the disk: transfers of one disk queue behind each other.
+    busy_until_ns: u64,
+    /// blake3 chain over everything written: stands for the content in the digest.
+    written: [u8; 32],
+}
+
+/// All block ports.
+pub(crate) struct Disks {
+    timing: DiskTiming,
+    attached: BTreeMap<(usize, u32), Attached>,
+    in_flight: BTreeMap<u64, Request>,
+    next_request: u64,
+}
+
+impl Disks {
+    pub(crate) fn new(timing: DiskTiming) -> Disks {
+        Disks { timing, attached: BTreeMap::new(), in_flight: BTreeMap::new(), next_request: 0 }
+    }
+
+    pub(crate) fn attach(&mut self, device: usize, port: u32, disk: Box<dyn Disk>) {
+        let attached = Attached { disk, busy_until_ns: 0, written: [0; 32] };
+        let before = self.attached.insert((device, port), attached);
+        assert!(before.is_none(), "two disks for port {port} of device {device}");
+    }
+
+    /// What a device may know of its disk.
+    pub(crate) fn info(&self, device: usize, port: u32) -> Option<hot::BlkInfo> {
+        let disk = &self.attached.get(&(device, port))?.disk;
+        Some(hot::BlkInfo {
+            size_bytes: disk.size_bytes(),
+            read_only: u32::from(disk.read_only()),
+            block_size: 512,
+            serial: disk.serial(),
+        })
+    }
+
+    /// Take a request; returns its id and when it completes. `data` is what a write brings.
+    pub(crate) fn submit(
+        &mut self,
+        now_ns: u64,
+        device: usize,
+        port: u32,
+        req: &hot::BlkReq,
+        data: &[u8],
+    ) -> (u64, u64) {
+        let id = self.next_request;
+        self.next_request += 1;
+        let transfer = match req.op {
+            hot::BLK_READ | hot::BLK_WRITE => req.len.min(MAX_REQUEST),
+            _ => 0,
+        };
+        let transfer_ns = u128::from(transfer) * NS_PER_S / u128::from(self.timing.bytes_per_second.max(1));
+        let transfer_ns = u64::try_from(transfer_ns).unwrap_or(u64::MAX);
+        let done_ns = match self.attached.get_mut(&(device, port)) {
+            Some(disk) => {
+                disk.busy_until_ns = disk.busy_until_ns.max(now_ns).saturating_add(transfer_ns);
+                disk.busy_until_ns
+            }
+            None => now_ns,
+        };
+        let request = Request {
+            device,
+            port,
+            token: req.token,
+            op: req.op,
+            flags: req.flags,
+            offset: req.offset,
+            len: req.len,
+            data: data.to_vec(),
+        };
+        self.in_flight.insert(id, request);
+        (id, done_ns.saturating_add(self.timing.latency_ns))
+    }
+
+    /// Do what request `id` asks: its deadline has come. Requests of one disk complete in the order of submission,
+    /// so doing them only now cannot be seen.
+    pub(crate) fn complete(&mut self, id: u64) -> (Request, Outcome) {
+        let request = self.in_flight.remove(&id).expect("a disk deadline names a request in flight");
+        let outcome = match self.attached.get_mut(&(request.device, request.port)) {
+            Some(attached) => attached.execute(&request),
+            None => Outcome::guest_error(),
+        };
+        (request, outcome)
+    }
+
+    /// For the saved state: requests in flight, and for each disk when it is free and the chain over what was written.
+    pub(crate) fn save(&self, out: &mut crate::section::Section) {
+        out.u64(self.next_request);
+        for (&id, r) in &self.in_flight {
+            out.u64(id).u64(r.device as u64).u64(u64::from(r.port)).u64(r.token).u64(u64::from(r.op));
+            out.u64(u64::from(r.flags)).u64(r.offset).u64(r.len).bytes(&r.data);
+        }
+        for (&(device, port), a) in &self.attached {
+            out.u64(device as u64).u64(u64::from(port)).u64(a.busy_until_ns).bytes(&a.written);
+        }
+    }
+}
+
+impl Attached {
+    fn execute(&mut self, r: &Request) -> Outcome {
+        if !self.accepts(r) {
+            return Outcome::guest_error();
+        }
+        let mut data = Vec::new();
+        let result = match r.op {
+            hot::BLK_READ => {
+                data = vec![0; usize::try_from(r.len).expect("checked against MAX_REQUEST")];
+                self.disk.read(r.offset, &mut data)
+            }
+            hot::BLK_WRITE => self.disk.write(r.offset, &r.data),
+            hot::BLK_FLUSH => self.disk.flush(),
+            hot::BLK_DISCARD => self.disk.discard(r.offset, r.len),
+            hot::BLK_WRITE_ZEROES => self.disk.write_zeroes(r.offset, r.len),
+            op => unreachable!("accepts() let operation {op} through"),
+        };
+        match result {
+            Ok(()) => {
+                self.chain(r);
+                Outcome { status: hot::BLK_DONE, data, host_error: None }
+            }
+            Err(error) => Outcome { status: hot::BLK_ERROR, data: Vec::new(), host_error: Some(error.to_string()) },
+        }
+    }
+
+    fn accepts(&self, r: &Request) -> bool {
+        let aligned = r.offset.is_multiple_of(SECTOR) && r.len.is_multiple_of(SECTOR);
+        let inside = r.offset.checked_add(r.len).is_some_and(|end| end <= self.disk.size_bytes());
+        let writes = matches!(r.op, hot::BLK_WRITE | hot::BLK_DISCARD | hot::BLK_WRITE_ZEROES);
+        let transfers = matches!(r.op, hot::BLK_READ | hot::BLK_WRITE);
+        aligned
+            && inside
+            && r.op <= hot::BLK_WRITE_ZEROES
+            && !(writes && self.disk.read_only())
+            && !(transfers && r.len > MAX_REQUEST)
+    }
+
+    fn chain(&mut self, r: &Request) {
+        if matches!(r.op, hot::BLK_READ | hot::BLK_FLUSH) {
+            return;
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.written).update(&r.op.to_le_bytes());
+        hasher.update(&r.offset.to_le_bytes()).update(&r.len.to_le_bytes()).update(&r.data);
+        self.written = *hasher.finalize().as_bytes();
+    }
+}
+
+impl Outcome {
+    fn guest_error() -> Outcome {
+        Outcome { status: hot::BLK_ERROR, data: Vec::new(), host_error: None }
+    }
+}

@@ -1,0 +1,402 @@
+//! The machine: harts, devices and what the host owns for them, built from a resolved board.
+
+use crate::{
+    board::{Board, DeviceSpec, IdlePolicy},
+    boot::Placement,
+    bottom_half::BottomHalves,
+    bus::{AddressMap, Mapping},
+    chaos::Chaos,
+    clock::Clock,
+    deadline::Deadlines,
+    disk::Disks,
+    log::RateLimit,
+    outside::{Disk, Outside, StopHandle},
+    pace::Pacer,
+    plugin::{Instance, Plugin},
+    plugin_ctx::with_ctx,
+    port::PortSlot,
+    schedule::Schedule,
+    section::Section,
+    services::Services,
+    wires::Wires,
+};
+use reprise_abi::{desc::Pins, hot};
+use reprise_cpu::{Cluster, Entry, GuestRam, HartConfig, RamError};
+use reprise_replay::{Gate, Seed};
+use std::{collections::BTreeMap, rc::Rc};
+use thiserror::Error;
+
+/// Makes the boot images anew: for power-on, and for each reset, because a guest writes over its firmware.
+pub type BootSource = Box<dyn FnMut() -> Result<Placement, String>>;
+
+/// What a run needs beside the board.
+pub struct Setup {
+    /// The resolved board.
+    pub board: Board,
+    /// The loaded plugin of each name that the board uses.
+    pub plugins: BTreeMap<String, Plugin>,
+    /// Boot images.
+    pub boot: BootSource,
+    /// Disks by device id and port name.
+    pub disks: BTreeMap<(String, String), Box<dyn Disk>>,
+    /// Everything outside.
+    pub outside: Box<dyn Outside>,
+    /// What chance may decide.
+    pub seed: Seed,
+    /// Stop when this many instructions were attempted.
+    pub icount_limit: Option<u64>,
+    /// Disturb the machine at random instructions, to prove that it cannot be noticed.
+    pub chaos_seed: Option<u64>,
+}
+
+/// Why a machine cannot be built.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// No memory for guest RAM.
+    #[error("guest RAM: {0}")]
+    Ram(#[from] RamError),
+    /// A plugin refuses its options although it described itself with them.
+    #[error("device \"{device}\": {message}")]
+    Create {
+        /// Device id.
+        device: String,
+        /// The plugin's reason.
+        message: String,
+    },
+    /// A disk was given for a port that does not exist.
+    #[error("disk for \"{device}.{port}\": the device has no such block port")]
+    NoSuchDiskPort {
+        /// Device id.
+        device: String,
+        /// Port name.
+        port: String,
+    },
+    /// The boot images cannot be made.
+    #[error("boot images: {0}")]
+    Boot(String),
+}
+
+/// One device of the machine.
+pub(crate) struct Slot {
+    pub(crate) instance: Instance,
+}
+
+/// A machine at a safe point. [`Machine::run`] lets it go on.
+pub struct Machine {
+    pub(crate) cluster: Cluster,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) services: Services,
+    pub(crate) map: AddressMap,
+    pub(crate) schedule: Schedule,
+    pub(crate) pacer: Pacer,
+    pub(crate) idle: IdlePolicy,
+    pub(crate) align: bool,
+    pub(crate) stop: StopHandle,
+    pub(crate) icount_limit: Option<u64>,
+    pub(crate) chaos: Option<Chaos>,
+    /// The position whose safe point has happened.
+    pub(crate) settled: Option<(u64, u64)>,
+    /// Safe points since the machine last made progress: a plugin that keeps it busy for ever is stopped.
+    pub(crate) barren: u32,
+    boot: BootSource,
+    /// blake3 of the boot images at power-on: a reset with other images would not be the same machine.
+    boot_hash: [u8; 32],
+}
+
+/// Where a machine stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Instructions attempted by all harts.
+    pub icount: u64,
+    /// Instructions retired by all harts.
+    pub instret: u64,
+    /// Virtual time in nanoseconds since power-on.
+    pub vtime_ns: u64,
+}
+
+impl Machine {
+    /// Build the machine and power it on: devices created, wired and reset, images placed, harts at their entry.
+    ///
+    /// # Errors
+    /// See [`BuildError`]; nothing of the machine is left behind.
+    pub fn new(setup: Setup) -> Result<Machine, BuildError> {
+        let Setup { board, plugins, boot, disks, mut outside, seed, icount_limit, chaos_seed } = setup;
+        let spec = &board.machine;
+        let ram = GuestRam::new(spec.ram_base, spec.ram_size)?;
+        let cluster = Cluster::new(hart_config(&board), spec.harts as usize, Rc::clone(&ram));
+        let mut slots = Vec::with_capacity(board.devices.len());
+        for device in &board.devices {
+            slots.push(Slot { instance: create(device, &plugins)? });
+        }
+        let pacer = Pacer::new(outside.realtime_ns(), 0);
+        let services = Services {
+            clock: Clock::new(spec.shift, spec.timebase_hz),
+            gate: Gate::live(seed),
+            deadlines: Deadlines::new(&counts(&board, |d| d.desc.timers.len())),
+            bottom_halves: BottomHalves::default(),
+            wires: Wires::new(&counts(&board, |d| pin_count(&d.desc.outputs)), &board.wires),
+            ports: board.devices.iter().map(ports_of).collect(),
+            disks: attach_disks(&board, disks)?,
+            ram,
+            outside,
+            device_ids: board.devices.iter().map(|d| d.id.clone()).collect(),
+            control: None,
+            fault: None,
+            attention: false,
+            warnings: RateLimit::default(),
+        };
+        let mut machine = Machine {
+            cluster,
+            slots,
+            services,
+            map: AddressMap::new(mappings(&board)),
+            schedule: Schedule::new(spec.harts as usize, spec.quantum, spec.schedule_seed),
+            pacer,
+            idle: spec.idle,
+            align: spec.align,
+            stop: StopHandle::default(),
+            icount_limit,
+            chaos: chaos_seed.map(Chaos::new),
+            settled: None,
+            barren: 0,
+            boot,
+            boot_hash: [0; 32],
+        };
+        machine.power_on()?;
+        Ok(machine)
+    }
+
+    /// Asks this machine to stop, from anywhere.
+    #[must_use]
+    pub fn stop_handle(&self) -> StopHandle {
+        self.stop.clone()
+    }
+
+    /// Where the machine stands.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let icount = self.services.clock.icount();
+        Status { icount, instret: icount - self.cluster.traps(), vtime_ns: self.services.clock.vtime_ns() }
+    }
+
+    /// The machine's outside, for what the host process wants back at the end.
+    pub fn outside(&mut self) -> &mut dyn Outside {
+        &mut *self.services.outside
+    }
+
+    /// Where a hart stands: its program counter.
+    #[must_use]
+    pub fn pc(&self, hart: usize) -> u64 {
+        self.cluster.pc(hart)
+    }
+
+    fn power_on(&mut self) -> Result<(), BuildError> {
+        let placement = (self.boot)().map_err(BuildError::Boot)?;
+        self.boot_hash = hash_placement(&placement);
+        self.place(&placement);
+        self.reset_devices(hot::RESET_COLD);
+        Ok(())
+    }
+
+    /// Reset harts and devices and place the images again. RAM that they do not cover keeps its content, as on
+    /// hardware.
+    pub(crate) fn reset(&mut self) -> Result<(), String> {
+        let placement = (self.boot)()?;
+        if hash_placement(&placement) != self.boot_hash {
+            return Err("the boot images changed on disk since power-on: a reset would start another machine".into());
+        }
+        self.place(&placement);
+        for device in 0..self.slots.len() {
+            self.services.deadlines.cancel_device(device);
+            self.services.bottom_halves.cancel_device(device);
+        }
+        self.reset_devices(hot::RESET_WARM);
+        Ok(())
+    }
+
+    fn place(&mut self, placement: &Placement) {
+        for (gpa, bytes) in &placement.chunks {
+            let written = self.services.ram.write(*gpa, bytes);
+            assert!(written.is_ok(), "boot image at {gpa:#x} leaves RAM: placement checks that");
+        }
+        for hart in 0..self.cluster.harts() {
+            let entry = Entry {
+                pc: placement.entry,
+                a0: hart as u64,
+                a1: placement.dtb_gpa,
+                a2: placement.fw_dynamic_gpa.unwrap_or(0),
+            };
+            self.cluster.reset(hart, entry);
+        }
+    }
+
+    fn reset_devices(&mut self, kind: u32) {
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            with_ctx(&mut self.services, index, "reset", |cx| slot.instance.reset(cx, kind));
+        }
+        self.drain_wires();
+    }
+
+    /// The state digest: blake3 over every named section and every page of RAM that is not zero.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        for (name, bytes) in self.sections() {
+            hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
+            hasher.update(&(bytes.len() as u64).to_le_bytes()).update(&bytes);
+        }
+        self.hash_ram(&mut hasher);
+        *hasher.finalize().as_bytes()
+    }
+
+    /// Every section of the state but RAM, by name.
+    #[must_use]
+    pub fn sections(&self) -> Vec<(String, Vec<u8>)> {
+        let mut all = Vec::new();
+        for hart in 0..self.cluster.harts() {
+            let mut section = Section::default();
+            for (name, value) in self.cluster.save(hart) {
+                section.bytes(name.as_bytes()).bytes(&value);
+            }
+            all.push((format!("hart{hart}"), section.finish()));
+        }
+        all.push(("clock".into(), self.clock_section()));
+        all.push(("timers".into(), self.timer_section()));
+        all.push(("bh".into(), self.bottom_half_section()));
+        all.push(("wires".into(), self.wire_section()));
+        all.push(("ports".into(), self.port_section()));
+        let mut disks = Section::default();
+        self.services.disks.save(&mut disks);
+        all.push(("disks".into(), disks.finish()));
+        for (id, slot) in self.services.device_ids.iter().zip(&self.slots) {
+            all.push((format!("device.{id}"), slot.instance.save()));
+        }
+        all
+    }
+
+    fn clock_section(&self) -> Vec<u8> {
+        let mut section = Section::default();
+        let clock = &self.services.clock;
+        section.u64(clock.icount()).u64(clock.idle_ns()).u64(clock.time_offset());
+        self.schedule.state().iter().for_each(|&value| {
+            section.u64(value);
+        });
+        section.u64(self.services.gate.random_stream().drawn_bytes());
+        section.finish()
+    }
+
+    /// Deadlines by their order, not by the order's number: a run whose timers were armed more often but stand the
+    /// same is in the same state.
+    fn timer_section(&self) -> Vec<u8> {
+        let mut section = Section::default();
+        for (when, due) in self.services.deadlines.iter() {
+            section.u64(when.at_ns);
+            match due {
+                crate::deadline::Due::Timer { device, timer } => {
+                    section.u64(0).u64(device as u64).u64(u64::from(timer));
+                }
+                crate::deadline::Due::Disk { request } => {
+                    section.u64(1).u64(request);
+                }
+            }
+        }
+        section.finish()
+    }
+
+    fn bottom_half_section(&self) -> Vec<u8> {
+        let mut section = Section::default();
+        for p in self.services.bottom_halves.iter() {
+            section.u64(p.device as u64).u64(u64::from(p.bh)).u64(u64::from(p.payload.is_some()));
+            section.bytes(p.payload.as_deref().unwrap_or_default());
+        }
+        section.finish()
+    }
+
+    fn wire_section(&self) -> Vec<u8> {
+        let mut section = Section::default();
+        for pins in self.services.wires.levels() {
+            let levels: Vec<u8> = pins.iter().map(|&high| u8::from(high)).collect();
+            section.bytes(&levels);
+        }
+        section.finish()
+    }
+
+    fn port_section(&self) -> Vec<u8> {
+        let mut section = Section::default();
+        self.services.ports.iter().flatten().for_each(|port| port.save(&mut section));
+        section.finish()
+    }
+
+    fn hash_ram(&self, hasher: &mut blake3::Hasher) {
+        let ram = &self.services.ram;
+        let mut page = [0; 4096];
+        for index in 0..ram.size() / 4096 {
+            // A page that was never written is still zero.
+            if ram.page_flags(index) & hot::PAGE_DIRTY == 0 {
+                continue;
+            }
+            ram.page(index, &mut page);
+            if page != [0; 4096] {
+                hasher.update(&index.to_le_bytes()).update(&page);
+            }
+        }
+    }
+}
+
+fn hart_config(board: &Board) -> HartConfig {
+    board.machine.isa.hart_config()
+}
+
+fn create(device: &DeviceSpec, plugins: &BTreeMap<String, Plugin>) -> Result<Instance, BuildError> {
+    let plugin = plugins.get(&device.plugin).expect("the board was resolved with these plugins");
+    plugin.create(&device.kind, &device.config_json).map_err(|error| BuildError::Create {
+        device: device.id.clone(),
+        message: if error.path.is_empty() { error.message } else { format!("{}: {}", error.path, error.message) },
+    })
+}
+
+fn counts(board: &Board, count: impl Fn(&DeviceSpec) -> usize) -> Vec<usize> {
+    board.devices.iter().map(count).collect()
+}
+
+fn pin_count(pins: &[Pins]) -> usize {
+    pins.iter().map(|p| p.count.unwrap_or(1) as usize).sum()
+}
+
+fn ports_of(device: &DeviceSpec) -> Vec<PortSlot> {
+    device.desc.ports.iter().map(|port| PortSlot::new(&port.name, port.kind)).collect()
+}
+
+fn mappings(board: &Board) -> Vec<Mapping> {
+    let mut all = Vec::new();
+    for (device, spec) in board.devices.iter().enumerate() {
+        for (id, (region, &base)) in spec.desc.regions.iter().zip(&spec.bases).enumerate() {
+            let region_id = u32::try_from(id).expect("region ids are u32");
+            all.push(Mapping { base, size: region.size, access: region.access, device, region: region_id });
+        }
+    }
+    all
+}
+
+fn attach_disks(board: &Board, disks: BTreeMap<(String, String), Box<dyn Disk>>) -> Result<Disks, BuildError> {
+    let mut attached = Disks::new(board.machine.disk);
+    for ((device, port), disk) in disks {
+        let found = board.devices.iter().position(|d| d.id == device).and_then(|index| {
+            let port = board.devices[index].desc.ports.iter().position(|p| p.name == port)?;
+            Some((index, u32::try_from(port).ok()?))
+        });
+        match found {
+            Some((index, id)) => attached.attach(index, id, disk),
+            None => return Err(BuildError::NoSuchDiskPort { device, port }),
+        }
+    }
+    Ok(attached)
+}
+
+fn hash_placement(placement: &Placement) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    for (gpa, bytes) in &placement.chunks {
+        hasher.update(&gpa.to_le_bytes()).update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+    }
+    *hasher.finalize().as_bytes()
+}

@@ -1,0 +1,455 @@
+//! The run loop: harts up to the next limit, then a safe point.
+
+use crate::{
+    board::{IdlePolicy, WireEnd},
+    bus::MachineBus,
+    chaos::Disturbance,
+    deadline::Due,
+    log::LogLevel,
+    machine::Machine,
+    outside::Input,
+    pace::Pacer,
+    plugin_ctx::with_ctx,
+    services::{Control, PluginFault},
+};
+use reprise_abi::hot;
+use reprise_cpu::{ExitReason, Irq};
+use reprise_replay::{Control as Button, Event, PortChange};
+
+/// How long the machine runs before it looks outside, in instructions: a host matter, invisible to the guest.
+const SLICE: u64 = 100_000;
+
+/// Safe points without an instruction or a nanosecond of progress after which a plugin is at fault.
+const MAX_BARREN: u32 = 100_000;
+
+/// Rounds of wire delivery at one safe point after which the board's wires form a loop.
+const MAX_WIRE_ROUNDS: u32 = 1_000;
+
+/// Why [`Machine::run`] came back. The machine stands at a safe point and could go on, unless it has faulted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The guest powered off.
+    PowerOff {
+        /// Its exit code.
+        code: u32,
+    },
+    /// The instruction limit was reached.
+    Limit,
+    /// Somebody asked, through [`crate::StopHandle`].
+    Requested,
+    /// Every hart waits for an interrupt that nothing can raise any more.
+    Deadlock,
+    /// A plugin did what it must not.
+    PluginFault(PluginFault),
+    /// The guest asked for a reset and the host could not make the boot images again.
+    ResetFailed(String),
+}
+
+/// Why the inner loop ended.
+enum Pause {
+    Stop(Stop),
+    /// Chaos asked for a stop that nobody outside wants: go on at once.
+    Chaos,
+}
+
+impl Machine {
+    /// Let the machine go on until it stops. Stopping writes nothing to the guest and moves no clock: any number of
+    /// stops anywhere leaves the run as it was.
+    pub fn run(&mut self) -> Stop {
+        let stop = loop {
+            let real_ns = self.services.outside.realtime_ns();
+            self.pacer = Pacer::new(real_ns, self.services.clock.vtime_ns());
+            self.publish(true);
+            match self.run_until_pause() {
+                Pause::Stop(stop) => break stop,
+                Pause::Chaos => self.publish(false),
+            }
+        };
+        self.publish(false);
+        stop
+    }
+
+    fn publish(&mut self, running: bool) {
+        let vtime_ns = self.services.clock.vtime_ns();
+        self.services.outside.publish(vtime_ns, running);
+    }
+
+    fn run_until_pause(&mut self) -> Pause {
+        let mut slice_end = self.services.clock.icount();
+        loop {
+            let here = self.position();
+            if self.settled != Some(here) {
+                self.settled = Some(here);
+                if let Some(stop) = self.safe_point() {
+                    return Pause::Stop(stop);
+                }
+            }
+            let icount = self.services.clock.icount();
+            if icount >= slice_end {
+                slice_end = icount + SLICE;
+                if let Some(stop) = self.look_outside() {
+                    return Pause::Stop(stop);
+                }
+            }
+            if self.disturb(icount) {
+                return Pause::Chaos;
+            }
+            if self.icount_limit.is_some_and(|limit| icount >= limit) {
+                return Pause::Stop(Stop::Limit);
+            }
+            if let Some(stop) = self.advance(slice_end) {
+                return Pause::Stop(stop);
+            }
+            if let Some(stop) = self.check_progress(here) {
+                return Pause::Stop(stop);
+            }
+        }
+    }
+
+    /// Run the hart whose turn it is, or let time pass if all wait.
+    fn advance(&mut self, slice_end: u64) -> Option<Stop> {
+        let cluster = &self.cluster;
+        let runnable = |hart| !cluster.is_waiting(hart) || cluster.has_pending(hart);
+        match self.schedule.pick(self.services.clock.icount(), runnable) {
+            Some((hart, turn_ends)) => {
+                self.execute(hart, slice_end.min(turn_ends));
+                None
+            }
+            None => self.idle(),
+        }
+    }
+
+    fn position(&self) -> (u64, u64) {
+        (self.services.clock.icount(), self.services.clock.vtime_ns())
+    }
+
+    /// Run one hart to the nearest of everything that limits it.
+    fn execute(&mut self, hart: usize, limit: u64) {
+        let icount = self.services.clock.icount();
+        let limit = self.limit(limit).max(icount + 1);
+        self.services.attention = false;
+        let mut bus = MachineBus { services: &mut self.services, slots: &mut self.slots, map: &mut self.map };
+        let exit = self.cluster.run(hart, &mut bus, icount, limit);
+        self.services.clock.set_icount(exit.icount);
+        match exit.reason {
+            ExitReason::Limit | ExitReason::Wfi | ExitReason::Attention => {}
+        }
+    }
+
+    fn limit(&self, limit: u64) -> u64 {
+        let icount = self.services.clock.icount();
+        let mut limit = limit.min(self.icount_limit.unwrap_or(u64::MAX));
+        if let Some(at_ns) = self.next_deadline_ns() {
+            limit = limit.min(self.services.clock.icount_at(at_ns));
+        }
+        if let Some(chaos) = &self.chaos {
+            limit = limit.min(chaos.next_icount());
+        }
+        if !self.services.bottom_halves.is_empty() {
+            // Queued by a bottom half of this safe point: due at the next one.
+            limit = limit.min(icount + 1);
+        }
+        limit
+    }
+
+    /// The earliest virtual time at which anything inside happens by itself.
+    fn next_deadline_ns(&self) -> Option<u64> {
+        let clock = &self.services.clock;
+        let harts = (0..self.cluster.harts()).filter_map(|hart| self.cluster.stimecmp(hart));
+        let harts = harts.map(|tick| clock.ns_at_tick(tick)).filter(|&at_ns| at_ns != u64::MAX);
+        self.services.deadlines.next_ns().into_iter().chain(harts).min()
+    }
+
+    /// Between two instructions, no plugin on the stack: wires, expired timers, bottom halves, requests.
+    ///
+    /// Happens once at a position, however often the machine is stopped there: what a timer or a bottom half queues
+    /// belongs to the next position, and a stop must not turn this one into that.
+    fn safe_point(&mut self) -> Option<Stop> {
+        let now_ns = self.services.clock.vtime_ns();
+        let due = self.services.deadlines.next_ns().is_some_and(|at_ns| at_ns <= now_ns);
+        if due || self.services.attention || !self.services.bottom_halves.is_empty() {
+            self.drain_wires();
+            self.fire_deadlines();
+            self.run_bottom_halves();
+        }
+        self.settle()
+    }
+
+    /// Deliver wires, obey requests, and show the harts the time.
+    fn settle(&mut self) -> Option<Stop> {
+        self.drain_wires();
+        if let Some(fault) = &self.services.fault {
+            return Some(Stop::PluginFault(fault.clone()));
+        }
+        if let Some(stop) = self.obey() {
+            return Some(stop);
+        }
+        let ticks = self.services.clock.ticks_now();
+        for hart in 0..self.cluster.harts() {
+            self.cluster.set_time(hart, ticks);
+        }
+        None
+    }
+
+    fn obey(&mut self) -> Option<Stop> {
+        match self.services.control.take()? {
+            Control::PowerOff { code } => Some(Stop::PowerOff { code }),
+            Control::Reset => self.reset().err().map(Stop::ResetFailed),
+        }
+    }
+
+    /// Deliver queued edges until none is left.
+    pub(crate) fn drain_wires(&mut self) {
+        let mut edges = Vec::new();
+        let mut rounds = 0;
+        while !self.services.wires.is_quiet() {
+            rounds += 1;
+            if rounds > MAX_WIRE_ROUNDS {
+                self.blame_wires();
+                return;
+            }
+            self.services.wires.take(&mut edges);
+            for (end, high) in edges.drain(..) {
+                self.deliver(end, high);
+            }
+        }
+    }
+
+    fn deliver(&mut self, end: WireEnd, high: bool) {
+        match end {
+            WireEnd::Hart { hart, line } => self.cluster.set_irq(hart as usize, irq(line), high),
+            WireEnd::Device { device, pin } => {
+                let instance = &mut self.slots[device].instance;
+                with_ctx(&mut self.services, device, "on_pin", |cx| instance.on_pin(cx, pin, u32::from(high)));
+            }
+        }
+    }
+
+    fn blame_wires(&mut self) {
+        let mut edges = Vec::new();
+        self.services.wires.take(&mut edges);
+        let device = edges.iter().find_map(|(end, _)| match end {
+            WireEnd::Device { device, .. } => Some(*device),
+            WireEnd::Hart { .. } => None,
+        });
+        let device = device.map_or_else(|| "?".to_owned(), |index| self.services.device_ids[index].clone());
+        let message = format!("the board's wires form a loop that never settles ({MAX_WIRE_ROUNDS} rounds)");
+        self.services.fault.get_or_insert(PluginFault { device, callback: "on_pin", message });
+    }
+
+    fn fire_deadlines(&mut self) {
+        let now_ns = self.services.clock.vtime_ns();
+        let mark = self.services.deadlines.mark();
+        while let Some(due) = self.services.deadlines.pop(now_ns, mark) {
+            match due {
+                Due::Timer { device, timer } => {
+                    let instance = &mut self.slots[device].instance;
+                    with_ctx(&mut self.services, device, "on_timer", |cx| instance.on_timer(cx, timer));
+                }
+                Due::Disk { request } => self.complete_disk(request),
+            }
+        }
+    }
+
+    fn complete_disk(&mut self, request: u64) {
+        let (request, outcome) = self.services.disks.complete(request);
+        if let Some(error) = outcome.host_error {
+            let text = format!("disk I/O failed on the host, the guest sees an I/O error: {error}");
+            self.services.log(LogLevel::Error, Some(request.device), text);
+        }
+        let instance = &mut self.slots[request.device].instance;
+        with_ctx(&mut self.services, request.device, "on_blk", |cx| {
+            instance.on_blk(cx, request.port, request.token, outcome.status, &outcome.data)
+        });
+    }
+
+    fn run_bottom_halves(&mut self) {
+        if self.services.bottom_halves.is_empty() {
+            return;
+        }
+        let now_ns = self.services.clock.vtime_ns();
+        for pending in self.services.bottom_halves.take() {
+            let device = u32::try_from(pending.device).expect("device indices are u32");
+            self.services.gate.bottom_half(now_ns, device, pending.bh, pending.payload.is_some());
+            let instance = &mut self.slots[pending.device].instance;
+            with_ctx(&mut self.services, pending.device, "on_bh", |cx| {
+                instance.on_bh(cx, pending.bh, pending.payload.as_deref())
+            });
+        }
+    }
+
+    /// The end of a slice: requests to stop, inputs, and host time if a busy guest is held down to it.
+    fn look_outside(&mut self) -> Option<Stop> {
+        self.publish(true);
+        if self.stop.take() {
+            return Some(Stop::Requested);
+        }
+        self.admit_inputs(None);
+        if let Some(stop) = self.settle() {
+            return Some(stop);
+        }
+        if self.align {
+            let real_ns = self.services.outside.realtime_ns();
+            let wait_ns = self.pacer.wait_ns(real_ns, self.services.clock.vtime_ns());
+            if wait_ns > 0 {
+                self.services.outside.wait(Some(wait_ns));
+            }
+        }
+        None
+    }
+
+    /// Let in what arrived. `paced_ns`: the virtual time that an idle machine may have reached when it arrived.
+    /// Returns whether anything came.
+    fn admit_inputs(&mut self, paced_ns: Option<u64>) -> bool {
+        let mut inbox = Vec::new();
+        self.services.outside.poll(&mut inbox);
+        if inbox.is_empty() {
+            return false;
+        }
+        if let Some(vtime_ns) = paced_ns {
+            self.services.clock.skip_to(vtime_ns);
+        }
+        for input in inbox {
+            match self.event_of(input) {
+                Ok(event) => self.enter(event),
+                Err(text) => self.services.log(LogLevel::Error, None, text),
+            }
+        }
+        true
+    }
+
+    fn event_of(&self, input: Input) -> Result<Event, String> {
+        Ok(match input {
+            Input::PortData { device, port, data } => {
+                let (device, port) = self.find_port(&device, &port)?;
+                Event::Input { device, port, data }
+            }
+            Input::PortEvent { device, port, event } => {
+                let (device, port) = self.find_port(&device, &port)?;
+                Event::PortChange { device, port, change: event }
+            }
+            Input::Control(button) => Event::Control(button),
+        })
+    }
+
+    fn find_port(&self, device: &str, port: &str) -> Result<(u32, u32), String> {
+        let gone = || format!("input for \"{device}.{port}\", which the machine does not have");
+        let index = self.services.device_ids.iter().position(|id| id == device).ok_or_else(gone)?;
+        let id = self.services.ports[index].iter().position(|p| p.name == port).ok_or_else(gone)?;
+        Ok((u32::try_from(index).map_err(|_| gone())?, u32::try_from(id).map_err(|_| gone())?))
+    }
+
+    /// An event passes the gate and has its effect.
+    fn enter(&mut self, event: Event) {
+        let now_ns = self.services.clock.vtime_ns();
+        self.services.gate.admit(now_ns, &event);
+        match event {
+            Event::Input { device, port, data } => {
+                self.services.ports[device as usize][port as usize].push(&data);
+                self.notify_port(device as usize, port, hot::PORT_READABLE);
+            }
+            Event::PortChange { device, port, change } => {
+                let kind = match change {
+                    PortChange::Opened => hot::PORT_OPENED,
+                    PortChange::Closed => hot::PORT_CLOSED,
+                    PortChange::Break => hot::PORT_BREAK,
+                };
+                self.notify_port(device as usize, port, kind);
+            }
+            Event::Control(Button::Reset) => self.services.request(Control::Reset),
+            Event::Control(Button::PowerOff) => self.services.request(Control::PowerOff { code: 0 }),
+            Event::BottomHalf { .. } | Event::HostClock { .. } => {
+                unreachable!("bottom halves and clock reads are stamped where they happen, not in the inbox")
+            }
+        }
+    }
+
+    fn notify_port(&mut self, device: usize, port: u32, kind: u32) {
+        let instance = &mut self.slots[device].instance;
+        with_ctx(&mut self.services, device, "on_port", |cx| instance.on_port(cx, port, kind));
+    }
+
+    /// Every hart waits. Virtual time jumps to the next deadline, or follows host time until something arrives.
+    fn idle(&mut self) -> Option<Stop> {
+        let next_ns = self.next_deadline_ns();
+        let now_ns = self.services.clock.vtime_ns();
+        if !self.services.bottom_halves.is_empty() || next_ns.is_some_and(|at_ns| at_ns <= now_ns) {
+            // Nothing can run before what is queued for "the next safe point": this is it.
+            return self.safe_point();
+        }
+        let pace = match self.idle {
+            IdlePolicy::Pace => true,
+            IdlePolicy::Warp => false,
+            IdlePolicy::Auto => self.services.outside.can_answer(),
+        };
+        match next_ns {
+            Some(at_ns) if !pace => {
+                self.services.clock.skip_to(at_ns);
+                self.look_outside()
+            }
+            None if !self.services.outside.can_answer() => Some(Stop::Deadlock),
+            next_ns => self.idle_paced(next_ns),
+        }
+    }
+
+    fn idle_paced(&mut self, next_ns: Option<u64>) -> Option<Stop> {
+        if self.stop.take() {
+            return Some(Stop::Requested);
+        }
+        let real_ns = self.services.outside.realtime_ns();
+        let allowed_ns = self.pacer.allowed_ns(real_ns).min(next_ns.unwrap_or(u64::MAX));
+        if self.admit_inputs(Some(allowed_ns)) {
+            return self.settle();
+        }
+        let wait_ns = next_ns.map(|at_ns| self.pacer.wait_ns(real_ns, at_ns));
+        match (wait_ns, next_ns) {
+            (Some(0), Some(at_ns)) => self.services.clock.skip_to(at_ns),
+            _ => {
+                self.publish(true);
+                self.services.outside.wait(wait_ns);
+                // Waiting is progress: it ends when host time or somebody outside says so.
+                self.barren = 0;
+            }
+        }
+        None
+    }
+
+    /// Chaos at this instruction. Returns whether it is a stop.
+    fn disturb(&mut self, icount: u64) -> bool {
+        match self.chaos.as_mut().and_then(|chaos| chaos.at(icount)) {
+            None => false,
+            Some(Disturbance::DropCaches) => {
+                self.cluster.drop_caches();
+                false
+            }
+            Some(Disturbance::Stop) => true,
+        }
+    }
+
+    fn check_progress(&mut self, before: (u64, u64)) -> Option<Stop> {
+        if self.position() != before {
+            self.barren = 0;
+            return None;
+        }
+        self.barren += 1;
+        if self.barren < MAX_BARREN {
+            return None;
+        }
+        let last = self.services.bottom_halves.iter().next().map(|p| p.device);
+        let device = last.map_or_else(|| "?".to_owned(), |index| self.services.device_ids[index].clone());
+        let message = "keeps the idle machine busy for ever without letting time pass".to_owned();
+        Some(Stop::PluginFault(PluginFault { device, callback: "on_bh", message }))
+    }
+}
+
+fn irq(line: crate::board::HartLine) -> Irq {
+    use crate::board::HartLine;
+    match line {
+        HartLine::Ssip => Irq::Ssip,
+        HartLine::Msip => Irq::Msip,
+        HartLine::Stip => Irq::Stip,
+        HartLine::Mtip => Irq::Mtip,
+        HartLine::Seip => Irq::Seip,
+        HartLine::Meip => Irq::Meip,
+    }
+}

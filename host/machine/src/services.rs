@@ -1,0 +1,89 @@
+//! What the host owns on behalf of the devices: clock, gate, deadlines, wires, ports, disks. Everything that a device
+//! callback can reach, and nothing of the harts.
+
+use crate::{
+    bottom_half::BottomHalves,
+    clock::Clock,
+    deadline::Deadlines,
+    disk::Disks,
+    log::{LogLevel, LogRecord, RateLimit, Verdict},
+    outside::Outside,
+    port::PortSlot,
+    wires::Wires,
+};
+use reprise_cpu::GuestRam;
+use reprise_replay::Gate;
+use std::rc::Rc;
+
+/// What a guest asked of the machine as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Control {
+    PowerOff { code: u32 },
+    Reset,
+}
+
+/// A device's plugin did what it must not: it panicked, or it keeps the machine from going on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginFault {
+    /// Device id of the board.
+    pub device: String,
+    /// The callback that was running.
+    pub callback: &'static str,
+    /// What happened and where.
+    pub message: String,
+}
+
+/// State that device callbacks work on.
+pub(crate) struct Services {
+    pub(crate) clock: Clock,
+    pub(crate) gate: Gate,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) bottom_halves: BottomHalves,
+    pub(crate) wires: Wires,
+    pub(crate) ports: Vec<Vec<PortSlot>>,
+    pub(crate) disks: Disks,
+    pub(crate) ram: Rc<GuestRam>,
+    pub(crate) outside: Box<dyn Outside>,
+    pub(crate) device_ids: Vec<String>,
+    pub(crate) control: Option<Control>,
+    pub(crate) fault: Option<PluginFault>,
+    /// Something is queued, or a deadline moved: the hart must come back at the next instruction boundary.
+    pub(crate) attention: bool,
+    pub(crate) warnings: RateLimit,
+}
+
+impl Services {
+    /// The first request wins: a guest that powers off and then resets in one instruction has powered off.
+    pub(crate) fn request(&mut self, control: Control) {
+        self.control.get_or_insert(control);
+        self.attention = true;
+    }
+
+    pub(crate) fn log(&mut self, level: LogLevel, device: Option<usize>, text: String) {
+        let vtime_ns = self.clock.vtime_ns();
+        if level == LogLevel::Warn {
+            match self.warnings.check(vtime_ns) {
+                Verdict::Suppress => return,
+                Verdict::Pass => {}
+                Verdict::PassAfter(n) => {
+                    let text = format!("{n} similar warnings left out");
+                    self.outside.log(&LogRecord { level, device: None, text, vtime_ns });
+                }
+            }
+        }
+        let device = device.map(|index| self.device_ids[index].clone());
+        self.outside.log(&LogRecord { level, device, text, vtime_ns });
+    }
+
+    /// The recorded host clock.
+    pub(crate) fn host_clock_ns(&mut self) -> u64 {
+        let now_ns = self.clock.vtime_ns();
+        self.gate.host_clock(now_ns, || self.outside.host_clock_ns())
+    }
+
+    pub(crate) fn port(&mut self, device: usize, port: u32) -> &mut PortSlot {
+        let declared = self.ports[device].len();
+        let slot = self.ports[device].get_mut(port as usize);
+        slot.unwrap_or_else(|| panic!("device {device} uses port {port} but declared {declared}"))
+    }
+}
