@@ -1,4 +1,3 @@
-// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Comparisons, minimum and maximum, and classification: exact operations that raise nothing but NV.
 
 use super::soft::invalid;

@@ -1,4 +1,3 @@
-// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Conversions between the formats, and to and from integers.
 
 use super::soft::{Parts, invalid, round_pack, round_shift, shift_right_jam_wide};
@@ -91,7 +90,8 @@ fn rounded_magnitude<F: Format>(a: u64, env: &Env) -> Option<(u64, bool)> {
         // No format has more than 53 significant bits, so from here up all is integer.
         62..=63 => Some((sig >> (63 - exp), false)),
         _ => {
-            let half_and_sticky = shift_right_jam_wide(u128::from(sig) << 2, 63u32.saturating_add_signed(-exp));
+            let half_and_sticky =
+                shift_right_jam_wide(u128::from(sig) << 2, 63u32.saturating_add_signed(-exp));
             let with_fraction = half_and_sticky as u64;
             Some((round_shift(with_fraction, 2, negative, env.rm), with_fraction & 3 != 0))
         }

@@ -1,4 +1,3 @@
-// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The same arithmetic on the host's floats, where result *and* flags are known to be the same.
 //!
 //! Rust's `+ - * /` and `sqrt` on `f32` and `f64` round to nearest, ties to even, exactly as IEEE 754 says, on

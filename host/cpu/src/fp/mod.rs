@@ -1,4 +1,3 @@
-// SPDX-License-Identifier: MIT OR Apache-2.0
 //! IEEE 754-2019 binary16, binary32 and binary64 as RISC-V defines them (unprivileged manual, chapters F, D, Zfh).
 //!
 //! Values are raw bits in the low end of a `u64`; NaN boxing is the register file's affair. Every NaN result is
@@ -48,7 +47,7 @@ pub(crate) enum Round {
 impl Round {
     /// The mode of a `frm` value, or `None` for the reserved 5 and 6 and for 7 (DYN).
     #[inline]
-    pub(crate) fn from_bits(frm: u8) -> Option<Self> {
+    pub(crate) fn from_bits(frm: u32) -> Option<Self> {
         match frm {
             0 => Some(Self::Rne),
             1 => Some(Self::Rtz),

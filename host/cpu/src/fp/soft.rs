@@ -1,4 +1,3 @@
-// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Arithmetic in integers: the definition that every faster path has to match.
 //!
 //! Each operation forms its exact result, or one with all that was lost folded into the lowest bit ("jammed"),
@@ -73,7 +72,11 @@ fn shift_right_jam(sig: u64, shift: u32) -> u64 {
 }
 
 pub(super) fn shift_right_jam_wide(sig: u128, shift: u32) -> u128 {
-    if shift > 127 { u128::from(sig != 0) } else { (sig >> shift) | u128::from((sig >> shift) << shift != sig) }
+    if shift > 127 {
+        u128::from(sig != 0)
+    } else {
+        (sig >> shift) | u128::from((sig >> shift) << shift != sig)
+    }
 }
 
 /// Drops the low `drop` bits (1..=63) of `sig`, rounding what is left.
