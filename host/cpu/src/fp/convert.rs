@@ -1,6 +1,6 @@
 //! Conversions between the formats, and to and from integers.
 
-use super::soft::{Parts, invalid, round_pack, round_shift, shift_right_jam_wide};
+use super::soft::{Parts, invalid, round_pack, round_shift, shift_right_jam};
 use super::{Env, Format, flag, is_inf, is_nan, is_negative, is_signaling, is_zero, signed};
 
 /// The integer types of the `fcvt` instructions.
@@ -90,9 +90,8 @@ fn rounded_magnitude<F: Format>(a: u64, env: &Env) -> Option<(u64, bool)> {
         // No format has more than 53 significant bits, so from here up all is integer.
         62..=63 => Some((sig >> (63 - exp), false)),
         _ => {
-            let half_and_sticky =
-                shift_right_jam_wide(u128::from(sig) << 2, 63u32.saturating_add_signed(-exp));
-            let with_fraction = half_and_sticky as u64;
+            // Two bits below the point: the half, and whether there is anything below it.
+            let with_fraction = shift_right_jam(sig, 61u32.saturating_add_signed(-exp));
             Some((round_shift(with_fraction, 2, negative, env.rm), with_fraction & 3 != 0))
         }
     }

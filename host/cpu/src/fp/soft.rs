@@ -67,11 +67,11 @@ impl Term {
 }
 
 /// `sig >> shift`, with the lowest bit set if a one was shifted out.
-fn shift_right_jam(sig: u64, shift: u32) -> u64 {
+pub(super) fn shift_right_jam(sig: u64, shift: u32) -> u64 {
     if shift > 63 { u64::from(sig != 0) } else { (sig >> shift) | u64::from((sig >> shift) << shift != sig) }
 }
 
-pub(super) fn shift_right_jam_wide(sig: u128, shift: u32) -> u128 {
+fn shift_right_jam_wide(sig: u128, shift: u32) -> u128 {
     if shift > 127 {
         u128::from(sig != 0)
     } else {
