@@ -115,7 +115,8 @@ pub trait Device: DeviceState + Sized + 'static {
     /// Options that the schema cannot exclude but that do not fit together.
     fn create(config: Self::Config) -> Result<Self, ConfigError>;
 
-    /// Return to the state after `create`, and drive the pins to match it.
+    /// Return to the state after `create`, and drive the pins to match it. The host has already disarmed the device's
+    /// timers and dropped its bottom halves and block requests in flight; bytes that wait in ports stay.
     fn reset(&mut self, cx: &mut Ctx<'_>, kind: Reset);
 
     /// The guest reads. Unused upper bits of the value are ignored.

@@ -132,6 +132,130 @@ pub enum FdtValue {
     SelfPath,
 }
 
+impl DeviceDesc {
+    /// A device without anything.
+    #[must_use]
+    pub fn new(kind: &str, summary: &str) -> Self {
+        Self { kind: kind.to_owned(), summary: summary.to_owned(), ..Self::default() }
+    }
+
+    /// With one more MMIO region of `size` bytes. `access`: sizes that reach the device, or-ed (1, 2, 4, 8).
+    #[must_use]
+    pub fn region(mut self, name: &str, size: u64, access: u8) -> Self {
+        self.regions.push(Region { name: name.to_owned(), size, access });
+        self
+    }
+
+    /// With one more input pin.
+    #[must_use]
+    pub fn input(mut self, name: &str) -> Self {
+        self.inputs.push(Pins { name: name.to_owned(), count: None });
+        self
+    }
+
+    /// With `count` more input pins, `name.0` and on.
+    #[must_use]
+    pub fn inputs(mut self, name: &str, count: u32) -> Self {
+        self.inputs.push(Pins { name: name.to_owned(), count: Some(count) });
+        self
+    }
+
+    /// With one more output pin.
+    #[must_use]
+    pub fn output(mut self, name: &str) -> Self {
+        self.outputs.push(Pins { name: name.to_owned(), count: None });
+        self
+    }
+
+    /// With `count` more output pins, `name.0` and on.
+    #[must_use]
+    pub fn outputs(mut self, name: &str, count: u32) -> Self {
+        self.outputs.push(Pins { name: name.to_owned(), count: Some(count) });
+        self
+    }
+
+    /// With one more timer.
+    #[must_use]
+    pub fn timer(mut self, name: &str) -> Self {
+        self.timers.push(name.to_owned());
+        self
+    }
+
+    /// With one more bottom half.
+    #[must_use]
+    pub fn bottom_half(mut self, name: &str) -> Self {
+        self.bottom_halves.push(BottomHalf { name: name.to_owned() });
+        self
+    }
+
+    /// With one more port.
+    #[must_use]
+    pub fn port(mut self, name: &str, kind: PortKind) -> Self {
+        self.ports.push(Port { name: name.to_owned(), kind });
+        self
+    }
+
+    /// With this node in the device tree.
+    #[must_use]
+    pub fn fdt(mut self, node: FdtNode) -> Self {
+        self.fdt = Some(node);
+        self
+    }
+
+    /// Check what a host relies on: sizes, access widths, names that are there and not twice, a bound on pins.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.kind.is_empty() {
+            return Err("the device has no kind".to_owned());
+        }
+        for region in &self.regions {
+            if region.size == 0 || region.access == 0 || region.access > 15 {
+                let Region { name, size, access } = region;
+                return Err(format!("region {name:?} has size {size} and access widths {access:#b}"));
+            }
+        }
+        for (what, pins) in [("input", &self.inputs), ("output", &self.outputs)] {
+            let count = pins.iter().try_fold(0u32, |sum, pin| sum.checked_add(pin.count.unwrap_or(1)));
+            if count.is_none_or(|count| count > MAX_PINS) {
+                return Err(format!("more than {MAX_PINS} {what} pins"));
+            }
+        }
+        unique("region", self.regions.iter().map(|region| &region.name))?;
+        unique("input", self.inputs.iter().map(|pins| &pins.name))?;
+        unique("output", self.outputs.iter().map(|pins| &pins.name))?;
+        unique("timer", self.timers.iter())?;
+        unique("bottom half", self.bottom_halves.iter().map(|bh| &bh.name))?;
+        unique("port", self.ports.iter().map(|port| &port.name))
+    }
+}
+
+/// Most input pins, and most output pins, that one device may have.
+pub const MAX_PINS: u32 = 1 << 16;
+
+fn unique<'a>(what: &str, names: impl Iterator<Item = &'a String>) -> Result<(), String> {
+    let mut seen = std::collections::BTreeSet::new();
+    for name in names {
+        if name.is_empty() || !seen.insert(name) {
+            return Err(format!("{what} name {name:?} is empty or there twice"));
+        }
+    }
+    Ok(())
+}
+
+impl Pins {
+    /// The names of all pins; a pin's id is its index here.
+    #[must_use]
+    pub fn flatten(all: &[Self]) -> Vec<String> {
+        let names = |pins: &Self| match pins.count {
+            None => vec![pins.name.clone()],
+            Some(count) => (0..count).map(|index| format!("{}.{index}", pins.name)).collect(),
+        };
+        all.iter().flat_map(names).collect()
+    }
+}
+
 /// Why a device does not like its options.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -140,4 +264,35 @@ pub struct ConfigError {
     pub path: String,
     /// What is wrong with it, lower case, without a period.
     pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pins_are_numbered_through_the_arrays() {
+        let desc = DeviceDesc::new("x", "").input("a").inputs("in", 2).input("b");
+        assert_eq!(Pins::flatten(&desc.inputs), ["a", "in.0", "in.1", "b"]);
+    }
+
+    #[test]
+    fn what_no_host_can_use_is_refused() {
+        let good = DeviceDesc::new("x", "").region("regs", 16, 4).outputs("out", MAX_PINS).timer("t");
+        assert_eq!(good.validate(), Ok(()));
+        let bad = |desc: DeviceDesc| desc.validate().unwrap_err();
+        assert_eq!(bad(good.clone().region("r", 0, 4)), "region \"r\" has size 0 and access widths 0b100");
+        assert_eq!(bad(good.clone().region("r", 8, 16)), "region \"r\" has size 8 and access widths 0b10000");
+        assert_eq!(bad(good.clone().output("one")), "more than 65536 output pins");
+        assert_eq!(bad(good.clone().inputs("a", u32::MAX).inputs("b", 2)), "more than 65536 input pins");
+        assert_eq!(bad(good.timer("t")), "timer name \"t\" is empty or there twice");
+        assert_eq!(bad(DeviceDesc::default()), "the device has no kind");
+    }
+
+    #[test]
+    fn fields_from_another_age_do_no_harm() {
+        let text = r#"{"kind": "x", "from_the_future": 1, "timers": ["t"]}"#;
+        let desc: DeviceDesc = serde_json::from_str(text).unwrap();
+        assert_eq!(desc, DeviceDesc::new("x", "").timer("t"));
+    }
 }
