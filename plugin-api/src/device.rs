@@ -116,7 +116,8 @@ pub trait Device: DeviceState + Sized + 'static {
     fn create(config: Self::Config) -> Result<Self, ConfigError>;
 
     /// Return to the state after `create`, and drive the pins to match it. The host has already disarmed the device's
-    /// timers and dropped its bottom halves and block requests in flight; bytes that wait in ports stay.
+    /// timers and dropped its bottom halves and block requests in flight. Bytes that wait in ports stay, and so
+    /// do the levels of the input pins: they are the wires', and only changes are reported.
     fn reset(&mut self, cx: &mut Ctx<'_>, kind: Reset);
 
     /// The guest reads. Unused upper bits of the value are ignored.
