@@ -9,6 +9,7 @@ mod check;
 mod device;
 mod diagnostic;
 mod document;
+mod fields;
 mod machine;
 mod options;
 mod print;
@@ -19,7 +20,7 @@ mod wires;
 #[cfg(test)]
 mod tests;
 
-pub use diagnostic::{Diagnostic, Label, Place, Severity, render, to_json};
+pub use diagnostic::{Code, Diagnostic, Label, Place, render, to_json};
 pub use document::Override;
 pub use print::print;
 pub use schema::schema;
@@ -299,8 +300,8 @@ impl std::error::Error for CatalogError {}
 /// Read a board. `file` names it in messages; `overrides` (`--set`) are applied to the document before it is checked.
 ///
 /// # Errors
-/// Everything that is wrong with it, in document order; at least one of them has [`Severity::Error`]. Syntax errors
-/// come alone: what a half-understood document means is a guess.
+/// Everything that is wrong with it, in document order, never an empty list. Syntax errors come alone: what a
+/// half-understood document means is a guess.
 pub fn parse(
     file: &str,
     text: &str,
