@@ -2,16 +2,22 @@
 //!
 //! Every hart has two contexts, M-mode then S-mode, in the order of the harts. All sources are level-triggered: a
 //! gateway forwards one request while its line is high, and the next only after a completion; a request that was
-//! forwarded stays pending when the line falls (§1.2). The gateways see the levels at the input pins, which are not
-//! reset: a line that is still high after a reset is pending again.
+//! forwarded stays pending when the line falls (§1.2).
+//!
+//! The levels at the input pins are the wires', not ours to reset. A line that is high when the machine is reset counts
+//! again only if it is still high once every device had its reset: hence the bottom half.
 
 mod map;
 
 use map::Register;
 use reprise_plugin_api::desc::{DeviceDesc, FdtNode, FdtValue};
 use reprise_plugin_api::{
-    Access, ConfigError, Ctx, Device, DeviceConfig, DeviceState, Fault, InPin, OutPin, Reset, export_devices,
+    Access, Bh, ConfigError, Ctx, Device, DeviceConfig, DeviceState, Fault, InPin, OutPin, Reset,
+    export_devices,
 };
+
+/// Samples the lines once all devices were reset.
+const SAMPLE: Bh = Bh(0);
 
 /// Options of the controller.
 #[derive(DeviceConfig)]
@@ -83,6 +89,7 @@ impl Device for Plic {
             .inputs("irq", sources + 1)
             .outputs("meip", harts)
             .outputs("seip", harts)
+            .bottom_half("sample")
             .fdt(node)
     }
 
@@ -119,8 +126,8 @@ impl Device for Plic {
             priority,
             contexts,
         } = self;
-        pending.copy_from_slice(lines);
-        in_flight.copy_from_slice(lines);
+        pending.fill(0);
+        in_flight.fill(0);
         priority.fill(0);
         for context in contexts {
             context.enabled.fill(0);
@@ -129,6 +136,9 @@ impl Device for Plic {
         raised.fill(false);
         for context in 0..raised.len() {
             cx.set_pin(output(context, *harts), false);
+        }
+        if lines.iter().any(|word| *word != 0) {
+            cx.bh_schedule(SAMPLE);
         }
     }
 
@@ -172,6 +182,13 @@ impl Device for Plic {
         }
         set_bit(&mut self.lines, source, high);
         self.forward(cx, source);
+    }
+
+    /// After a reset: the lines that are still high.
+    fn on_bh(&mut self, cx: &mut Ctx<'_>, _bh: Bh, _payload: Option<&[u8]>) {
+        for source in 1..self.priority.len() {
+            self.forward(cx, source);
+        }
     }
 
     fn after_load(&mut self) -> Result<(), String> {
