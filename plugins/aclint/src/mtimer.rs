@@ -85,7 +85,8 @@ impl Mtimer {
         }
     }
 
-    /// §2.3: MTIP is pending while MTIME is not less than MTIMECMP. Drive the pin to that, and come back when it changes.
+    /// §2.3: MTIP is pending while MTIME is not less than MTIMECMP. Drive the pin to that, and come
+    /// back when it changes.
     fn update(&self, cx: &mut Ctx<'_>, hart: usize) {
         let (mtime, mtimecmp) = (self.mtime(cx.now_ns()), self.mtimecmp[hart]);
         let timer = Timer(hart as u32);

@@ -232,7 +232,8 @@ impl Plic {
         }
     }
 
-    /// §8: the best pending source enabled for this context, or 0; the threshold plays no part. It is no longer pending.
+    /// §8: the best pending source enabled for this context, or 0; the threshold plays no part. It is no longer
+    /// pending.
     fn claim(&mut self, cx: &mut Ctx<'_>, context: usize) -> u32 {
         let Some(source) = self.best(context, 0) else { return 0 };
         set_bit(&mut self.pending, source, false);
@@ -250,8 +251,8 @@ impl Plic {
         }
     }
 
-    /// The pending and enabled source of the highest priority above `floor`; of equals the lowest
-    /// number (§4). Priority 0 never interrupts.
+    /// The pending and enabled source of the highest priority above `floor`; of equals the lowest number (§4).
+    /// Priority 0 never interrupts.
     fn best(&self, context: usize, floor: u32) -> Option<usize> {
         let mut best = None;
         let mut above = floor;
