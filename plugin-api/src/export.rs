@@ -265,7 +265,7 @@ pub(crate) struct Instance<D> {
 }
 
 impl<D> Instance<D> {
-    /// Run a callback. `None`: it panicked, now (then the host was told) or before.
+    /// Run a callback. `None`: it panicked, now or before, and the host was told.
     ///
     /// # Safety
     /// `dev` is a live `Instance<D>`, `cx` a context valid for this call, and no other call on either is under way.
@@ -275,20 +275,14 @@ impl<D> Instance<D> {
         body: impl FnOnce(&mut D, &mut Ctx<'_>) -> R,
     ) -> Option<R> {
         // SAFETY: the caller's contract.
-        let instance = unsafe { &mut *dev.cast::<Self>() };
-        if instance.poisoned {
-            return None;
-        }
-        let device = &mut instance.device;
+        let run = |device: &mut D| body(device, &mut unsafe { Ctx::from_raw(cx) });
         // SAFETY: the caller's contract.
-        let result = caught(|| body(device, &mut unsafe { Ctx::from_raw(cx) }));
-        result
-            .map_err(|text| {
-                instance.poisoned = true;
-                // SAFETY: the caller's contract: the context and its table are valid, and so is the text.
-                unsafe { ((*(*cx).vtbl).fault)((*cx).host, text.as_ptr(), text.len() as u64) }
-            })
-            .ok()
+        let result = unsafe { Self::quietly(dev, run) };
+        let tell = |text: String| {
+            // SAFETY: the caller's contract: the context and its table are valid, and so is the text.
+            unsafe { ((*(*cx).vtbl).fault)((*cx).host, text.as_ptr(), text.len() as u64) }
+        };
+        result.map_err(tell).ok()
     }
 
     /// Run something without a context. An error is the panic's text.
@@ -299,7 +293,7 @@ impl<D> Instance<D> {
         // SAFETY: the caller's contract.
         let instance = unsafe { &mut *dev.cast::<Self>() };
         if instance.poisoned {
-            return Err("the device panicked before".to_owned());
+            return Err("called again after it panicked".to_owned());
         }
         caught(|| body(&mut instance.device)).inspect_err(|_| instance.poisoned = true)
     }

@@ -10,6 +10,9 @@ use abi_stable::{
 };
 use core::ffi::c_void;
 
+/// Version of the contract: for messages. Its major number is that of [`crate::hot::ABI_MAJOR`].
+pub const CONTRACT_VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// A device instance: its state and the table to drive it with. The host owns it and calls `drop` of the table once.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy, Debug)]

@@ -1,0 +1,151 @@
+//! One device of a plugin, driven through its table.
+#![expect(unsafe_code, reason = "plugin island: calls through the device's table")]
+
+use reprise_abi::{
+    desc::DeviceDesc,
+    hot::{self, CtxRaw, DevVtbl, IoRes},
+    root::DevHandle,
+    state,
+};
+use std::ffi::c_void;
+
+/// Length of the 1.0 table, which every plugin has. What comes later must be checked for before it is called.
+const DEV_VTBL_1_0: u64 = 96;
+
+/// A device. It belongs to the machine's thread; every callback takes it exclusively, so none can re-enter.
+pub struct Instance {
+    handle: DevHandle,
+    desc: DeviceDesc,
+}
+
+/// Why a handle is of no use.
+pub(super) const BAD_HANDLE: &str = "the plugin's table of functions is missing or too short";
+
+impl Instance {
+    /// Take over what a plugin created.
+    pub(super) fn adopt(handle: DevHandle) -> Option<Self> {
+        if handle.dev.is_null() || handle.vtbl.is_null() {
+            return None;
+        }
+        // SAFETY: a table starts with its size, in every version.
+        let size = unsafe { (*handle.table()).size };
+        (size >= DEV_VTBL_1_0).then(|| Self { handle, desc: DeviceDesc::default() })
+    }
+
+    /// With the descriptor that the plugin gave for this very instance.
+    pub(super) fn described(mut self, desc: DeviceDesc) -> Self {
+        self.desc = desc;
+        self
+    }
+
+    /// What the device says of itself with its options.
+    #[must_use]
+    pub fn desc(&self) -> &DeviceDesc {
+        &self.desc
+    }
+
+    fn table(&self) -> &DevVtbl {
+        // SAFETY: `adopt` found the table long enough, and plugins are never unloaded.
+        unsafe { &*self.handle.table() }
+    }
+
+    /// The guest reads; `size` is one that the region declares, `offset` aligned to it and inside the region.
+    #[inline]
+    pub fn mmio_read(&mut self, cx: &mut CtxRaw, region: u32, offset: u64, size: u32) -> IoRes {
+        // SAFETY: the instance is live, `&mut self` keeps calls apart, and `cx` is valid for this one.
+        unsafe { (self.table().mmio_read)(self.handle.dev, cx, region, offset, size) }
+    }
+
+    /// The guest writes likewise.
+    #[inline]
+    pub fn mmio_write(&mut self, cx: &mut CtxRaw, region: u32, offset: u64, size: u32, value: u64) -> IoRes {
+        // SAFETY: as in `mmio_read`.
+        unsafe { (self.table().mmio_write)(self.handle.dev, cx, region, offset, size, value) }
+    }
+
+    /// A timer reached its deadline. This and the other callbacks return [`hot::IO_OK`] or [`hot::STATUS_PANIC`].
+    pub fn on_timer(&mut self, cx: &mut CtxRaw, timer: u32) -> u64 {
+        // SAFETY: as in `mmio_read`.
+        unsafe { (self.table().on_timer)(self.handle.dev, cx, timer) }
+    }
+
+    /// A bottom half runs; a payload makes it a one-shot, also an empty one.
+    pub fn on_bh(&mut self, cx: &mut CtxRaw, bh: u32, payload: Option<&[u8]>) -> u64 {
+        // The pointer of an empty slice is not null.
+        let (data, len) = payload.map_or((core::ptr::null(), 0), |data| (data.as_ptr(), data.len() as u64));
+        // SAFETY: as in `mmio_read`; the payload is valid for the call.
+        unsafe { (self.table().on_bh)(self.handle.dev, cx, bh, data, len) }
+    }
+
+    /// An input pin changed.
+    pub fn on_pin(&mut self, cx: &mut CtxRaw, pin: u32, level: u32) -> u64 {
+        // SAFETY: as in `mmio_read`.
+        unsafe { (self.table().on_pin)(self.handle.dev, cx, pin, level) }
+    }
+
+    /// Something happened on a port (`PORT_*`).
+    pub fn on_port(&mut self, cx: &mut CtxRaw, port: u32, event: u32) -> u64 {
+        // SAFETY: as in `mmio_read`.
+        unsafe { (self.table().on_port)(self.handle.dev, cx, port, event) }
+    }
+
+    /// A block request completed (`BLK_DONE` or `BLK_ERROR`).
+    pub fn on_blk(&mut self, cx: &mut CtxRaw, port: u32, token: u64, status: u32, data: &[u8]) -> u64 {
+        let (data, len) = (data.as_ptr(), data.len() as u64);
+        // SAFETY: as in `mmio_read`; the data is valid for the call.
+        unsafe { (self.table().on_blk)(self.handle.dev, cx, port, token, status, data, len) }
+    }
+
+    /// Reset the device (`RESET_*`).
+    pub fn reset(&mut self, cx: &mut CtxRaw, kind: u32) -> u64 {
+        // SAFETY: as in `mmio_read`.
+        unsafe { (self.table().reset)(self.handle.dev, cx, kind) }
+    }
+
+    /// The state record. Of a device that panicked, now or before, it has one field, `panicked`: what is left of it
+    /// is not worth saving, but can still be told apart.
+    #[must_use]
+    pub fn save(&self) -> Vec<u8> {
+        self.try_save().unwrap_or_else(|text| state::encode(0, |out| out.field("panicked").text(&text)))
+    }
+
+    /// The state record.
+    ///
+    /// # Errors
+    /// The device panicked, now or before; the text says where.
+    pub fn try_save(&self) -> Result<Vec<u8>, String> {
+        let mut out: Vec<u8> = Vec::new();
+        // SAFETY: the instance is live and no callback is under way; `collect` takes a `Vec<u8>`.
+        let status = unsafe { (self.table().save)(self.handle.dev, (&raw mut out).cast(), collect) };
+        if status == hot::IO_OK { Ok(out) } else { Err(String::from_utf8_lossy(&out).into_owned()) }
+    }
+
+    /// Replace the state by a record.
+    ///
+    /// # Errors
+    /// It is not one of this device. The instance must not be used again.
+    pub fn load(&mut self, record: &[u8]) -> Result<(), String> {
+        let mut out: Vec<u8> = Vec::new();
+        let (data, len) = (record.as_ptr(), record.len() as u64);
+        // SAFETY: as in `try_save`; the record is valid for the call.
+        let status =
+            unsafe { (self.table().load)(self.handle.dev, data, len, (&raw mut out).cast(), collect) };
+        if status == hot::IO_OK { Ok(()) } else { Err(String::from_utf8_lossy(&out).into_owned()) }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // SAFETY: the instance is live until here, and dropped once.
+        unsafe { (self.table().drop)(self.handle.dev) }
+    }
+}
+
+unsafe extern "C" fn collect(sink: *mut c_void, data: *const u8, len: u64) {
+    if len > 0 {
+        // SAFETY: `try_save` and `load` pass a `Vec<u8>` as the sink.
+        let out = unsafe { &mut *sink.cast::<Vec<u8>>() };
+        // SAFETY: the device lends `len` bytes for the call.
+        out.extend_from_slice(unsafe { core::slice::from_raw_parts(data, len as usize) });
+    }
+}
