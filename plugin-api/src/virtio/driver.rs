@@ -466,7 +466,7 @@ fn scribble<D: Device>(host: &mut FakeHost<D>, driver: &mut Driver, queue: usize
             gpa: BUFFERS + 0x100 * rng.below(16),
             len: [16, 17, 32, 512, 513, 1024][rng.below(6) as usize],
             // A chain of three: header, data, answer.
-            flags: [1, 1 | rng.below(2) as u16 * 2, 2][index % 3],
+            flags: [1, 1 | (rng.below(2) as u16 * 2), 2][index % 3],
             next: index as u16 + 1,
         };
         if !honest && rng.below(3) == 0 {
