@@ -67,6 +67,7 @@ struct node {
   u64 reg, size;
   u32 irq;    // first cell of `interrupts`; 0 if none
   u32 ndev;   // `riscv,ndev`
+  u32 ngpios;
   u32 timebase;
   bool cpu;   // device_type = "cpu"
   bool memory;

@@ -24,7 +24,8 @@ bool node_is(const struct node *node, const char *compatible) {
   return false;
 }
 
-static void property(struct node *node, const char *name, const u8 *value, u32 bytes, u32 address_cells, u32 size_cells) {
+static void property(struct node *node, const char *name, const u8 *value, u32 bytes, u32 address_cells,
+                     u32 size_cells) {
   if (same(name, "compatible")) {
     node->compatible = (const char *)value;
     node->compatible_end = (const char *)value + bytes;
@@ -35,6 +36,8 @@ static void property(struct node *node, const char *name, const u8 *value, u32 b
     node->irq = be32(value);
   } else if (same(name, "riscv,ndev")) {
     node->ndev = be32(value);
+  } else if (same(name, "ngpios")) {
+    node->ngpios = be32(value);
   } else if (same(name, "timebase-frequency")) {
     node->timebase = be32(value);
   } else if (same(name, "device_type")) {

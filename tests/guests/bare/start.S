@@ -1,5 +1,5 @@
-# Entry of every hart: a0 = hart id, a1 = device tree. Hart 0 runs main; the others sleep until somebody writes their msip,
-# then run secondary. Traps go to on_trap(cause, epc, tval), which returns where to continue.
+# Entry of every hart: a0 = hart id, a1 = device tree. Hart 0 runs main; the others sleep until somebody writes their
+# msip, then run secondary. Traps go to on_trap(cause, epc, tval), which returns where to continue.
 
 #define HARTS 8
 #define STACK_SHIFT 13

@@ -1,4 +1,4 @@
-// A tour of the board: read the device tree, try every device in it, power off. The exit code is the number of failed checks.
+// A tour of the board: read the device tree, try every device in it, power off. The exit code counts failed checks.
 #include "demo.h"
 
 struct board board;
@@ -25,7 +25,7 @@ void check(const char *what, bool good) {
 
 // ------------------------------------------------------------------ the device tree
 
-// The PLIC context of hart 0's M-mode: the first pair <cpu 11> of interrupts-extended (cpu.txt: 11 is M-mode external).
+// The PLIC context of hart 0's M-mode: the first pair <cpu 11> of interrupts-extended (11 is MEI).
 static u32 machine_context(const struct node *node) {
   for (u32 i = 0; i + 8 <= node->interrupts_extended_bytes; i += 8)
     if (be32(node->interrupts_extended + i + 4) == 11) return i / 8;
@@ -40,7 +40,7 @@ static void found(const struct node *node, void *arg) {
   if (node_is(node, "ns16550a")) board.uart = node->reg, board.uart_irq = node->irq;
   if (node_is(node, "sifive,clint0") || node_is(node, "riscv,clint0")) board.clint = node->reg;
   if (node_is(node, "google,goldfish-rtc")) board.rtc = node->reg;
-  if (node_is(node, "reprise,gpio")) board.gpio = node->reg;
+  if (node_is(node, "reprise,gpio")) board.gpio = node->reg, board.gpio_irq = node->irq, board.gpios = node->ngpios;
   if (node_is(node, "sifive,plic-1.0.0") || node_is(node, "riscv,plic0")) {
     board.plic = node->reg, board.sources = node->ndev, board.context = machine_context(node);
   }
@@ -205,6 +205,35 @@ static void rtc_tour(void) {
   print(" UTC\n");
 }
 
+// Registers of plugins/gpio.
+enum { GPIO_IN = 0x0, GPIO_OUT = 0x4, GPIO_OE = 0x8, GPIO_RISE = 0xc, GPIO_PENDING = 0x14 };
+
+static void gpio_acknowledge(u32 source) {
+  if (source == board.gpio_irq) write32(board.gpio + GPIO_PENDING, ~0u);
+}
+
+// Raises every output and sees which inputs the board has wired to them; those must interrupt.
+static void gpio_tour(void) {
+  line("gpio", board.gpio);
+  u32 all = ~0u >> (32 - board.gpios);
+  u32 before = read32(board.gpio + GPIO_IN);
+  write32(board.gpio + GPIO_OUT, all);
+  check("output register", read32(board.gpio + GPIO_OUT) == all);
+  write32(board.gpio + GPIO_PENDING, ~0u);
+  write32(board.gpio + GPIO_RISE, all);
+  on_source = gpio_acknowledge;
+  if (board.gpio_irq) plic_enable(board.gpio_irq, true);
+  write32(board.gpio + GPIO_OE, all);
+  u32 wired = read32(board.gpio + GPIO_IN) & ~before;
+  u32 seen = read32(board.gpio + GPIO_PENDING);
+  if (wired && board.gpio_irq) check("edge interrupt", plic_wait(board.gpio_irq));
+  else check("edges without an interrupt wire", seen == wired);
+  if (board.gpio_irq) plic_enable(board.gpio_irq, false);
+  write32(board.gpio + GPIO_RISE, 0);
+  write32(board.gpio + GPIO_OE, 0);
+  print("%u pins, outputs wired back to inputs: %x\n", (u64)board.gpios, (u64)wired);
+}
+
 int main(u64 hart, const void *dtb) {
   (void)hart;
   fdt_walk(dtb, found, NULL);
@@ -218,6 +247,7 @@ int main(u64 hart, const void *dtb) {
   uart_tour();
   clint_tour();
   if (board.rtc) rtc_tour();
+  if (board.gpio) gpio_tour();
   virtio_tour();
   print("  %u checks, %u failed; powering off\n", checks, failures);
   return failures;

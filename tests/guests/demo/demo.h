@@ -7,7 +7,7 @@ struct board {
   u64 ram, ram_bytes, uart, plic, clint, rtc, gpio;
   u64 virtio[32];
   u32 virtio_irq[32], virtios;
-  u32 uart_irq, sources, context, timebase, harts;
+  u32 uart_irq, gpio_irq, gpios, sources, context, timebase, harts;
 };
 extern struct board board;
 

@@ -51,8 +51,10 @@ int main(u64 hart, const void *dtb) {
   while (external < STORM || timer < STORM || software < STORM) __asm__ volatile("ecall");
   csr_clear(mstatus, MSTATUS_MIE);
   write8(UART_BASE + 4, 0);
-  bool good = external == STORM && timer == STORM && software == STORM && ecalls && csr_read(mip) == 0; // nothing left pending
-  print("@R irqstorm external=%u timer=%u software=%u ecalls=%s %s\n", external, timer, software, ecalls ? "some" : "none",
-        good ? "ok" : "FAILED");
+  bool none_left = csr_read(mip) == 0;
+  bool good = external == STORM && timer == STORM && software == STORM && ecalls && none_left;
+  const char *some = ecalls ? "some" : "none";
+  const char *verdict = good ? "ok" : "FAILED";
+  print("@R irqstorm external=%u timer=%u software=%u ecalls=%s %s\n", external, timer, software, some, verdict);
   return !good;
 }

@@ -1,5 +1,6 @@
-// Page tables that change under the guest's feet: mappings, permissions, accessed and dirty bits, superpages split and
-// joined. M-mode reaches the translated space by MPRV with MPP = S; code runs there in S-mode and comes back by ECALL.
+// Page tables that change under the guest's feet: mappings, permissions, accessed and dirty bits, superpages split
+// and joined. M-mode reaches the translated space by MPRV with MPP = S; code runs there in S-mode and comes back by
+// ECALL.
 #include "bare.h"
 
 // Privileged spec 4.3.1 (PTE), 4.4 (Sv39), 3.1.6 (mstatus).
@@ -35,8 +36,8 @@ u64 on_trap(u64 cause, u64 epc, u64 tval) {
 
 static void sfence(void) { __asm__ volatile("sfence.vma" ::: "memory"); }
 
-// mstatus is put back in assembly: the compiler must not touch memory while MPRV is on. A trap saves registers with MPRV
-// off (the hart is then in M-mode with MPP = M), and comes back with it on: MRET to M leaves MPRV alone.
+// mstatus is put back in assembly: the compiler must not touch memory while MPRV is on. A trap saves registers with
+// MPRV off (the hart is then in M-mode with MPP = M), and comes back with it on: MRET to M leaves MPRV alone.
 static u64 load(u64 va) {
   u64 v = 0, on = MPRV;
   fault_cause = 0;
@@ -63,7 +64,8 @@ static u64 run(u64 va) {
   csr_clear(mstatus, MPP_M);
   csr_set(mstatus, MPP_S);
   __asm__ volatile("csrw mepc, %1\n mret\n .globl run_return\n run_return:" : "+r"(a0) : "r"(va)
-                   : "memory", "t0", "t1", "t2", "t3", "t4", "t5", "t6", "a1", "a2", "a3", "a4", "a5", "a6", "a7", "ra");
+                   : "memory", "t0", "t1", "t2", "t3", "t4", "t5", "t6", "a1", "a2", "a3", "a4", "a5", "a6",
+                     "a7", "ra");
   return a0;
 }
 

@@ -1,4 +1,4 @@
-// Self-modifying code: code written as data, rewritten many times, across a page, and ahead of the storing instruction.
+// Self-modifying code: written as data, rewritten many times, across a page, and ahead of the storing instruction.
 #include "bare.h"
 
 enum { ROUNDS = 2000 };
@@ -21,7 +21,7 @@ static u64 rewrite(void) {
   return sum;
 }
 
-// A block that crosses a page, of which only the far page changes; then a 4-byte instruction whose halves are on two pages.
+// A block that crosses a page, of which only the far page changes; then an instruction whose halves are on two pages.
 static u64 cross_page(void) {
   u64 sum = 0;
   u32 edge = 1024;

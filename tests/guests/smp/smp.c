@@ -62,6 +62,7 @@ int main(u64 hart, const void *dtb) {
   ring(hart);
   u64 expected = harts * ((u64)ADDS * (ADDS - 1) / 2);
   bool good = atomic_sum == expected && locked_sum == harts * LOCKED_ADDS && token_visits == harts * ROUNDS;
-  print("@R smp harts=%u amo=%u locked=%u ring=%u %s\n", harts, atomic_sum, locked_sum, token_visits, good ? "ok" : "FAILED");
+  const char *verdict = good ? "ok" : "FAILED";
+  print("@R smp harts=%u amo=%u locked=%u ring=%u %s\n", harts, atomic_sum, locked_sum, token_visits, verdict);
   return !good;
 }

@@ -32,6 +32,7 @@ int main(u64 hart, const void *dtb) {
   while (!(csr_read(mip) & MIE_MTI)) wfi();
   u64 elapsed = mtime() - start;
   bool good = interrupts == before && elapsed >= (u64)TICKS * WAKEUPS;
-  print("@R wfi interrupts=%u elapsed_ms=%u latest_ticks=%u %s\n", interrupts, elapsed / TICKS, latest, good ? "ok" : "FAILED");
+  const char *verdict = good ? "ok" : "FAILED";
+  print("@R wfi interrupts=%u elapsed_ms=%u latest_ticks=%u %s\n", interrupts, elapsed / TICKS, latest, verdict);
   return !good;
 }
