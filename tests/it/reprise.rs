@@ -1,0 +1,188 @@
+//! Runs the `reprise` binary as a user would, and says what came of it.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The longest that any guest here may take, loaded machine included.
+const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The repository's root.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// A file that `tests/guests/fetch` or its Makefile makes.
+pub(crate) fn guest(name: &str) -> String {
+    let path = root().join("tests/guests/out").join(name);
+    assert!(path.exists(), "{} is missing: run tests/run", path.display());
+    path.to_str().unwrap().to_owned()
+}
+
+/// The folder with the binary and the plugins under test.
+pub(crate) fn build_folder() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    target.join("release")
+}
+
+/// A folder of one test's own, empty at the start and gone at the end.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(crate) fn new(test: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("reprise-{test}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        Self(folder)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// How a run ended.
+pub(crate) struct Ended {
+    /// The exit code; none if a signal ended it.
+    pub(crate) code: Option<i32>,
+    /// What the guest and reprise wrote to standard output.
+    pub(crate) console: String,
+    pub(crate) errors: String,
+    summary: Option<serde_json::Value>,
+}
+
+impl Ended {
+    /// Fails the test unless the guest ended the run with success.
+    pub(crate) fn success(self) -> Self {
+        assert_eq!(self.code, Some(0), "console:\n{}\nerrors:\n{}", self.console, self.errors);
+        self
+    }
+
+    /// Fails the test unless the guest said this.
+    pub(crate) fn says(self, line: &str) -> Self {
+        assert!(self.console.contains(line), "no {line:?} in:\n{}\nerrors:\n{}", self.console, self.errors);
+        self
+    }
+
+    pub(crate) fn summary(&self, field: &str) -> &serde_json::Value {
+        let summary = self.summary.as_ref().expect("the run was asked for a summary and ended by itself");
+        summary.get(field).unwrap_or_else(|| panic!("no {field} in {summary}"))
+    }
+
+    /// What must be the same in two runs of the same machine.
+    pub(crate) fn position_and_digest(&self) -> (u64, u64, String) {
+        let number = |field| self.summary(field).as_u64().unwrap();
+        (number("icount"), number("vtime_ns"), self.summary("digest").as_str().unwrap().to_owned())
+    }
+
+    /// The first line that starts with `start`, without it.
+    pub(crate) fn line(&self, start: &str) -> &str {
+        let line = self.console.lines().find_map(|line| line.strip_prefix(start));
+        line.unwrap_or_else(|| panic!("no line starts with {start:?} in:\n{}", self.console)).trim_end()
+    }
+}
+
+/// A command line of reprise in the making.
+pub(crate) struct Reprise {
+    command: Command,
+    summary: Option<(Scratch, String)>,
+    input: Vec<u8>,
+}
+
+impl Reprise {
+    pub(crate) fn new<'a>(args: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::at(&build_folder().join("reprise"), args)
+    }
+
+    /// The same from a copy of the binary elsewhere.
+    pub(crate) fn at<'a>(binary: &Path, args: impl IntoIterator<Item = &'a str>) -> Self {
+        assert!(binary.exists(), "{} is missing: run tests/run", binary.display());
+        let mut command = Command::new(binary);
+        command.args(args).env_remove("REPRISE_PLUGIN_PATH");
+        Self { command, summary: None, input: Vec::new() }
+    }
+
+    /// `reprise run` with a summary, its clock of day fixed so that runs can be compared.
+    pub(crate) fn run(test: &str) -> Self {
+        let scratch = Scratch::new(test);
+        let file = scratch.path("summary.json");
+        let mut run = Self::new(["run", "--summary", &file]);
+        run.summary = Some((scratch, file));
+        run
+    }
+
+    /// One of our own bare guests.
+    pub(crate) fn bare(test: &str, guest_name: &str) -> Self {
+        Self::run(test).args(["-bios", &guest(guest_name)])
+    }
+
+    /// Debian's kernel, told what to do; its clock of day starts at a fixed second.
+    pub(crate) fn debian(test: &str, words: &str) -> Self {
+        let [firmware, kernel, initrd] = ["fw_dynamic.bin", "Image", "initramfs.cpio"].map(guest);
+        Self::run(test)
+            .args(["-bios", &firmware, "-kernel", &kernel, "-initrd", &initrd, "-m", "512M"])
+            .args(["-append", &format!("console=ttyS0 {words}"), "--set", "device.rtc0.start_s=1700000000"])
+    }
+
+    pub(crate) fn args<'a>(mut self, args: impl IntoIterator<Item = &'a str>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// What is typed on the console.
+    pub(crate) fn input(mut self, text: &str) -> Self {
+        self.input = text.into();
+        self
+    }
+
+    /// Runs to the end; a run that takes too long is a failure, not a hang.
+    pub(crate) fn end(mut self) -> Ended {
+        let mut child =
+            self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // A guest that never reads leaves at most a pipe's worth here, which does not block. The pipe stays open:
+        // its end would be an input too.
+        let _ = stdin.write_all(&self.input);
+        let console = collect(child.stdout.take().unwrap());
+        let errors = collect(child.stderr.take().unwrap());
+        let limit = Instant::now() + TIMEOUT;
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if Instant::now() > limit {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                panic!(
+                    "took more than {TIMEOUT:?}:\n{}\n{}",
+                    console.join().unwrap(),
+                    errors.join().unwrap()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        drop(stdin);
+        let summary = self.summary.as_ref().and_then(|(_, file)| std::fs::read_to_string(file).ok());
+        Ended {
+            code: status.code(),
+            console: console.join().unwrap(),
+            errors: errors.join().unwrap(),
+            summary: summary.map(|text| serde_json::from_str(&text).unwrap()),
+        }
+    }
+}
+
+fn collect(mut from: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        from.read_to_end(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
