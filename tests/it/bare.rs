@@ -8,7 +8,8 @@ fn the_demo_finds_every_device_of_the_board() {
     let image = scratch.path("disk.img");
     std::fs::write(&image, vec![0xa5; 1 << 20]).unwrap();
     let ended = Reprise::bare("demo", "demo.elf").args(["--disk", &format!("disk0={image}")]).end().success();
-    for device in ["plic", "ns16550a", "clint", "goldfish-rtc", "virtio-blk", "virtio-rng", "virtio-console"]
+    for device in
+        ["plic", "ns16550a", "clint", "goldfish-rtc", "gpio", "virtio-blk", "virtio-rng", "virtio-console"]
     {
         assert!(ended.console.contains(device), "no {device} in:\n{}", ended.console);
     }

@@ -128,7 +128,7 @@ impl Reprise {
         let [firmware, kernel, initrd] = ["fw_dynamic.bin", "Image", "initramfs.cpio"].map(guest);
         Self::run(test)
             .args(["-bios", &firmware, "-kernel", &kernel, "-initrd", &initrd, "-m", "512M"])
-            .args(["-append", &format!("console=ttyS0 {words}"), "--set", "device.rtc0.start_s=1700000000"])
+            .args(["-append", &format!("console=ttyS0 {words}"), "--set", "device.rtc.start_s=1700000000"])
     }
 
     pub(crate) fn args<'a>(mut self, args: impl IntoIterator<Item = &'a str>) -> Self {

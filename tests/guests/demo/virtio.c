@@ -104,9 +104,10 @@ static void block_tour(void) {
   static u8 before[BYTES], pattern[BYTES], after[BYTES];
   line("virtio-blk", base);
   u64 capacity = read32(base + CONFIG) | (u64)read32(base + CONFIG + 4) << 32;
-  if (!start(0) || capacity < SECTORS) {
-    check("start", false);
-    print("\n");
+  bool started = start(0);
+  check("start", started);
+  if (!started || capacity < SECTORS) {
+    print(capacity ? "too small to try\n" : "no medium\n");
     return;
   }
   for (int i = 0; i < BYTES; i++) pattern[i] = i * 7 + (i >> 8);
