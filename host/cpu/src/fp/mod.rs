@@ -89,7 +89,6 @@ pub(crate) trait Format: Host {
     const QUIET: u64 = 1 << (Self::FRAC_BITS - 1);
     const CANONICAL_NAN: u64 = Self::INF | Self::QUIET;
     const MIN_NORMAL: u64 = 1 << Self::FRAC_BITS;
-    const ONE: u64 = (Self::EMAX as u64) << Self::FRAC_BITS;
 }
 
 #[derive(Clone, Copy, Debug)]
