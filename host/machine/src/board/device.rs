@@ -10,8 +10,8 @@ use reprise_abi::desc::{DeviceDesc, PortKind, Region};
 use serde_json::{Map, Value as Json};
 use std::collections::BTreeMap;
 
-/// The keys of a stanza that are not options of the plugin.
-pub(super) const KEYS: [&str; 5] = ["plugin", "kind", "mmio", "pins", "ports"];
+/// The keys of a stanza that are not options of the plugin. An option of such a name is written under `options`.
+pub(super) const KEYS: [&str; 6] = ["plugin", "kind", "mmio", "pins", "ports", "options"];
 /// Ids with a meaning of their own in pins and arguments.
 const RESERVED: [&str; 2] = ["hart", "machine"];
 const MAX_ID: usize = 32;
@@ -57,7 +57,7 @@ pub(super) fn read<'d>(
     let stanza = fields::table(&entry.node, &entry.key, report)?;
     let plugin = plugin(stanza, &entry.key_origin, report)?;
     let kind = kind(stanza, &plugin, plugins, report)?;
-    let given: Vec<&Entry> = stanza.entries.iter().filter(|e| !KEYS.contains(&e.key.as_str())).collect();
+    let given = given_options(stanza, report);
     let (config, desc) = describe(&given, &kind, &plugin.0, machine, entry, plugins.catalog, report)?;
     let mmio = addresses(stanza, &desc, &entry.key_origin, report);
     let ports = ports(stanza, &desc, report);
@@ -73,6 +73,24 @@ pub(super) fn read<'d>(
         ports: port_names,
     };
     Some(Draft { spec, mmio, pins: stanza.get("pins").map(|entry| &entry.node), ports })
+}
+
+/// The plugin's options: every key that has no meaning of its own, and those under `options`.
+fn given_options<'d>(stanza: &'d Table, report: &mut Report<'_>) -> Vec<&'d Entry> {
+    let mut given: Vec<&Entry> = stanza.entries.iter().filter(|e| !KEYS.contains(&e.key.as_str())).collect();
+    let table = stanza.get("options").and_then(|entry| fields::table(&entry.node, "options", report));
+    for entry in table.into_iter().flat_map(|table| &table.entries) {
+        match given.iter().find(|other| other.key == entry.key) {
+            None => given.push(entry),
+            Some(other) => {
+                let message = format!("`{}` is given twice", entry.key);
+                report
+                    .error(Code::Option, &entry.key_origin, message)
+                    .also(&other.key_origin, "given here already");
+            }
+        }
+    }
+    given
 }
 
 fn check_id(entry: &Entry, report: &mut Report<'_>) {

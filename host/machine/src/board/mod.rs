@@ -202,15 +202,14 @@ pub enum WireEnd {
     },
 }
 
-/// Interrupt lines of a hart. RISC-V privileged, table of `mcause` values.
+/// Interrupt lines of a hart. RISC-V privileged, table of `mcause` values. There is none for the supervisor timer:
+/// `mip.STIP` belongs to `stimecmp` or to M-mode software.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HartLine {
     /// Supervisor software.
     Ssip,
     /// Machine software.
     Msip,
-    /// Supervisor timer.
-    Stip,
     /// Machine timer.
     Mtip,
     /// Supervisor external.
@@ -221,7 +220,7 @@ pub enum HartLine {
 
 impl HartLine {
     /// All lines, by number.
-    pub const ALL: [Self; 6] = [Self::Ssip, Self::Msip, Self::Stip, Self::Mtip, Self::Seip, Self::Meip];
+    pub const ALL: [Self; 5] = [Self::Ssip, Self::Msip, Self::Mtip, Self::Seip, Self::Meip];
 
     /// The name that boards use in `hart.N.NAME`.
     #[must_use]
@@ -229,7 +228,6 @@ impl HartLine {
         match self {
             Self::Ssip => "ssip",
             Self::Msip => "msip",
-            Self::Stip => "stip",
             Self::Mtip => "mtip",
             Self::Seip => "seip",
             Self::Meip => "meip",
@@ -242,7 +240,6 @@ impl HartLine {
         match self {
             Self::Ssip => 1,
             Self::Msip => 3,
-            Self::Stip => 5,
             Self::Mtip => 7,
             Self::Seip => 9,
             Self::Meip => 11,

@@ -1,7 +1,9 @@
 //! A resolved board as TOML that gives the same board when it is read again.
 
 use super::{
-    Board, DeviceSpec, MachineSpec, WireEnd, options,
+    Board, DeviceSpec, MachineSpec, WireEnd,
+    device::KEYS,
+    options,
     quantity::{print_duration, print_size},
 };
 use reprise_abi::desc::Pins;
@@ -68,7 +70,7 @@ fn print_device(board: &Board, index: usize, out: &mut String) {
         ([_], [base, ..]) => line!(out, "mmio = {}", address(*base)),
         (regions, bases) => {
             let pair = |(region, base): (&reprise_abi::desc::Region, &u64)| {
-                format!("{} = {}", quote(&region.name), address(*base))
+                format!("{} = {}", quote_key(&region.name), address(*base))
             };
             let pairs: Vec<_> = regions.iter().zip(bases).map(pair).collect();
             line!(out, "mmio = {{ {} }}", pairs.join(", "));
@@ -80,7 +82,7 @@ fn print_device(board: &Board, index: usize, out: &mut String) {
         .ports
         .iter()
         .zip(&device.ports)
-        .filter_map(|(port, name)| Some(format!("{} = {}", quote(&port.name), quote(name.as_ref()?))))
+        .filter_map(|(port, name)| Some(format!("{} = {}", quote_key(&port.name), quote(name.as_ref()?))))
         .collect();
     if !ports.is_empty() {
         line!(out, "ports = {{ {} }}", ports.join(", "));
@@ -90,14 +92,23 @@ fn print_device(board: &Board, index: usize, out: &mut String) {
 
 fn print_options(board: &Board, device: &DeviceSpec, out: &mut String) {
     let options: Json = device.config_json.parse().expect("the resolver wrote this JSON");
+    let mut reserved = Vec::new();
     for (name, value) in options.as_object().into_iter().flatten() {
         let property = device.desc.schema.get("properties").and_then(|all| all.get(name));
         let follows = property.and_then(|p| p.get("x-board")).and_then(Json::as_str);
         let follows = follows.and_then(|name| options::board_value(name, &board.machine));
         // TOML has no null: it is what a left-out option is.
         if follows.as_ref() != Some(value) && !value.is_null() {
-            line!(out, "{} = {}", quote_key(name), toml_value(value));
+            let option = format!("{} = {}", quote_key(name), toml_value(value));
+            if KEYS.contains(&name.as_str()) {
+                reserved.push(option);
+            } else {
+                line!(out, "{option}");
+            }
         }
+    }
+    if !reserved.is_empty() {
+        line!(out, "options = {{ {} }}", reserved.join(", "));
     }
 }
 

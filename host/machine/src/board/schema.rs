@@ -122,13 +122,15 @@ fn stanza(desc: &DeviceDesc) -> Value {
         "ports".to_owned(),
         json!({ "type": "object", "properties": ports, "additionalProperties": false }),
     );
-    if let Some(options) = desc.schema.get("properties").and_then(Value::as_object) {
-        properties.extend(options.clone());
-    }
-    let mut required = desc.schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
-    if !desc.regions.is_empty() {
-        required.push(json!("mmio"));
-    }
+    let options = desc.schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+    let plain = options.iter().filter(|(name, _)| !KEYS.contains(&name.as_str()));
+    properties.extend(plain.map(|(name, schema)| (name.clone(), schema.clone())));
+    properties.insert(
+        "options".to_owned(),
+        json!({ "type": "object", "properties": options, "additionalProperties": false }),
+    );
+    // Required options are not required here: they may be in either of two places, which the real check knows.
+    let required: &[&str] = if desc.regions.is_empty() { &[] } else { &["mmio"] };
     json!({
         "description": desc.summary,
         "properties": properties,

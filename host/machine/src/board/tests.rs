@@ -28,6 +28,7 @@ fn uart() -> DeviceDesc {
                 "clock_hz": { "type": "integer", "minimum": 1, "maximum": 1_000_000_000, "default": 3_686_400 },
                 "label": { "type": "string" },
                 "mode": { "type": "string", "enum": ["plain", "fancy"], "default": "plain" },
+                "ports": { "type": "integer", "minimum": 1, "maximum": 4 },
                 "echo": { "type": "boolean", "default": false },
                 "steps": { "type": "array", "items": { "type": "integer", "minimum": 0, "maximum": 9 }, "default": [] },
             }),
@@ -353,6 +354,25 @@ fn options_follow_the_schema() {
 }
 
 #[test]
+fn options_with_a_taken_name_have_a_table() {
+    let stanza = |line: &str| stanza(&format!("plugin = \"ns16550a\"\nmmio = 0x1000_0000\n{line}"));
+    let board = with(&[], &stanza("options = { ports = 2, label = \"x\" }")).unwrap();
+    assert!(board.devices[1].config_json.contains("\"ports\":2"), "{}", board.devices[1].config_json);
+    assert_eq!(with(&[], &print(&board)).unwrap(), board);
+    assert!(
+        with(&["device.uart0.options.ports=3"], &stanza("")).unwrap().devices[1].config_json.contains(":3")
+    );
+    let both = mistakes(&[], &stanza("label = \"a\"\noptions = { label = \"b\", ports = 5, x = 1 }"));
+    let expected = [
+        "10:13 option `label` is given twice",
+        "10:34 out-of-range `ports` is out of range",
+        "10:37 unknown-key unknown key `x` (there are `clock_hz`, `echo`, `kind`, `label`, `mmio`, `mode`, `options`, \
+         `pins`, `plugin`, `ports`, `steps`)",
+    ];
+    assert_eq!(both, expected);
+}
+
+#[test]
 fn addresses() {
     let uart = |mmio: &str| one(&format!("plugin = \"ns16550a\"\n{mmio}"));
     assert_eq!(uart(""), "6:9 missing the device has no address (give it one: `mmio = 0x…` (0x100 bytes))");
@@ -435,7 +455,7 @@ fn wires_of_arrays() {
     assert_eq!(
         plic("\"meip.*\" = \"plic.irq.*\""),
         [
-            "17:21 wiring `meip.*` are 2 pins, but there are 96 here (`*` stands for the same number of pins on both sides)"
+            "17:21 wiring `meip.*` stands for 2 pins, the other side for 96 (`*` stands for the same number of pins on both sides)"
         ]
     );
     assert_eq!(

@@ -250,7 +250,7 @@ fn connect<'d>(
                 .error(
                     Code::Wiring,
                     at,
-                    format!("`{}` are {count} pins, but there are {ends} here", stroke.name),
+                    format!("`{}` stands for {count} pins, the other side for {ends}", stroke.name),
                 )
                 .also(stroke.key, format!("{count} pins"))
                 .help("`*` stands for the same number of pins on both sides");
