@@ -1,7 +1,43 @@
-//! The RISC-V hart: no clock, no I/O, no thread, no device. It reaches the world through `trait Bus` only.
+//! The RISC-V harts of the machine: RV64GC with what RVA22 adds, M, S and U modes, Sv39 to Sv57, exactly.
+//!
+//! This crate has no clock, no I/O, no thread and knows no device. It leaves only through [`Bus`]; what it computes is a function of
+//! its state, RAM and what the bus answers. Every cache in it can be dropped at any instruction boundary without a trace.
+//!
+//! The clock of everything is `icount`: instructions *attempted*, that is retired ones and those that trapped. Entering an interrupt
+//! handler is free. [`Cluster::run`] stops exactly at the instruction it is told to.
+//!
+//! Not modelled: the hypervisor extension, vectors, instruction fetch from devices (an access fault), big-endian modes.
 
+mod block;
+mod bus;
+mod cluster;
+mod compressed;
+mod config;
+mod csr;
+mod decode;
+mod disasm;
 mod exec;
 mod fp;
 mod hart;
 mod isa;
+mod mmu;
+mod pmp;
+mod ram;
+mod run;
+mod shared;
+mod state;
+mod tlb;
 mod trap;
+mod trigger;
+
+#[cfg(test)]
+mod tests;
+
+pub use bus::{AccessFault, Bus, Refused};
+pub use cluster::{Cluster, Entry, Exit, ExitReason};
+pub use config::{HartConfig, SatpMode};
+pub use disasm::{disassemble, mnemonics};
+pub use hart::Privilege;
+pub use ram::{GuestRam, OutOfRam, PAGE_DIRTY, PAGE_SIZE, PAGE_WATCHED, RamError};
+pub use state::StateError;
+pub use trap::Irq;

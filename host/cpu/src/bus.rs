@@ -1,0 +1,43 @@
+//! The way out of this crate: everything a hart reaches that is neither RAM nor itself.
+
+/// The bus refuses an access; the hart raises an access fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("no device answers")]
+pub struct AccessFault;
+
+/// An access that the bus refused, for a message: the hart raises the access fault all the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refused {
+    /// Guest physical address.
+    pub gpa: u64,
+    /// Bytes: 1, 2, 4 or 8.
+    pub size: u8,
+    /// A store; otherwise a load.
+    pub write: bool,
+    /// Where the instruction is, in guest virtual memory.
+    pub pc: u64,
+}
+
+/// What lies around the harts.
+///
+/// `icount` is the machine's count of instructions attempted before the one that causes the call. The methods may write RAM
+/// through [`crate::GuestRam`]; the hart looks at what they wrote before it goes on.
+pub trait Bus {
+    /// Reads `size` (1, 2, 4 or 8) bytes at `gpa`, naturally aligned and not RAM, zero-extended.
+    fn load(&mut self, gpa: u64, size: u8, icount: u64) -> Result<u64, AccessFault>;
+
+    /// Writes the low `size` (1, 2, 4 or 8) bytes of `value` at `gpa`, naturally aligned and not RAM.
+    fn store(&mut self, gpa: u64, size: u8, value: u64, icount: u64) -> Result<(), AccessFault>;
+
+    /// What the `time` CSR reads at that instruction boundary, in ticks.
+    fn time(&mut self, icount: u64) -> u64;
+
+    /// Asked after each load and store: something is queued (a wire moved, a deadline changed, a stop), so the run must end
+    /// before the next instruction.
+    fn attention(&self) -> bool;
+
+    /// Told after a load or store that the bus refused. It must change nothing that the guest can see.
+    fn refused(&mut self, access: Refused) {
+        let _ = access;
+    }
+}

@@ -1,0 +1,342 @@
+//! Loads, stores and cache-block operations.
+//!
+//! Each body tries the TLB and leaves everything else to a cold function that also writes the destination: the hot code of a load is a
+//! compare, an index and a move.
+
+use super::sext_imm;
+use crate::hart::{Hart, Privilege, envcfg};
+use crate::isa::{Op, Reg};
+use crate::mmu::{Access, translate};
+use crate::ram::PAGE_SIZE;
+use crate::run::Stop;
+use crate::shared::Cx;
+use crate::trap::{Exception, Trap};
+
+/// Bytes of a cache block: Zicbom and Zicboz.
+pub(crate) const CACHE_BLOCK: u64 = 64;
+
+#[inline(always)]
+fn address(h: &Hart, op: &Op) -> u64 {
+    h.x(op.rs1).wrapping_add(sext_imm(op.imm))
+}
+
+/// Functions that load: `name size destination = conversion of the little-endian bytes`.
+macro_rules! loads {
+    ($($name:ident $size:literal $set:ident = |$bytes:ident| $value:expr;)*) => {$(
+        #[inline(always)]
+        pub(crate) fn $name(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Stop> {
+            fn convert($bytes: [u8; $size]) -> u64 {
+                $value
+            }
+            #[cold]
+            #[inline(never)]
+            fn slow(h: &mut Hart, cx: &mut Cx<'_>, op: &Op, va: u64) -> Result<(), Stop> {
+                let bytes = load_slow::<$size>(h, cx, op, va)?;
+                $set(h, op.rd, convert(bytes));
+                cx.finish()
+            }
+            let va = address(h, op);
+            match h.caches.load(va, $size) {
+                Some(offset) => {
+                    $set(h, op.rd, convert(cx.ram.get(offset)));
+                    Ok(())
+                }
+                None => slow(h, cx, op, va),
+            }
+        }
+    )*};
+}
+
+/// The same for floating-point registers: illegal while FS is off.
+macro_rules! fp_loads {
+    ($($name:ident = $load:ident;)*) => {$(
+        #[inline(always)]
+        pub(crate) fn $name(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Stop> {
+            h.require_fp(op)?;
+            boxed::$load(h, cx, op)
+        }
+    )*};
+}
+
+/// Functions that store the low bytes of a register.
+macro_rules! stores {
+    ($($name:ident $size:literal = |$h:ident, $op:ident| $value:expr;)*) => {$(
+        #[inline(always)]
+        pub(crate) fn $name(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Stop> {
+            #[cold]
+            #[inline(never)]
+            fn slow(h: &mut Hart, cx: &mut Cx<'_>, op: &Op, va: u64, bytes: [u8; $size]) -> Result<(), Stop> {
+                store_slow(h, cx, op, va, bytes)?;
+                cx.finish()
+            }
+            let ($h, $op) = (&*h, op);
+            let value: u64 = $value;
+            let (bytes, _) = value.to_le_bytes().split_first_chunk().map(|(low, rest)| (*low, rest)).expect("1 to 8 bytes");
+            let va = address(h, op);
+            match h.caches.store(va, $size) {
+                Some(offset) => {
+                    cx.ram.put::<$size>(offset, bytes);
+                    Ok(())
+                }
+                None => slow(h, cx, op, va, bytes),
+            }
+        }
+    )*};
+}
+
+#[inline(always)]
+fn set_x(h: &mut Hart, rd: Reg, value: u64) {
+    h.set_x(rd, value);
+}
+
+#[inline(always)]
+fn set_f(h: &mut Hart, rd: Reg, value: u64) {
+    h.set_f(rd, value);
+}
+
+loads! {
+    lb 1 set_x = |bytes| i64::from(i8::from_le_bytes(bytes)) as u64;
+    lh 2 set_x = |bytes| i64::from(i16::from_le_bytes(bytes)) as u64;
+    lw 4 set_x = |bytes| i64::from(i32::from_le_bytes(bytes)) as u64;
+    ld 8 set_x = |bytes| u64::from_le_bytes(bytes);
+    lbu 1 set_x = |bytes| u8::from_le_bytes(bytes).into();
+    lhu 2 set_x = |bytes| u16::from_le_bytes(bytes).into();
+    lwu 4 set_x = |bytes| u32::from_le_bytes(bytes).into();
+}
+
+/// Loads of narrower values are NaN boxed. Unprivileged, "D" extension, "NaN Boxing of Narrower Values".
+mod boxed {
+    use super::*;
+
+    loads! {
+        half 2 set_f = |bytes| u64::from(u16::from_le_bytes(bytes)) | !0xffff;
+        single 4 set_f = |bytes| u64::from(u32::from_le_bytes(bytes)) | !0xffff_ffff;
+        double 8 set_f = |bytes| u64::from_le_bytes(bytes);
+    }
+}
+
+fp_loads! {
+    flh = half;
+    flw = single;
+    fld = double;
+}
+
+stores! {
+    sb 1 = |h, op| h.x(op.rs2);
+    sh 2 = |h, op| h.x(op.rs2);
+    sw 4 = |h, op| h.x(op.rs2);
+    sd 8 = |h, op| h.x(op.rs2);
+}
+
+mod raw {
+    use super::*;
+
+    stores! {
+        half 2 = |h, op| h.f(op.rs2);
+        single 4 = |h, op| h.f(op.rs2);
+        double 8 = |h, op| h.f(op.rs2);
+    }
+}
+
+#[inline(always)]
+pub(crate) fn fsh(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Stop> {
+    h.require_fp(op)?;
+    raw::half(h, cx, op)
+}
+
+#[inline(always)]
+pub(crate) fn fsw(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Stop> {
+    h.require_fp(op)?;
+    raw::single(h, cx, op)
+}
+
+#[inline(always)]
+pub(crate) fn fsd(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Stop> {
+    h.require_fp(op)?;
+    raw::double(h, cx, op)
+}
+
+/// Bytes of `len` at `va` that lie in the first page.
+fn in_first_page(va: u64, len: usize) -> usize {
+    len.min((PAGE_SIZE - va % PAGE_SIZE) as usize)
+}
+
+/// A load that the TLB does not know: walks, PMP, page crossing, devices, triggers.
+fn load_slow<const N: usize>(h: &mut Hart, cx: &mut Cx<'_>, op: &Op, va: u64) -> Result<[u8; N], Trap> {
+    h.check_data_triggers(va, N as u64, Access::Load)?;
+    let first = in_first_page(va, N);
+    let low = translate(h, cx, va, first as u64, Access::Load)?;
+    if first < N {
+        return load_crossing(h, cx, va, first, low.pa);
+    }
+    if cx.ram.contains(low.pa, N as u64) {
+        let offset = low.pa - cx.ram.base();
+        if low.whole_page && !h.triggers.watch_data() {
+            h.caches.install_load(va, offset);
+        }
+        return Ok(cx.ram.get(offset));
+    }
+    if !low.pa.is_multiple_of(N as u64) {
+        return Err(Access::Load.access_fault(va));
+    }
+    cx.before_bus(h);
+    let value = cx.bus.load(low.pa, N as u8, cx.icount_of(op));
+    cx.after_bus(h);
+    let value = value.map_err(|_| {
+        cx.refused = Some((low.pa, N as u8, false));
+        Access::Load.access_fault(va)
+    })?;
+    Ok(*value.to_le_bytes().first_chunk().expect("1 to 8 bytes"))
+}
+
+/// Misaligned loads may cross into another page, but only in RAM.
+fn load_crossing<const N: usize>(
+    h: &mut Hart,
+    cx: &mut Cx<'_>,
+    va: u64,
+    first: usize,
+    low: u64,
+) -> Result<[u8; N], Trap> {
+    let next = va.wrapping_add(first as u64);
+    let high = translate(h, cx, next, (N - first) as u64, Access::Load)?.pa;
+    let mut bytes = [0; N];
+    cx.ram.read(low, &mut bytes[..first]).map_err(|_| Access::Load.access_fault(va))?;
+    cx.ram.read(high, &mut bytes[first..]).map_err(|_| Access::Load.access_fault(next))?;
+    Ok(bytes)
+}
+
+/// A store that the TLB does not know.
+fn store_slow<const N: usize>(
+    h: &mut Hart,
+    cx: &mut Cx<'_>,
+    op: &Op,
+    va: u64,
+    bytes: [u8; N],
+) -> Result<(), Trap> {
+    h.check_data_triggers(va, N as u64, Access::Store)?;
+    let first = in_first_page(va, N);
+    let low = translate(h, cx, va, first as u64, Access::Store)?;
+    if first < N {
+        return store_crossing(h, cx, va, first, low.pa, bytes);
+    }
+    if cx.ram.contains(low.pa, N as u64) {
+        store_ram(h, cx, va, low.pa, low.whole_page, &bytes);
+        return Ok(());
+    }
+    if !low.pa.is_multiple_of(N as u64) {
+        return Err(Access::Store.access_fault(va));
+    }
+    let mut value = [0; 8];
+    value[..N].copy_from_slice(&bytes);
+    cx.before_bus(h);
+    let stored = cx.bus.store(low.pa, N as u8, u64::from_le_bytes(value), cx.icount_of(op));
+    cx.after_bus(h);
+    stored.map_err(|_| {
+        cx.refused = Some((low.pa, N as u8, true));
+        Access::Store.access_fault(va)
+    })
+}
+
+/// A store within a page of RAM, already checked.
+fn store_ram(h: &mut Hart, cx: &mut Cx<'_>, va: u64, pa: u64, whole_page: bool, bytes: &[u8]) {
+    cx.store(h, pa, bytes);
+    let page = cx.ram.page_of(pa);
+    if whole_page && !cx.ram.is_watched(page) && !h.triggers.watch_data() {
+        h.caches.install_store(va, pa - cx.ram.base());
+    }
+}
+
+/// Both halves are checked before either is written.
+fn store_crossing<const N: usize>(
+    h: &mut Hart,
+    cx: &mut Cx<'_>,
+    va: u64,
+    first: usize,
+    low: u64,
+    bytes: [u8; N],
+) -> Result<(), Trap> {
+    let next = va.wrapping_add(first as u64);
+    let high = translate(h, cx, next, (N - first) as u64, Access::Store)?.pa;
+    if !cx.ram.contains(low, first as u64) {
+        return Err(Access::Store.access_fault(va));
+    }
+    if !cx.ram.contains(high, (N - first) as u64) {
+        return Err(Access::Store.access_fault(next));
+    }
+    cx.store(h, low, &bytes[..first]);
+    cx.store(h, high, &bytes[first..]);
+    Ok(())
+}
+
+/// Which of the environment's bits must be set, in `menvcfg` below M-mode and in `senvcfg` too in U-mode. CMO §2.4 and §2.5.
+fn require_env(h: &Hart, op: &Op, bits: u64) -> Result<(), Trap> {
+    let machine = h.privilege == Privilege::Machine || h.csr.menvcfg & bits != 0;
+    let supervisor = h.privilege != Privilege::User || h.csr.senvcfg & bits != 0;
+    if machine && supervisor { Ok(()) } else { Err(Trap::illegal(op)) }
+}
+
+/// Checks that the block could be written (or, `or_read`, read), as a store would be. Returns its physical address.
+fn cache_block(h: &mut Hart, cx: &mut Cx<'_>, op: &Op, or_read: bool) -> Result<(u64, u64), Trap> {
+    let va = h.x(op.rs1);
+    let block = va & !(CACHE_BLOCK - 1);
+    let store = translate(h, cx, block, CACHE_BLOCK, Access::Store);
+    let mapped = match store {
+        Err(_) if or_read => translate(h, cx, block, CACHE_BLOCK, Access::Load).or(store),
+        other => other,
+    };
+    let pa = mapped.map_err(|trap| Trap { tval: va, ..trap })?.pa;
+    if cx.ram.contains(pa, CACHE_BLOCK) { Ok((block, pa)) } else { Err(Access::Store.access_fault(va)) }
+}
+
+/// There are no caches to manage: the operation only checks that it would be allowed. Clean and flush want any right to the block.
+fn manage_block(h: &mut Hart, cx: &mut Cx<'_>, op: &Op, enable: u64) -> Result<(), Stop> {
+    require_env(h, op, enable)?;
+    cache_block(h, cx, op, true)?;
+    cx.finish()
+}
+
+/// Invalidate: nothing to do, memory is coherent.
+pub(crate) fn cbo_inval(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Stop> {
+    manage_block(h, cx, op, envcfg::CBIE)
+}
+
+/// Clean: nothing to do, memory is coherent.
+pub(crate) fn cbo_clean(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Stop> {
+    manage_block(h, cx, op, envcfg::CBCFE)
+}
+
+/// Flush: nothing to do, memory is coherent.
+pub(crate) fn cbo_flush(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Stop> {
+    manage_block(h, cx, op, envcfg::CBCFE)
+}
+
+/// Zeroes the cache block of rs1.
+pub(crate) fn cbo_zero(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Stop> {
+    require_env(h, op, envcfg::CBZE)?;
+    h.check_data_triggers(h.x(op.rs1), 1, Access::Store)?;
+    let (_, pa) = cache_block(h, cx, op, false)?;
+    cx.store(h, pa, &[0; CACHE_BLOCK as usize]);
+    cx.finish()
+}
+
+/// The RAM offset of an atomic access of `N` bytes, which must be aligned and may read and, for `Access::Store`, write it.
+pub(crate) fn atomic_offset<const N: usize>(
+    h: &mut Hart,
+    cx: &mut Cx<'_>,
+    op: &Op,
+    access: Access,
+) -> Result<u64, Trap> {
+    let va = h.x(op.rs1);
+    if !va.is_multiple_of(N as u64) {
+        let misaligned =
+            if access == Access::Load { Exception::LoadMisaligned } else { Exception::StoreMisaligned };
+        return Err(Trap { cause: misaligned, tval: va });
+    }
+    h.check_data_triggers(va, N as u64, access)?;
+    let mapped = translate(h, cx, va, N as u64, access)?;
+    // An AMO needs both rights; neither PTEs nor PMP can give the right to write without the right to read.
+    if !cx.ram.contains(mapped.pa, N as u64) {
+        return Err(access.access_fault(va));
+    }
+    Ok(mapped.pa - cx.ram.base())
+}

@@ -1,0 +1,271 @@
+//! The interpreter: from one instruction boundary to the next, never past the limit.
+//!
+//! Interrupts are sampled when a run begins and directly after an instruction that may make one takeable; nothing else can. So how a
+//! run is cut into pieces, and how code is cut into blocks, changes nothing.
+
+use crate::block::Arena;
+use crate::cluster::ExitReason;
+use crate::exec;
+use crate::hart::{Hart, Waiting};
+use crate::isa::{Kind, Op, for_each_insn};
+use crate::mmu::{Access, translate};
+use crate::ram::PAGE_SIZE;
+use crate::shared::Cx;
+use crate::tlb::Span;
+use crate::trap::Trap;
+
+/// Why a block is left after, or at, an instruction that is no jump.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stop {
+    /// The instruction is done, but what follows it in the block may be stale, or the run must end.
+    Leave,
+    /// The instruction trapped.
+    Trap(Trap),
+}
+
+impl From<Trap> for Stop {
+    #[inline(always)]
+    fn from(trap: Trap) -> Stop {
+        Stop::Trap(trap)
+    }
+}
+
+/// Why [`execute`] came back. The hart is at an instruction boundary with everything in place.
+enum Pause {
+    /// No block is known for the pc.
+    Miss,
+    /// The limit is reached.
+    Limit,
+    /// Something may have to be done before the next instruction.
+    Check,
+}
+
+/// Runs `h` to `cx.limit` or until it must stop earlier.
+pub(crate) fn run(h: &mut Hart, cx: &mut Cx<'_>, arena: &mut Arena) -> ExitReason {
+    cx.enter(h);
+    let reason = if wakes(h, cx) { run_awake(h, cx, arena) } else { ExitReason::Wfi };
+    cx.leave(h);
+    reason
+}
+
+/// Ends a wait that is over. False if the hart goes on waiting.
+fn wakes(h: &mut Hart, cx: &Cx<'_>) -> bool {
+    let lost = h.waiting == Waiting::Reservation && cx.shared.reservations[h.id].is_none();
+    if h.waiting == Waiting::No || lost || h.interrupts.pending() != 0 {
+        h.waiting = Waiting::No;
+        return true;
+    }
+    false
+}
+
+fn run_awake(h: &mut Hart, cx: &mut Cx<'_>, arena: &mut Arena) -> ExitReason {
+    let limit = cx.limit;
+    loop {
+        if let Some(reason) = cx.exit.take() {
+            return reason;
+        }
+        if cx.icount >= limit {
+            return ExitReason::Limit;
+        }
+        if std::mem::take(&mut h.sample)
+            && let Some(bit) = h.takeable_interrupt()
+        {
+            cx.clear_reservation(h.id);
+            h.take_interrupt(bit);
+        }
+        cx.stale = false;
+        cx.reconsider = false;
+        if h.triggers.watch_execution() {
+            if let Err(trap) = h.check_execute_triggers(h.pc) {
+                trapped(h, cx, trap, h.pc, 1);
+                continue;
+            }
+            cx.limit = cx.icount + 1;
+        }
+        let pause = execute(h, cx, &arena.ops);
+        cx.limit = limit;
+        if let Pause::Miss = pause
+            && let Err(trap) = find_block(h, cx, arena)
+        {
+            trapped(h, cx, trap, h.pc, 1);
+        }
+    }
+}
+
+/// Takes a trap of the instruction at `pc`, the last of `attempted` ones.
+#[cold]
+#[inline(never)]
+fn trapped(h: &mut Hart, cx: &mut Cx<'_>, trap: Trap, pc: u64, attempted: u64) {
+    cx.icount += attempted;
+    if let Some((gpa, size, write)) = cx.refused.take() {
+        cx.bus.refused(crate::bus::Refused { gpa, size, write, pc });
+    }
+    cx.clear_reservation(h.id);
+    h.take_trap(trap, pc);
+}
+
+/// Runs known blocks until something else must happen. THE hot loop.
+#[inline(never)]
+fn execute(h: &mut Hart, cx: &mut Cx<'_>, ops: &[Op]) -> Pause {
+    let mut pc = h.pc;
+    'block: loop {
+        let left = cx.limit - cx.icount;
+        if left == 0 {
+            h.pc = pc;
+            return Pause::Limit;
+        }
+        let Some(Span { start, len }) = h.caches.block(pc) else {
+            h.pc = pc;
+            return Pause::Miss;
+        };
+        // A block that does not fit the budget is run as far as it goes: an op is an instruction.
+        let count = (len as usize).min(left.min(64) as usize);
+        let block = &ops[start as usize..][..count];
+        let base = pc;
+        for op in block {
+            macro_rules! here {
+                () => {
+                    base.wrapping_add(u64::from(op.off) * 2)
+                };
+            }
+            macro_rules! count {
+                () => {
+                    u64::from(op.idx) + 1
+                };
+            }
+            macro_rules! trap {
+                ($trap:expr) => {{
+                    trapped(h, cx, $trap, here!(), count!());
+                    pc = h.pc;
+                    continue 'block;
+                }};
+            }
+            macro_rules! class {
+                (alu $body:path) => {
+                    $body(h, op)
+                };
+                (pcrel $body:path) => {
+                    $body(h, op, here!())
+                };
+                (branch $body:path) => {
+                    if $body(h, op) {
+                        pc = here!().wrapping_add(i64::from(op.imm) as u64);
+                        cx.icount += count!();
+                        continue 'block;
+                    }
+                };
+                (jump $body:path) => {{
+                    pc = $body(h, op, here!());
+                    cx.icount += count!();
+                    continue 'block;
+                }};
+                (fp $body:path) => {
+                    if let Err(trap) = $body(h, op) {
+                        trap!(trap);
+                    }
+                };
+                (mem $body:path) => {
+                    match $body(h, cx, op) {
+                        Ok(()) => {}
+                        Err(Stop::Trap(trap)) => trap!(trap),
+                        Err(Stop::Leave) => {
+                            h.pc = here!().wrapping_add(op.len.into());
+                            cx.icount += count!();
+                            return Pause::Check;
+                        }
+                    }
+                };
+                (system $body:path) => {
+                    match $body(h, cx, op, here!()) {
+                        Ok(next) => {
+                            pc = next;
+                            cx.icount += count!();
+                            if h.sample || cx.exit.is_some() || cx.reconsider {
+                                h.pc = pc;
+                                return Pause::Check;
+                            }
+                            continue 'block;
+                        }
+                        Err(trap) => trap!(trap),
+                    }
+                };
+            }
+            macro_rules! arms {
+                ($($name:ident $class:ident $module:ident $ext:ident $operands:literal $shape:ident($($arg:expr),*);)*) => {
+                    match op.kind {
+                        Kind::illegal => trap!(Trap::illegal(op)),
+                        $(Kind::$name => class!($class exec::$module::$name),)*
+                    }
+                };
+            }
+            for_each_insn!(arms);
+        }
+        let last = &block[count - 1];
+        pc = base.wrapping_add(u64::from(last.off) * 2 + u64::from(last.len));
+        cx.icount += count as u64;
+    }
+}
+
+/// Finds or decodes the block at the pc and enters it into the jump cache.
+#[cold]
+#[inline(never)]
+fn find_block(h: &mut Hart, cx: &mut Cx<'_>, arena: &mut Arena) -> Result<(), Trap> {
+    if arena.is_full() {
+        cx.drop_code(h, arena);
+    }
+    let pc = h.pc;
+    let gpa = match h.caches.fetch(pc) {
+        Some(offset) => cx.ram.base() + offset,
+        None => {
+            let mapped = fetch_page(h, cx, pc)?;
+            if !mapped.1 {
+                return fetch_single(h, cx, arena, mapped.0);
+            }
+            mapped.0
+        }
+    };
+    let low = u16::from_le_bytes(cx.ram.get(gpa - cx.ram.base()));
+    if low & 3 == 3 && gpa % PAGE_SIZE == PAGE_SIZE - 2 {
+        return fetch_single(h, cx, arena, gpa);
+    }
+    let span = match cx.shared.blocks.find(gpa) {
+        Some(span) => span,
+        None => {
+            let (span, bytes) = arena.build(&mut cx.shared.blocks, cx.ram, gpa);
+            cx.watch_code(h, gpa, bytes);
+            span
+        }
+    };
+    h.caches.install_block(pc, span);
+    Ok(())
+}
+
+/// Translates a halfword of code: its address, and whether the same holds for the rest of its page.
+fn fetch_page(h: &mut Hart, cx: &mut Cx<'_>, pc: u64) -> Result<(u64, bool), Trap> {
+    let mapped = translate(h, cx, pc, 2, Access::Fetch)?;
+    if !cx.ram.contains(mapped.pa, 2) {
+        return Err(Access::Fetch.access_fault(pc));
+    }
+    if mapped.whole_page {
+        h.caches.install_fetch(pc, mapped.pa - cx.ram.base());
+    }
+    Ok((mapped.pa, mapped.whole_page))
+}
+
+/// An instruction that straddles pages, or lies in a page that PMP divides: a block of its own, known to this hart only until any code
+/// changes.
+fn fetch_single(h: &mut Hart, cx: &mut Cx<'_>, arena: &mut Arena, gpa: u64) -> Result<(), Trap> {
+    let pc = h.pc;
+    let low = u16::from_le_bytes(cx.ram.get(gpa - cx.ram.base()));
+    cx.watch_code(h, gpa, 2);
+    let mut high = 0;
+    if low & 3 == 3 {
+        // The fault of the second half is reported at its own address.
+        let (second, _) = fetch_page(h, cx, pc.wrapping_add(2))?;
+        high = u16::from_le_bytes(cx.ram.get(second - cx.ram.base()));
+        cx.watch_code(h, second, 2);
+    }
+    let span = arena.single(u32::from(high) << 16 | u32::from(low));
+    h.caches.install_block(pc, span);
+    Ok(())
+}
