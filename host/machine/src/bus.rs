@@ -1,11 +1,6 @@
 //! The address map: from a guest physical address to a device's region.
 
-use crate::{
-    services::Services,
-    log::LogLevel,
-    machine::Slot,
-    plugin_ctx::with_ctx,
-};
+use crate::{log::LogLevel, machine::Slot, plugin_ctx::with_ctx, services::Services};
 use reprise_abi::hot::{IO_OK, IoRes};
 use reprise_cpu::{AccessFault, Bus};
 

@@ -20,7 +20,10 @@ pub(crate) struct Clock {
 impl Clock {
     pub(crate) fn new(shift: u8, timebase_hz: u64) -> Clock {
         assert!(shift <= 10, "the board's parser limits shift to 0..=10");
-        assert!((1..=NS_PER_S).contains(&timebase_hz), "the board's parser limits the time base to 1 Hz..=1 GHz");
+        assert!(
+            (1..=NS_PER_S).contains(&timebase_hz),
+            "the board's parser limits the time base to 1 Hz..=1 GHz"
+        );
         let tick_ns = NS_PER_S.is_multiple_of(timebase_hz).then_some(NS_PER_S / timebase_hz);
         Clock { shift, timebase_hz, tick_ns, icount: 0, idle_ns: 0, time_offset: 0 }
     }
@@ -107,7 +110,10 @@ mod tests {
     #[test]
     fn deadlines_fall_on_the_first_boundary_not_before_them() {
         let mut clock = Clock::new(3, 10_000_000);
-        assert_eq!((clock.icount_at(0), clock.icount_at(1), clock.icount_at(8), clock.icount_at(9)), (0, 1, 1, 2));
+        assert_eq!(
+            (clock.icount_at(0), clock.icount_at(1), clock.icount_at(8), clock.icount_at(9)),
+            (0, 1, 1, 2)
+        );
         clock.set_icount(5);
         clock.skip_to(1000);
         assert_eq!(clock.vtime_ns(), 1000);

@@ -69,8 +69,11 @@ impl Deadlines {
     /// Take the first thing due by `now_ns` that was armed before `mark`: a timer that re-arms itself in the past
     /// fires at the next safe point, not for ever at this one.
     pub(crate) fn pop(&mut self, now_ns: u64, mark: u64) -> Option<Due> {
-        let (&when, _) =
-            self.queue.iter().take_while(|(when, _)| when.at_ns <= now_ns).find(|(when, _)| when.order < mark)?;
+        let (&when, _) = self
+            .queue
+            .iter()
+            .take_while(|(when, _)| when.at_ns <= now_ns)
+            .find(|(when, _)| when.order < mark)?;
         let due = self.queue.remove(&when)?;
         if let Due::Timer { device, timer } = due {
             *self.slot(device, timer) = None;

@@ -157,7 +157,9 @@ impl Attached {
                 self.chain(r);
                 Outcome { status: hot::BLK_DONE, data, host_error: None }
             }
-            Err(error) => Outcome { status: hot::BLK_ERROR, data: Vec::new(), host_error: Some(error.to_string()) },
+            Err(error) => {
+                Outcome { status: hot::BLK_ERROR, data: Vec::new(), host_error: Some(error.to_string()) }
+            }
         }
     }
 

@@ -14,6 +14,7 @@ mod clock;
 mod deadline;
 mod disk;
 pub mod fdt;
+mod harts;
 mod log;
 mod machine;
 mod outside;
@@ -27,6 +28,7 @@ mod section;
 mod services;
 mod wires;
 
+pub use harts::{boot_images, device_tree};
 pub use log::{LogLevel, LogRecord};
 pub use machine::{BootSource, BuildError, Machine, Setup, Status};
 pub use outside::{ControlInput, Disk, DiskError, Input, Outside, PortChange, StopHandle};

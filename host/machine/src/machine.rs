@@ -21,7 +21,7 @@ use crate::{
     wires::Wires,
 };
 use reprise_abi::{desc::Pins, hot};
-use reprise_cpu::{Cluster, Entry, GuestRam, HartConfig, RamError};
+use reprise_cpu::{Cluster, Entry, GuestRam, RamError};
 use reprise_replay::{Gate, Seed};
 use std::{collections::BTreeMap, rc::Rc};
 use thiserror::Error;
@@ -123,7 +123,7 @@ impl Machine {
         let Setup { board, plugins, boot, disks, mut outside, seed, icount_limit, chaos_seed } = setup;
         let spec = &board.machine;
         let ram = GuestRam::new(spec.ram_base, spec.ram_size)?;
-        let cluster = Cluster::new(hart_config(&board), spec.harts as usize, Rc::clone(&ram));
+        let cluster = Cluster::new(crate::harts::config(&spec.isa), spec.harts as usize, Rc::clone(&ram));
         let mut slots = Vec::with_capacity(board.devices.len());
         for device in &board.devices {
             slots.push(Slot { instance: create(device, &plugins)? });
@@ -203,7 +203,9 @@ impl Machine {
     pub(crate) fn reset(&mut self) -> Result<(), String> {
         let placement = (self.boot)()?;
         if hash_placement(&placement) != self.boot_hash {
-            return Err("the boot images changed on disk since power-on: a reset would start another machine".into());
+            return Err(
+                "the boot images changed on disk since power-on: a reset would start another machine".into(),
+            );
         }
         self.place(&placement);
         for device in 0..self.slots.len() {
@@ -330,28 +332,29 @@ impl Machine {
     fn hash_ram(&self, hasher: &mut blake3::Hasher) {
         let ram = &self.services.ram;
         let mut page = [0; 4096];
-        for index in 0..ram.size() / 4096 {
+        let pages = usize::try_from(ram.size() / 4096).expect("RAM is mapped, so its size fits");
+        for index in 0..pages {
             // A page that was never written is still zero.
             if ram.page_flags(index) & hot::PAGE_DIRTY == 0 {
                 continue;
             }
             ram.page(index, &mut page);
             if page != [0; 4096] {
-                hasher.update(&index.to_le_bytes()).update(&page);
+                hasher.update(&(index as u64).to_le_bytes()).update(&page);
             }
         }
     }
-}
-
-fn hart_config(board: &Board) -> HartConfig {
-    board.machine.isa.hart_config()
 }
 
 fn create(device: &DeviceSpec, plugins: &BTreeMap<String, Plugin>) -> Result<Instance, BuildError> {
     let plugin = plugins.get(&device.plugin).expect("the board was resolved with these plugins");
     plugin.create(&device.kind, &device.config_json).map_err(|error| BuildError::Create {
         device: device.id.clone(),
-        message: if error.path.is_empty() { error.message } else { format!("{}: {}", error.path, error.message) },
+        message: if error.path.is_empty() {
+            error.message
+        } else {
+            format!("{}: {}", error.path, error.message)
+        },
     })
 }
 
@@ -378,7 +381,10 @@ fn mappings(board: &Board) -> Vec<Mapping> {
     all
 }
 
-fn attach_disks(board: &Board, disks: BTreeMap<(String, String), Box<dyn Disk>>) -> Result<Disks, BuildError> {
+fn attach_disks(
+    board: &Board,
+    disks: BTreeMap<(String, String), Box<dyn Disk>>,
+) -> Result<Disks, BuildError> {
     let mut attached = Disks::new(board.machine.disk);
     for ((device, port), disk) in disks {
         let found = board.devices.iter().position(|d| d.id == device).and_then(|index| {

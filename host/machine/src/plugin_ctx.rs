@@ -2,12 +2,10 @@
 #![expect(unsafe_code, reason = "ABI shim: functions that plugins call through raw pointers")]
 
 use crate::{
-    services::{Control, Services, PluginFault},
     log::LogLevel,
+    services::{Control, PluginFault, Services},
 };
-use reprise_abi::hot::{
-    self, BlkInfo, BlkReq, CtxRaw, DMA_BAD_ADDRESS, DMA_OK, HostVtbl, RamWindow,
-};
+use reprise_abi::hot::{self, BlkInfo, BlkReq, CtxRaw, DMA_BAD_ADDRESS, DMA_OK, HostVtbl, RamWindow};
 use std::{ffi::c_void, ptr, slice};
 
 /// The longest byte string that a device may hand over in one call: beyond it the length is surely garbage.
@@ -205,7 +203,11 @@ unsafe extern "C" fn port_read(host: *mut c_void, port: u32, data: *mut u8, len:
     let (given, taken) = slot.read(into);
     if taken > 0 {
         let services = &mut *f.services;
-        services.outside.port_taken(&services.device_ids[f.device], &services.ports[f.device][port as usize].name, taken);
+        services.outside.port_taken(
+            &services.device_ids[f.device],
+            &services.ports[f.device][port as usize].name,
+            taken,
+        );
     }
     given as u64
 }
@@ -217,7 +219,11 @@ unsafe extern "C" fn port_write(host: *mut c_void, port: u32, data: *const u8, l
     let data = unsafe { lent(data, len) };
     f.services.port(f.device, port);
     let services = &mut *f.services;
-    services.outside.port_write(&services.device_ids[f.device], &services.ports[f.device][port as usize].name, data);
+    services.outside.port_write(
+        &services.device_ids[f.device],
+        &services.ports[f.device][port as usize].name,
+        data,
+    );
 }
 
 unsafe extern "C" fn port_pending(host: *mut c_void, port: u32) -> u64 {
@@ -259,7 +265,11 @@ unsafe extern "C" fn control(host: *mut c_void, kind: u32, value: u64) {
             f.services.clock.set_time_offset(value);
             f.services.attention = true;
         }
-        _ => f.services.log(LogLevel::Error, Some(f.device), format!("asks for unknown control {kind}: ignored")),
+        _ => f.services.log(
+            LogLevel::Error,
+            Some(f.device),
+            format!("asks for unknown control {kind}: ignored"),
+        ),
     }
 }
 

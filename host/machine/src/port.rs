@@ -23,7 +23,9 @@ impl PortSlot {
     pub(crate) fn new(name: &str, kind: PortKind) -> PortSlot {
         let queue = match kind {
             PortKind::Net => Queue::Frames(VecDeque::new()),
-            PortKind::Chr | PortKind::Blk | PortKind::Display | PortKind::Input => Queue::Bytes(VecDeque::new()),
+            PortKind::Chr | PortKind::Blk | PortKind::Display | PortKind::Input => {
+                Queue::Bytes(VecDeque::new())
+            }
         };
         PortSlot { name: name.to_owned(), queue }
     }

@@ -220,7 +220,9 @@ impl Machine {
             WireEnd::Hart { hart, line } => self.cluster.set_irq(hart as usize, irq(line), high),
             WireEnd::Device { device, pin } => {
                 let instance = &mut self.slots[device].instance;
-                with_ctx(&mut self.services, device, "on_pin", |cx| instance.on_pin(cx, pin, u32::from(high)));
+                with_ctx(&mut self.services, device, "on_pin", |cx| {
+                    instance.on_pin(cx, pin, u32::from(high))
+                });
             }
         }
     }
@@ -447,7 +449,6 @@ fn irq(line: crate::board::HartLine) -> Irq {
     match line {
         HartLine::Ssip => Irq::Ssip,
         HartLine::Msip => Irq::Msip,
-        HartLine::Stip => Irq::Stip,
         HartLine::Mtip => Irq::Mtip,
         HartLine::Seip => Irq::Seip,
         HartLine::Meip => Irq::Meip,

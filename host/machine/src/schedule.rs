@@ -22,11 +22,16 @@ impl Schedule {
     }
 
     /// The hart to run at `icount`, and the icount at which its turn ends; `None` if no hart can run.
-    pub(crate) fn pick(&mut self, icount: u64, mut runnable: impl FnMut(usize) -> bool) -> Option<(usize, u64)> {
+    pub(crate) fn pick(
+        &mut self,
+        icount: u64,
+        mut runnable: impl FnMut(usize) -> bool,
+    ) -> Option<(usize, u64)> {
         if icount < self.turn_ends && runnable(self.turn) {
             return Some((self.turn, self.turn_ends));
         }
-        let next = (1..=self.harts).map(|step| (self.turn + step) % self.harts).find(|&hart| runnable(hart))?;
+        let next =
+            (1..=self.harts).map(|step| (self.turn + step) % self.harts).find(|&hart| runnable(hart))?;
         self.turn = next;
         self.turn_ends = icount.saturating_add(self.length());
         Some((next, self.turn_ends))

@@ -17,11 +17,11 @@ fn faulty() -> Plugin {
     }
     assert!(cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success());
     let path: PathBuf = profile_dir.join("examples/libfaulty.so");
-    let bytes = rustix_read(&path);
+    let bytes = read(&path);
     PluginFile::load(&path.to_string_lossy(), &bytes).unwrap()
 }
 
-fn rustix_read(path: &std::path::Path) -> Vec<u8> {
+fn read(path: &std::path::Path) -> Vec<u8> {
     let file = rustix::fs::open(path, rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
     let len = rustix::fs::fstat(&file).unwrap().st_size;
     let mut bytes = vec![0; usize::try_from(len).unwrap()];

@@ -1,0 +1,207 @@
+//! The run loop on a machine without devices: limits, idle time, stops and chaos.
+
+use reprise_machine::{
+    Input, LogRecord, Machine, Outside, Seed, Setup, Stop,
+    board::{Board, DiskTiming, IdlePolicy, IsaSpec, MachineSpec, Mmu},
+    boot::Placement,
+};
+use std::{borrow::Cow, collections::BTreeMap};
+
+const RAM: u64 = 0x8000_0000;
+
+/// An outside in which nothing ever happens, and host time passes only while somebody waits.
+#[derive(Default)]
+struct Quiet {
+    now_ns: u64,
+    answers: bool,
+    waited_ns: u64,
+}
+
+impl Outside for Quiet {
+    fn realtime_ns(&mut self) -> u64 {
+        self.now_ns
+    }
+    fn host_clock_ns(&mut self) -> u64 {
+        0
+    }
+    fn poll(&mut self, _inbox: &mut Vec<Input>) {}
+    fn wait(&mut self, timeout_ns: Option<u64>) {
+        let timeout_ns = timeout_ns.expect("this test never waits for ever");
+        self.now_ns += timeout_ns;
+        self.waited_ns += timeout_ns;
+        assert!(self.waited_ns < 10_000_000_000, "paced far too long");
+    }
+    fn can_answer(&self) -> bool {
+        self.answers
+    }
+    fn port_write(&mut self, _device: &str, _port: &str, _data: &[u8]) {}
+    fn port_taken(&mut self, _device: &str, _port: &str, _taken: usize) {}
+    fn publish(&mut self, _vtime_ns: u64, _running: bool) {}
+    fn log(&mut self, record: &LogRecord) {
+        panic!("unexpected log line: {record:?}");
+    }
+}
+
+fn board(harts: u32, idle: IdlePolicy) -> Board {
+    Board {
+        machine: MachineSpec {
+            name: "test".into(),
+            harts,
+            ram_base: RAM,
+            ram_size: 4 << 20,
+            shift: 0,
+            timebase_hz: 10_000_000,
+            idle,
+            align: false,
+            quantum: 1000,
+            schedule_seed: 0,
+            seed: None,
+            isa: IsaSpec { svadu: true, sstc: true, zfh: true, mmu: Mmu::Sv57 },
+            disk: DiskTiming { latency_ns: 0, bytes_per_second: 1 },
+            bootargs: None,
+        },
+        devices: Vec::new(),
+        wires: Vec::new(),
+    }
+}
+
+fn machine(code: &'static [u32], board: Board, outside: Quiet, limit: u64, chaos: Option<u64>) -> Machine {
+    let bytes: Vec<u8> = code.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let boot = move || {
+        Ok(Placement {
+            chunks: vec![(RAM, Cow::Owned(bytes.clone()))],
+            entry: RAM,
+            dtb_gpa: 0,
+            fw_dynamic_gpa: None,
+            symbols: Vec::new(),
+        })
+    };
+    let setup = Setup {
+        board,
+        plugins: BTreeMap::new(),
+        boot: Box::new(boot),
+        disks: BTreeMap::new(),
+        outside: Box::new(outside),
+        seed: Seed::from_number(1),
+        icount_limit: Some(limit),
+        chaos_seed: chaos,
+    };
+    Machine::new(setup).expect("a machine without devices can be built")
+}
+
+/// Adds up time, a counter and memory traffic for ever:
+/// `1: addi a3,a3,1; rdtime a4; add a5,a5,a4; auipc a6,0; sd a5,256(a6); ld a7,256(a6); bne a3,x0,1b`.
+const BUSY: &[u32] =
+    &[0x0016_8693, 0xc010_2773, 0x00e7_87b3, 0x0000_0817, 0x10f8_3023, 0x1008_3883, 0xfe06_94e3];
+
+/// Sleeps until `stimecmp`, 1000 ticks later each time: mie.STIE on, menvcfg.STCE on.
+/// `li t0,1; slli t0,t0,63; csrw menvcfg,t0; li t0,32; csrw mie,t0; 1: rdtime t1; addi t1,t1,1000; csrw stimecmp,t1;
+/// wfi; addi s0,s0,1; j 1b`.
+const SLEEPY: &[u32] = &[
+    0x0010_0293,
+    0x03f2_9293,
+    0x30a2_9073,
+    0x0200_0293,
+    0x3042_9073,
+    0xc010_2373,
+    0x3e83_0313,
+    0x14d3_1073,
+    0x1050_0073,
+    0x0014_0413,
+    0xfedf_f06f,
+];
+
+/// `wfi; j .-4` with every interrupt off.
+const DEAD: &[u32] = &[0x1050_0073, 0xffdf_f06f];
+
+#[test]
+fn the_limit_is_exact_and_the_digest_repeats() {
+    let digest = |limit| {
+        let mut m = machine(BUSY, board(1, IdlePolicy::Warp), Quiet::default(), limit, None);
+        assert_eq!(m.run(), Stop::Limit);
+        assert_eq!(m.status().icount, limit);
+        m.digest()
+    };
+    assert_eq!(digest(123_457), digest(123_457));
+    assert_ne!(digest(123_457), digest(123_458));
+}
+
+#[test]
+fn chaos_cannot_be_seen() {
+    for (code, harts) in [(BUSY, 1), (BUSY, 3), (SLEEPY, 1), (SLEEPY, 2)] {
+        let run = |chaos| {
+            let mut m = machine(code, board(harts, IdlePolicy::Warp), Quiet::default(), 300_000, chaos);
+            assert_eq!(m.run(), Stop::Limit);
+            (m.status(), m.digest())
+        };
+        let calm = run(None);
+        for seed in 1..6 {
+            assert_eq!(run(Some(seed)), calm, "{harts} harts, chaos seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn harts_share_the_clock_and_take_turns() {
+    let mut m = machine(BUSY, board(4, IdlePolicy::Warp), Quiet::default(), 40_000, None);
+    m.run();
+    assert_eq!(m.status().vtime_ns, 40_000, "virtual time counts all harts' instructions");
+}
+
+#[test]
+fn other_schedules_are_other_runs_that_repeat() {
+    let digest = |seed| {
+        let mut b = board(2, IdlePolicy::Warp);
+        b.machine.schedule_seed = seed;
+        let mut m = machine(BUSY, b, Quiet::default(), 50_000, None);
+        m.run();
+        m.digest()
+    };
+    assert_eq!(digest(5), digest(5));
+    assert_ne!(digest(5), digest(6));
+}
+
+#[test]
+fn idle_time_is_jumped_and_costs_no_instructions() {
+    let mut m = machine(SLEEPY, board(1, IdlePolicy::Warp), Quiet::default(), 605, None);
+    assert_eq!(m.run(), Stop::Limit);
+    // 100 rounds of 1000 ticks of 100 ns.
+    assert!((10_000_000..10_100_000).contains(&m.status().vtime_ns), "{:?}", m.status());
+}
+
+#[test]
+fn pacing_changes_host_time_only() {
+    let run = |idle, answers| {
+        let quiet = Quiet { answers, ..Quiet::default() };
+        let mut m = machine(SLEEPY, board(1, idle), quiet, 605, None);
+        assert_eq!(m.run(), Stop::Limit);
+        let real_ns = m.outside().realtime_ns();
+        (m.status(), m.digest(), real_ns)
+    };
+    let (status, digest, warped_ns) = run(IdlePolicy::Warp, false);
+    assert_eq!(warped_ns, 0);
+    for (idle, answers) in [(IdlePolicy::Pace, false), (IdlePolicy::Auto, true)] {
+        let (paced_status, paced_digest, paced_ns) = run(idle, answers);
+        assert_eq!((paced_status, paced_digest), (status, digest));
+        assert!(paced_ns + 100_000 > status.vtime_ns, "waited only {paced_ns} ns");
+    }
+    assert_eq!(run(IdlePolicy::Auto, false).2, 0, "nobody could answer: no reason to wait");
+}
+
+#[test]
+fn a_machine_that_nothing_can_wake_says_so() {
+    let mut m = machine(DEAD, board(2, IdlePolicy::Auto), Quiet::default(), 1_000_000, None);
+    assert_eq!(m.run(), Stop::Deadlock);
+    assert!(m.status().icount < 10);
+}
+
+#[test]
+fn a_stop_is_taken_at_a_safe_point_and_leaves_no_trace() {
+    let mut straight = machine(BUSY, board(1, IdlePolicy::Warp), Quiet::default(), 350_000, None);
+    straight.run();
+    let mut stopped = machine(BUSY, board(1, IdlePolicy::Warp), Quiet::default(), 350_000, None);
+    stopped.stop_handle().request();
+    assert_eq!(stopped.run(), Stop::Requested);
+    assert_eq!(stopped.run(), Stop::Limit);
+    assert_eq!(stopped.digest(), straight.digest());
+}
