@@ -1,6 +1,6 @@
 //! Our own bare guests, each of which judges itself.
 
-use crate::reprise::{Reprise, Scratch};
+use crate::reprise::{Reprise, Scratch, guest, root};
 
 #[test]
 fn the_demo_finds_every_device_of_the_board() {
@@ -97,4 +97,19 @@ fn finisher_elf(code: u32) -> Vec<u8> {
     put(0x70, &4_u64.to_le_bytes());
     elf.extend(text.iter().flat_map(|word| word.to_le_bytes()));
     elf
+}
+
+#[test]
+fn every_board_of_ours_checks_and_runs() {
+    let boards: Vec<String> = std::fs::read_dir(root().join("configs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path().to_str().unwrap().to_owned())
+        .filter(|path| path.ends_with(".toml"))
+        .collect();
+    assert!(boards.len() >= 3, "{boards:?}");
+    for board in &boards {
+        Reprise::new(["machine", "check", board]).end().success();
+        let ended = Reprise::run("boards").args([board, "-bios", &guest("demo.elf")]).end().success();
+        ended.says(" 0 failed; powering off");
+    }
 }
