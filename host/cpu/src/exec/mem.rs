@@ -239,9 +239,10 @@ fn store_slow<const N: usize>(
 
 /// A store within a page of RAM, already checked.
 fn store_ram(h: &mut Hart, cx: &mut Cx<'_>, va: u64, pa: u64, whole_page: bool, bytes: &[u8]) {
+    // Asked before the store: a store to a watched page may change the very translation it went through.
+    let watched = cx.ram.is_watched(cx.ram.page_of(pa));
     cx.store(h, pa, bytes);
-    let page = cx.ram.page_of(pa);
-    if whole_page && !cx.ram.is_watched(page) && !h.triggers.watch_data() {
+    if whole_page && !watched && !h.triggers.watch_data() {
         h.caches.install_store(va, pa - cx.ram.base());
     }
 }
