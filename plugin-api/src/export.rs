@@ -249,12 +249,17 @@ fn payload_text(payload: &(dyn Any + Send)) -> String {
 }
 
 fn caught<R>(body: impl FnOnce() -> R) -> Result<R, String> {
-    catch_unwind(AssertUnwindSafe(body)).map_err(|payload| {
-        let text = LAST_PANIC.take().unwrap_or_else(|| payload_text(&*payload));
-        // A payload may panic when it is dropped; nothing may unwind past here.
-        core::mem::forget(payload);
-        text
-    })
+    catch_unwind(AssertUnwindSafe(body)).map_err(text_of)
+}
+
+// Out of line: an MMIO access goes past here for every register that a guest touches.
+#[cold]
+#[inline(never)]
+fn text_of(payload: Box<dyn Any + Send>) -> String {
+    let text = LAST_PANIC.take().unwrap_or_else(|| payload_text(&*payload));
+    // A payload may panic when it is dropped; nothing may unwind past here.
+    core::mem::forget(payload);
+    text
 }
 
 /// What `DevHandle::dev` points to.

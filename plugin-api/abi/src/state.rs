@@ -506,7 +506,7 @@ fn widen(bytes: &[u8], fill: u8) -> Option<[u8; 8]> {
 }
 
 /// Every leaf of a record as `(path, text)`, in order of the names: for comparing and printing states without the
-/// plugin. Long bytes are shown by their length and first bytes, so equal text does not prove equal bytes.
+/// plugin. Long bytes are shown by length, first bytes and a hash: equal text does not quite prove equal bytes.
 ///
 /// # Errors
 /// The record is malformed.
@@ -550,8 +550,13 @@ fn flatten_value(value: Value<'_>, path: String, out: &mut Vec<(String, String)>
 fn show_bytes(bytes: &[u8]) -> String {
     const SHOWN: usize = 64;
     let hex: String = bytes.iter().take(SHOWN).map(|byte| format!("{byte:02x}")).collect();
-    let more = if bytes.len() > SHOWN { "…" } else { "" };
-    format!("{} bytes {hex}{more}", bytes.len())
+    if bytes.len() <= SHOWN {
+        return format!("{} bytes {hex}", bytes.len());
+    }
+    // FNV-1a: so that a difference behind what is shown is still seen.
+    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix);
+    format!("{} bytes {hex}… fnv {hash:016x}", bytes.len())
 }
 
 /// The paths at which two records differ, with both values (`None`: not there). Empty only if they are equal.
@@ -577,7 +582,7 @@ pub fn diff(left: &[u8], right: &[u8]) -> Result<Vec<Difference>, StateError> {
         right: Some(right),
     }));
     if out.is_empty() {
-        // Long bytes that differ behind what is shown, another order of fields, or another version.
+        // Another order of fields, another version, or two long byte strings with the same hash.
         let text = |record: &[u8]| Some(format!("{} bytes in all", record.len()));
         out.push(Difference { path: String::new(), left: text(left), right: text(right) });
     }

@@ -142,5 +142,12 @@ fn a_difference_is_named_by_its_path() {
 #[test]
 fn a_difference_behind_the_shown_bytes_is_still_one() {
     let record = |last: u8| encode(1, |w| w.field("b").bytes([0; 99].into_iter().chain([last])));
-    assert_eq!(diff(&record(0), &record(1)).unwrap().len(), 1);
+    let found = diff(&record(0), &record(1)).unwrap();
+    assert_eq!(found.iter().map(|d| d.path.as_str()).collect::<Vec<_>>(), ["b"]);
+}
+
+#[test]
+fn records_that_differ_in_version_only_are_not_equal() {
+    let record = |version: u32| encode(version, |w| w.field("b").bool(true));
+    assert_eq!(diff(&record(1), &record(2)).unwrap().len(), 1);
 }
