@@ -19,7 +19,11 @@ const LINE_CHARS: usize = 120;
 
 /// What is longer than that, how long it was when it was let in, and why. These numbers may only shrink; a row whose
 /// subject has become short enough must go.
-const LONG: &[(&str, usize, &str)] = &[];
+const LONG: &[(&str, usize, &str)] = &[(
+    "host/cpu/src/run.rs:execute",
+    99,
+    "the interpreter's loop: one match over the instruction table, which must not be cut",
+)];
 
 /// Where `unsafe` may be written, as prefixes of paths.
 const ISLANDS: &[&str] = &[

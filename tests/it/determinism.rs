@@ -14,7 +14,7 @@ fn same_end(run: impl Fn() -> Reprise) {
 
 #[test]
 fn bare_guests_end_alike() {
-    for guest in ["wfi.elf", "smc.elf", "irqstorm.elf", "paging.elf"] {
+    for guest in ["wfi.elf", "smc.elf", "irqstorm.elf", "paging.elf", "demo.elf"] {
         same_end(|| Reprise::bare("alike", guest));
     }
     same_end(|| Reprise::bare("alike-smp", "smp.elf").args(["-smp", "4"]));
