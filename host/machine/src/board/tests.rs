@@ -455,13 +455,15 @@ fn wires_of_arrays() {
     assert_eq!(
         plic("\"meip.*\" = \"plic.irq.*\""),
         [
-            "17:21 wiring `meip.*` stands for 2 pins, the other side for 96 (`*` stands for the same number of pins on both sides)"
+            "17:21 wiring `meip.*` stands for 2 pins, the other side for 96 (`*` stands for the same number of pins on \
+             both sides)"
         ]
     );
     assert_eq!(
         plic("\"irq.1\" = \"plic.irq.2\""),
         [
-            "17:10 unknown-pin `irq.1` is an input pin (wires are written at their source: at the output that drives it)"
+            "17:10 unknown-pin `irq.1` is an input pin (wires are written at their source: at the output that drives \
+             it)"
         ]
     );
     assert_eq!(
@@ -514,7 +516,8 @@ fn ids() {
 #[test]
 fn all_mistakes_come_at_once_and_fit_a_screen_each() {
     let text = stanza(
-        "plugin = \"ns16550a\"\nmmio = 0x1000_0004\nclok_hz = 3\npins = { irq = \"plic.irq.200\" }\nports = { s = \"x\" }",
+        "plugin = \"ns16550a\"\nmmio = 0x1000_0004\nclok_hz = 3\npins = { irq = \"plic.irq.200\" }\n\
+         ports = { s = \"x\" }",
     );
     let found = with(&[], &text).unwrap_err();
     assert_eq!(found.len(), 4);

@@ -95,15 +95,16 @@ impl BootError {
         match self {
             Self::Nothing => Some("give a kernel with --kernel, or a bare program with --firmware"),
             Self::NoFirmware { .. } => Some(
-                "add --firmware with OpenSBI's fw_dynamic.bin; to run an ELF file bare in M-mode, give it with --firmware",
+                "add --firmware with OpenSBI's fw_dynamic.bin; to run an ELF file bare in M-mode, give it with \
+                 --firmware",
             ),
             Self::NoKernel { .. } => Some("add --kernel"),
             Self::Empty { .. } => Some("was the download or the build cut short?"),
             Self::NotLoadable { advice, .. } => Some(advice),
             Self::Elf { why, .. } => why.advice(),
             Self::OutsideRam { .. } => Some(
-                "link it for this machine's RAM, or move RAM with `ram.base`; of a Linux build take arch/riscv/boot/Image, \
-                 whose addresses are relative",
+                "link it for this machine's RAM, or move RAM with `ram.base`; of a Linux build take \
+                 arch/riscv/boot/Image, whose addresses are relative",
             ),
             Self::TooLarge { .. } => Some("give the machine more RAM: `-m SIZE` or `ram.size`"),
             Self::Overlap { .. } => Some(

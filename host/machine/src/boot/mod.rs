@@ -231,8 +231,8 @@ impl Plan {
         }
     }
 
-    /// Half of RAM or 512 MiB behind the kernel, as QEMU does, so that a kernel of unknown size can unpack itself; right
-    /// behind it if there is no room for that.
+    /// Half of RAM or 512 MiB behind the kernel, as QEMU does, so that a kernel of unknown size can unpack itself;
+    /// right behind it if there is no room for that.
     fn add_initrd(&mut self, initrd: &Image<'_>, kernel: &Range<u64>) -> Result<(), BootError> {
         let size = initrd.bytes.len() as u64;
         if size == 0 {
