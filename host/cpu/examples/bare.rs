@@ -5,7 +5,10 @@
 //!
 //! `--slice N` ends each run after at most N instructions, `--drop N` drops all caches about every N instructions: neither may change
 //! anything. The exit code is the number of files that did not end well.
-#![expect(clippy::disallowed_methods, reason = "a tool for developers: it reads files, arguments and the clock")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a tool for developers: it reads files, arguments and the clock"
+)]
 #![expect(clippy::print_stdout, reason = "a tool for developers: it prints")]
 
 use std::io::Write as _;
@@ -87,7 +90,8 @@ impl Elf {
 
     fn load(&self, ram: &GuestRam) -> u64 {
         for header in (0..self.half(56)).map(|i| self.word(32) + i * self.half(54)) {
-            let (offset, addr, size) = (self.word(header + 8), self.word(header + 24), self.word(header + 32));
+            let (offset, addr, size) =
+                (self.word(header + 8), self.word(header + 24), self.word(header + 32));
             if self.word(header) & 0xffff_ffff == 1 {
                 ram.write(addr, &self.bytes[offset as usize..][..size as usize]).expect("a segment in RAM");
             }
@@ -126,7 +130,8 @@ fn run(path: &str, options: &Options) -> (bool, String, u64) {
     let tohost = elf.tohost();
     let mut cluster = Cluster::new(HartConfig::default(), 1, ram.clone());
     cluster.reset(0, Entry { pc: entry, ..Entry::default() });
-    let mut bus = Board { quiet: options.quiet, msip: false, mtimecmp: u64::MAX, finished: None, attention: false };
+    let mut bus =
+        Board { quiet: options.quiet, msip: false, mtimecmp: u64::MAX, finished: None, attention: false };
     let mut icount = 0;
     let mut seed = 1u64;
     loop {
@@ -135,7 +140,8 @@ fn run(path: &str, options: &Options) -> (bool, String, u64) {
         cluster.set_irq(0, Irq::Msip, bus.msip);
         cluster.set_irq(0, Irq::Mtip, time >= bus.mtimecmp);
         cluster.set_time(0, time);
-        let next = [bus.mtimecmp, cluster.stimecmp(0).unwrap_or(u64::MAX)].into_iter().filter(|&at| at > time).min();
+        let next =
+            [bus.mtimecmp, cluster.stimecmp(0).unwrap_or(u64::MAX)].into_iter().filter(|&at| at > time).min();
         let deadline = next.unwrap_or(u64::MAX).saturating_mul(TICK);
         let exit = cluster.run(0, &mut bus, icount, deadline.min(icount.saturating_add(options.slice)));
         icount = exit.icount;

@@ -51,7 +51,7 @@ pub struct Entry {
 pub struct Cluster {
     config: HartConfig,
     ram: Rc<GuestRam>,
-    harts: Vec<Box<Hart>>,
+    harts: Vec<Hart>,
     shared: Shared,
     arena: Arena,
 }

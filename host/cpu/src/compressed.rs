@@ -4,7 +4,10 @@
 
 /// One compressed instruction.
 pub(crate) struct CRow {
-    #[cfg_attr(not(test), expect(dead_code, reason = "the table reads better with names, and the tests print them"))]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the table reads better with names, and the tests print them")
+    )]
     pub(crate) name: &'static str,
     pub(crate) bits: u32,
     pub(crate) mask: u32,

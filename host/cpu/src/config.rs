@@ -141,7 +141,8 @@ mod tests {
         let all = HartConfig::default();
         assert!(all.isa_string().starts_with("rv64imafdc_zicbom_zicbop_zicboz_zicntr_"));
         assert!(all.isa_string().contains("_sstc_svade_svadu_svinval"));
-        let few = HartConfig { sstc: false, svadu: false, svade: false, zicbo: false, ..HartConfig::default() };
+        let few =
+            HartConfig { sstc: false, svadu: false, svade: false, zicbo: false, ..HartConfig::default() };
         assert!(few.isa_string().starts_with("rv64imafdc_zicntr_"));
         assert!(few.isa_string().contains("_zbs_svade_svinval"));
     }

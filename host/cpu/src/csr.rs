@@ -2,12 +2,12 @@
 //!
 //! Privilege and read-only follow from the number. Writes are WARL: what a field cannot hold leaves it as it was.
 
+use crate::cluster::ExitReason;
 use crate::hart::{Hart, Privilege, envcfg, mstatus};
 use crate::mmu;
 use crate::shared::Cx;
 use crate::trap::{self, SEIP, SSIP, STIP, SUPERVISOR};
 use crate::trigger::TINFO;
-use crate::cluster::ExitReason;
 
 const SATP: u16 = 0x180;
 const STIMECMP: u16 = 0x14d;

@@ -1,6 +1,7 @@
 //! Bits to text, derived from the instruction table.
 
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 
 use crate::config::HartConfig;
 use crate::csr;
@@ -8,19 +9,20 @@ use crate::decode::Decoder;
 use crate::isa::{Op, ROWS, Reg};
 
 const X: [&str; 32] = [
-    "zero", "ra", "sp", "gp", "tp", "t0", "t1", "t2", "s0", "s1", "a0", "a1", "a2", "a3", "a4", "a5", "a6", "a7",
-    "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "t3", "t4", "t5", "t6",
+    "zero", "ra", "sp", "gp", "tp", "t0", "t1", "t2", "s0", "s1", "a0", "a1", "a2", "a3", "a4", "a5", "a6",
+    "a7", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "t3", "t4", "t5", "t6",
 ];
 const F: [&str; 32] = [
-    "ft0", "ft1", "ft2", "ft3", "ft4", "ft5", "ft6", "ft7", "fs0", "fs1", "fa0", "fa1", "fa2", "fa3", "fa4", "fa5",
-    "fa6", "fa7", "fs2", "fs3", "fs4", "fs5", "fs6", "fs7", "fs8", "fs9", "fs10", "fs11", "ft8", "ft9", "ft10",
-    "ft11",
+    "ft0", "ft1", "ft2", "ft3", "ft4", "ft5", "ft6", "ft7", "fs0", "fs1", "fa0", "fa1", "fa2", "fa3", "fa4",
+    "fa5", "fa6", "fa7", "fs2", "fs3", "fs4", "fs5", "fs6", "fs7", "fs8", "fs9", "fs10", "fs11", "ft8",
+    "ft9", "ft10", "ft11",
 ];
 
 /// The text of the instruction `word` at `pc`: mnemonic and operands without aliases, a compressed one as what it stands for.
 /// Bits that are no instruction become `.insn`.
 pub fn disassemble(word: u32, pc: u64) -> String {
-    text(&Decoder::new(&HartConfig::default()).decode(word), pc)
+    static DECODER: LazyLock<Decoder> = LazyLock::new(|| Decoder::new(&HartConfig::default()));
+    text(&DECODER.decode(word), pc)
 }
 
 /// The mnemonics of all instructions of the table, in its order: what test data and documentation have to cover.
@@ -55,7 +57,9 @@ fn push_operand(text: &mut String, operand: char, op: &Op, pc: u64) {
         'S' => write!(text, "{}", f(op.rs1)),
         'T' => write!(text, "{}", f(op.rs2)),
         'R' => write!(text, "{}", f(op.rs3())),
-        'm' => write!(text, "{}", [",rne", ",rtz", ",rdn", ",rup", ",rmm", ",rm5", ",rm6", ""][op.rm() as usize]),
+        'm' => {
+            write!(text, "{}", [",rne", ",rtz", ",rdn", ",rup", ",rmm", ",rm5", ",rm6", ""][op.rm() as usize])
+        }
         'j' | 'q' | '>' | '<' => write!(text, "{}", op.imm),
         'p' | 'a' => write!(text, "{target:#x}"),
         'u' => write!(text, "{:#x}", op.imm as u32 >> 12),
@@ -71,7 +75,8 @@ fn push_operand(text: &mut String, operand: char, op: &Op, pc: u64) {
 }
 
 fn fence_set(bits: u32) -> String {
-    let set: String = "iorw".chars().enumerate().filter(|(i, _)| bits >> (3 - i) & 1 != 0).map(|(_, c)| c).collect();
+    let set: String =
+        "iorw".chars().enumerate().filter(|(i, _)| bits >> (3 - i) & 1 != 0).map(|(_, c)| c).collect();
     if set.is_empty() { "0".into() } else { set }
 }
 

@@ -139,8 +139,8 @@ pub(crate) struct Hart {
 }
 
 impl Hart {
-    pub(crate) fn new(id: usize, config: &HartConfig) -> Box<Hart> {
-        let mut hart = Box::new(Hart {
+    pub(crate) fn new(id: usize, config: &HartConfig) -> Hart {
+        let mut hart = Hart {
             x: [0; 33],
             f: [0; 33],
             fcsr: 0,
@@ -158,7 +158,7 @@ impl Hart {
             caches: Caches::new(),
             attempts_offset: 0,
             sample: true,
-        });
+        };
         hart.reset(0, [0; 3]);
         hart
     }
@@ -179,7 +179,8 @@ impl Hart {
         self.interrupts.reset();
         self.pmp = Pmp::new(self.config.pmp_entries);
         self.triggers = Triggers::new(self.config.triggers);
-        self.counters = Counters { attempts: self.counters.attempts, traps: self.counters.traps, ..Counters::default() };
+        self.counters =
+            Counters { attempts: self.counters.attempts, traps: self.counters.traps, ..Counters::default() };
         self.counters.cycle = self.counters.attempts.wrapping_neg();
         self.counters.instret = self.counters.traps.wrapping_sub(self.counters.attempts);
         self.waiting = Waiting::No;

@@ -410,15 +410,10 @@ pub(crate) struct Row {
     pub(crate) encoding: Encoding,
     /// No instruction follows it in a block.
     pub(crate) ends_block: bool,
-    pub(crate) is_branch: bool,
 }
 
 const fn ends_block(class: &str) -> bool {
     matches!(class.as_bytes(), b"jump" | b"system")
-}
-
-const fn is_branch(class: &str) -> bool {
-    matches!(class.as_bytes(), b"branch")
 }
 
 macro_rules! define_kinds {
@@ -440,7 +435,6 @@ macro_rules! define_kinds {
             operands: $operands,
             encoding: shape::$shape($($arg),*),
             ends_block: ends_block(stringify!($class)),
-            is_branch: is_branch(stringify!($class)),
         }),*];
     };
 }

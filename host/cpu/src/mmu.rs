@@ -71,9 +71,16 @@ pub(crate) struct Mapped {
 }
 
 /// Translates and checks `len` bytes at `va`, which lie in one page.
-pub(crate) fn translate(h: &mut Hart, cx: &mut Cx<'_>, va: u64, len: u64, access: Access) -> Result<Mapped, Trap> {
+pub(crate) fn translate(
+    h: &mut Hart,
+    cx: &mut Cx<'_>,
+    va: u64,
+    len: u64,
+    access: Access,
+) -> Result<Mapped, Trap> {
     let privilege = if access == Access::Fetch { h.privilege } else { h.data_privilege() };
-    let levels = levels(h.csr.satp, h.config.max_satp).expect("satp never holds a mode the hart does not have");
+    let levels =
+        levels(h.csr.satp, h.config.max_satp).expect("satp never holds a mode the hart does not have");
     let pa = if privilege == Privilege::Machine || levels == 0 {
         va
     } else {
@@ -142,7 +149,7 @@ fn walk(
             }
             cx.store_accessed(h, at, (pte | wanted).to_le_bytes());
         }
-        return Ok(ppn * PAGE_SIZE & !(span - 1) | va & (span - 1));
+        return Ok((ppn * PAGE_SIZE) & !(span - 1) | va & (span - 1));
     }
 }
 

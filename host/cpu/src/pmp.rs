@@ -55,7 +55,8 @@ impl Pmp {
     /// Writes an address register, unless its entry is locked, or bounds a locked TOR entry above it.
     pub(crate) fn write_addr(&mut self, index: usize, value: u64) {
         let locked = self.cfg[index] & LOCK != 0;
-        let bounds_locked = self.cfg.get(index + 1).is_some_and(|next| next & LOCK != 0 && next & MODE == TOR);
+        let bounds_locked =
+            self.cfg.get(index + 1).is_some_and(|next| next & LOCK != 0 && next & MODE == TOR);
         if index < self.count && !locked && !bounds_locked {
             self.addr[index] = value & ADDRESS;
             self.rebuild();

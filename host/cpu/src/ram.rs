@@ -2,7 +2,10 @@
 //!
 //! The mapping is reached through raw pointers only, never through a Rust reference: device windows write it while the
 //! hart holds nothing but a `&GuestRam`. Everything runs on one thread, so there are no data races to speak of.
-#![expect(unsafe_code, reason = "guest memory is shared with device windows, which no Rust reference can express")]
+#![expect(
+    unsafe_code,
+    reason = "guest memory is shared with device windows, which no Rust reference can express"
+)]
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -118,7 +121,9 @@ impl GuestRam {
     pub fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), OutOfRam> {
         let offset = self.offset(gpa, into.len())?;
         // SAFETY: `offset` checked the range against the mapping; `into` is exclusive, so it is not the mapping.
-        unsafe { std::ptr::copy_nonoverlapping(self.map.as_ptr().add(offset), into.as_mut_ptr(), into.len()) };
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.map.as_ptr().add(offset), into.as_mut_ptr(), into.len())
+        };
         Ok(())
     }
 
@@ -126,7 +131,9 @@ impl GuestRam {
     pub fn write(&self, gpa: u64, from: &[u8]) -> Result<(), OutOfRam> {
         let offset = self.offset(gpa, from.len())?;
         // SAFETY: `offset` checked the range; `from` is a shared reference, which never points into the mapping.
-        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), self.map.as_mut_ptr().add(offset), from.len()) };
+        unsafe {
+            std::ptr::copy_nonoverlapping(from.as_ptr(), self.map.as_mut_ptr().add(offset), from.len())
+        };
         self.note_write(gpa, from.len() as u64);
         Ok(())
     }
@@ -250,7 +257,9 @@ mod tests {
 
     #[test]
     fn shape_is_checked() {
-        for (base, size) in [(0x8000_0001, 4096), (0x8000_0000, 0), (0x8000_0000, 4097), (u64::MAX - 4095, 8192)] {
+        for (base, size) in
+            [(0x8000_0001, 4096), (0x8000_0000, 0), (0x8000_0000, 4097), (u64::MAX - 4095, 8192)]
+        {
             assert!(matches!(GuestRam::new(base, size), Err(RamError::Shape { .. })));
         }
     }

@@ -5,8 +5,8 @@ use crate::bus::Bus;
 use crate::cluster::ExitReason;
 use crate::hart::Hart;
 use crate::isa::Op;
-use crate::run::Stop;
 use crate::ram::{GuestRam, PAGE_CODE, PAGE_RESERVED, PAGE_SIZE, PAGE_TABLE};
+use crate::run::Stop;
 
 /// Bytes of a reservation. LR/SC work on naturally aligned lines of physical memory.
 pub(crate) const LINE: u64 = 64;
@@ -42,7 +42,8 @@ impl TablePage {
 
     fn read_as(self, leaf_va: Option<u64>) -> TablePage {
         let base = leaf_va.map_or(0, |va| va & !0x1f_ffff);
-        let wide = if leaf_va.is_none() || (self.0 & Self::USED != 0 && self.va() != base) { Self::WIDE } else { 0 };
+        let wide =
+            if leaf_va.is_none() || (self.0 & Self::USED != 0 && self.va() != base) { Self::WIDE } else { 0 };
         TablePage(base | self.0 & Self::WIDE | wide | Self::USED)
     }
 

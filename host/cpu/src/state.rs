@@ -124,8 +124,13 @@ pub(crate) fn save(h: &Hart, reservation: Option<u64>) -> Vec<(String, Vec<u8>)>
     };
     let numbers = save_numbers(&mut image);
     let Image { x, f, pmpcfg, pmpaddr, triggers, .. } = image;
-    let lists =
-        [("x", words(&x)), ("f", words(&f)), ("pmpcfg", pmpcfg), ("pmpaddr", words(&pmpaddr)), ("triggers", words(&triggers))];
+    let lists = [
+        ("x", words(&x)),
+        ("f", words(&f)),
+        ("pmpcfg", pmpcfg),
+        ("pmpaddr", words(&pmpaddr)),
+        ("triggers", words(&triggers)),
+    ];
     let numbers = numbers.into_iter().map(|(name, value)| (name, value.to_le_bytes().to_vec()));
     lists.into_iter().chain(numbers).map(|(name, bytes)| (name.to_owned(), bytes)).collect()
 }
@@ -190,7 +195,9 @@ fn apply(h: &mut Hart, image: Image, ram: &GuestRam) -> Result<Option<u64>, Stat
         _ => return Err(StateError::Value("waiting")),
     };
     let reservation = match image.reservation.checked_sub(1) {
-        Some(line) if line % LINE != 0 || !ram.contains(line, LINE) => return Err(StateError::Value("reservation")),
+        Some(line) if line % LINE != 0 || !ram.contains(line, LINE) => {
+            return Err(StateError::Value("reservation"));
+        }
         other => other,
     };
     let cfg = image.pmpcfg.try_into().map_err(|_| StateError::Value("pmpcfg"))?;
@@ -220,7 +227,8 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn new(fields: &'a [(String, Vec<u8>)]) -> Result<Fields<'a>, StateError> {
-        let left: Vec<(&str, &[u8])> = fields.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+        let left: Vec<(&str, &[u8])> =
+            fields.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
         for (index, (name, _)) in left.iter().enumerate() {
             if left[..index].iter().any(|(other, _)| other == name) {
                 return Err(StateError::Duplicate((*name).to_owned()));
@@ -230,14 +238,19 @@ impl<'a> Fields<'a> {
     }
 
     fn bytes(&mut self, name: &'static str) -> Result<&'a [u8], StateError> {
-        let index = self.left.iter().position(|(other, _)| *other == name).ok_or(StateError::Missing(name))?;
+        let index =
+            self.left.iter().position(|(other, _)| *other == name).ok_or(StateError::Missing(name))?;
         Ok(self.left.swap_remove(index).1)
     }
 
     fn words(&mut self, name: &'static str, count: usize) -> Result<Vec<u64>, StateError> {
         let (words, rest) = self.bytes(name)?.as_chunks::<8>();
         let exact = rest.is_empty() && words.len() == count;
-        if exact { Ok(words.iter().map(|word| u64::from_le_bytes(*word)).collect()) } else { Err(StateError::Value(name)) }
+        if exact {
+            Ok(words.iter().map(|word| u64::from_le_bytes(*word)).collect())
+        } else {
+            Err(StateError::Value(name))
+        }
     }
 
     fn number(&mut self, name: &'static str) -> Result<u64, StateError> {

@@ -138,11 +138,11 @@ impl Caches {
 
     #[inline(always)]
     fn slot(&self, va: u64) -> usize {
-        ((va / PAGE) as usize & (SLOTS - 1)) + self.data_base & (SLOTS * BANKS - 1)
+        (((va / PAGE) as usize & (SLOTS - 1)) + self.data_base) & (SLOTS * BANKS - 1)
     }
 
     fn fetch_slot(&self, va: u64) -> usize {
-        ((va / PAGE) as usize & (FETCH_SLOTS - 1)) + self.fetch_base & (FETCH_SLOTS * BANKS - 1)
+        (((va / PAGE) as usize & (FETCH_SLOTS - 1)) + self.fetch_base) & (FETCH_SLOTS * BANKS - 1)
     }
 
     /// RAM offset of a load, if it is known and lies in one page.

@@ -3,12 +3,11 @@
 use crate::hart::{Hart, Privilege, Waiting, envcfg, mstatus};
 use crate::isa::Op;
 
-/// Synchronous exceptions, by their `mcause` code. Privileged, table "Machine cause register (mcause) values".
+/// Synchronous exceptions, by their `mcause` code. Privileged, table "Machine cause register (mcause) values". There is no 0: with
+/// compressed instructions every target is aligned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-pub enum Exception {
-    /// Target of a jump or branch is not aligned to an instruction.
-    FetchMisaligned = 0,
+pub(crate) enum Exception {
     /// Instruction fetch from where nothing may be executed.
     FetchAccess = 1,
     /// The instruction does not exist or may not be executed here.
@@ -39,11 +38,11 @@ pub enum Exception {
 
 /// A synchronous exception about to be taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Trap {
+pub(crate) struct Trap {
     /// What `mcause` will say.
-    pub cause: Exception,
+    pub(crate) cause: Exception,
     /// What `mtval` will say.
-    pub tval: u64,
+    pub(crate) tval: u64,
 }
 
 impl Trap {

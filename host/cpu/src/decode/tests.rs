@@ -59,7 +59,8 @@ fn extensions_that_are_off_are_illegal() {
     let none = Decoder::new(&HartConfig { zfh: false, zicbo: false, ..HartConfig::default() });
     for row in ROWS {
         let decoded = none.decode(row.encoding.bits).kind == row.kind;
-        let off = matches!(row.name, n if n.starts_with("cbo_")) || row.extension == crate::isa::Extension::Zfh;
+        let off =
+            matches!(row.name, n if n.starts_with("cbo_")) || row.extension == crate::isa::Extension::Zfh;
         assert_eq!(decoded, !off, "{}", row.name);
     }
 }
