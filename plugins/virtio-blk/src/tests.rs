@@ -301,22 +301,25 @@ fn a_write_through_cache_flushes_before_it_reports() {
     assert_eq!(count(features::FLUSH, Some(0)), (1, 1), "not negotiated");
 }
 
-/// What a long read leaves in RAM: its status, and its last piece.
+/// Header and status of a long transfer, the buffer of all pieces but the last, and that of the last.
 const LONG_STATUS: u64 = RAM_BASE + RAM_SIZE / 2;
 const LONG_DATA: u64 = LONG_STATUS + 0x1000;
-const LONG_PIECE: u32 = 1 << 18;
+const LONG_LAST: u64 = LONG_DATA + LONG_PIECE as u64;
+const LONG_PIECE: u32 = 1 << 17;
 
-/// Make the first `count` descriptors reads of so many pieces from sector 0, all into the same buffer, and offer them.
-fn post_long_reads(host: &mut FakeHost<Blk>, driver: &mut Driver, pieces: u16, count: u16) {
+/// Make the first `count` descriptors transfers of so many pieces from sector 0, and offer them.
+fn post_long(host: &mut FakeHost<Blk>, driver: &mut Driver, kind: u32, pieces: u16, count: u16) {
     let row = |gpa: u64, len: u32, flags: u16, next: u16| {
         [&gpa.to_le_bytes()[..], &len.to_le_bytes(), &flags.to_le_bytes(), &next.to_le_bytes()].concat()
     };
+    let flags = if kind == IN { 3 } else { 1 };
     let mut table = row(LONG_STATUS, 16, 1, 1);
-    (1..=pieces).for_each(|index| table.extend(row(LONG_DATA, LONG_PIECE, 3, index + 1)));
+    (1..pieces).for_each(|index| table.extend(row(LONG_DATA, LONG_PIECE, flags, index + 1)));
+    table.extend(row(LONG_LAST, LONG_PIECE, flags, pieces + 1));
     table.extend(row(LONG_STATUS, 1, 2, 0));
     let table_gpa = RAM_BASE + RAM_SIZE / 4;
     host.ram_write(table_gpa, &table);
-    host.ram_write(LONG_STATUS, &header(IN, 0));
+    host.ram_write(LONG_STATUS, &header(kind, 0));
     for head in 0..count {
         let whole = Desc { gpa: table_gpa, len: table.len() as u32, flags: 4, next: 0 };
         driver.write_desc(host, 0, head, whole);
@@ -325,23 +328,51 @@ fn post_long_reads(host: &mut FakeHost<Blk>, driver: &mut Driver, pieces: u16, c
     driver.kick(host, 0);
 }
 
-#[test]
-fn a_long_transfer_is_done_in_steps() {
-    let mut host = FakeHost::<Blk>::new(Config { queue_size: 64, queues: 1 });
-    host.attach_disk("disk", (0..(9_u32 << 20) / 4).flat_map(u32::to_le_bytes).collect(), false);
-    let mut driver = Driver::start(&mut host, ALL);
-    post_long_reads(&mut host, &mut driver, 36, 1);
-    let mut deadlines = 0;
-    while let Some(at) = host.next_deadline() {
+/// A disk of 4 MiB and one piece: a step, and a little one.
+fn long_host() -> FakeHost<Blk> {
+    let mut host = FakeHost::new(Config { queue_size: 64, queues: 1 });
+    let words = (4_u32 << 20) / 4 + LONG_PIECE / 4;
+    host.attach_disk("disk", (0..words).flat_map(u32::to_le_bytes).collect(), false);
+    host
+}
+
+/// Let a long transfer end, with a save and load before each step.
+fn finish_long(host: &mut FakeHost<Blk>, driver: &Driver) {
+    for used in [0, 1] {
         host.save_load();
+        let at = host.next_deadline().expect("a step is with the host");
         host.advance_to(at);
-        deadlines += 1;
+        assert_eq!(driver.used_index(host, 0), used);
     }
-    assert!(!needs_reset(&mut host), "{:?}", host.logs());
-    assert_eq!((deadlines, driver.used_index(&host, 0)), (3, 1), "9 MiB, of which 4 at a time");
+    assert!(!needs_reset(host), "{:?}", host.logs());
     assert_eq!(host.ram_read(LONG_STATUS, 1), [OK]);
-    let last = (9 << 20) - LONG_PIECE as usize;
-    assert!(host.ram_read(LONG_DATA, LONG_PIECE as usize) == host.disk("disk")[last..]);
+}
+
+#[test]
+fn a_long_read_is_done_in_steps() {
+    let mut host = long_host();
+    let mut driver = Driver::start(&mut host, ALL);
+    post_long(&mut host, &mut driver, IN, 33, 1);
+    finish_long(&mut host, &driver);
+    let piece = LONG_PIECE as usize;
+    let (disk, last) = (host.disk("disk"), 4 << 20);
+    assert!(host.ram_read(LONG_DATA, piece) == disk[last - piece..last]);
+    assert!(host.ram_read(LONG_LAST, piece) == disk[last..]);
+}
+
+#[test]
+fn a_long_write_is_done_in_steps() {
+    let mut host = long_host();
+    let mut driver = Driver::start(&mut host, ALL);
+    let piece = LONG_PIECE as usize;
+    host.ram_write(LONG_DATA, &vec![0xda; piece]);
+    host.ram_write(LONG_LAST, &vec![0x1a; piece]);
+    post_long(&mut host, &mut driver, OUT, 33, 1);
+    // Neither the header nor the status is among the data.
+    host.ram_write(LONG_STATUS, &[0xff; 16]);
+    finish_long(&mut host, &driver);
+    let (first, last) = host.disk("disk").split_at(4 << 20);
+    assert!(first.iter().all(|byte| *byte == 0xda) && last.iter().all(|byte| *byte == 0x1a));
 }
 
 #[test]
@@ -349,7 +380,7 @@ fn the_ring_waits_while_too_much_is_in_flight_and_goes_on_after() {
     let mut host = FakeHost::<Blk>::new(Config { queue_size: 64, queues: 1 });
     host.attach_disk("disk", vec![7; 4 << 20], false);
     let mut driver = Driver::start(&mut host, ALL);
-    post_long_reads(&mut host, &mut driver, 16, 40);
+    post_long(&mut host, &mut driver, IN, 32, 40);
     assert_eq!(host.device().requests.len(), 16, "4 MiB each, 64 MiB in all");
     host.save_load();
     host.advance(1_000_000);
