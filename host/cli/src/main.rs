@@ -1,1 +1,5 @@
-fn main() {}
+//! The `reprise` binary.
+
+fn main() -> std::process::ExitCode {
+    reprise::main()
+}

@@ -1,0 +1,384 @@
+//! The command line.
+
+use crate::failure::Failure;
+use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use std::{ffi::OsString, path::PathBuf};
+
+/// A deterministic full-system RISC-V emulator: machines are composed in TOML, every device is a plugin.
+#[derive(Debug, Parser)]
+#[command(name = "reprise", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Folders (or files) with plugins, before all other places
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) plugin_path: Vec<PathBuf>,
+    /// How errors are written to standard error
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub(crate) error_format: ErrorFormat,
+    #[command(subcommand)]
+    pub(crate) action: Action,
+}
+
+/// How errors are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ErrorFormat {
+    /// For people
+    Text,
+    /// One JSON object on one line
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Action {
+    /// Run a machine
+    Run(Box<RunArgs>),
+    /// Run the embedded demonstration guest on `virt`
+    Demo(DemoArgs),
+    /// Check and show machines
+    Machine(MachineCommand),
+    /// Show plugins
+    Plugin(PluginCommand),
+}
+
+/// What a machine is made of.
+#[derive(Debug, Default, Args)]
+pub(crate) struct MachineArgs {
+    /// The board; the embedded `virt` if left out
+    #[arg(value_name = "BOARD.toml")]
+    pub(crate) board: Option<PathBuf>,
+    /// RAM: 512M, 2G; a plain number is MiB [QEMU: -m]
+    #[arg(short = 'm', long = "memory", value_name = "SIZE")]
+    pub(crate) memory: Option<String>,
+    /// Harts [QEMU: -smp]
+    #[arg(long, value_name = "N")]
+    pub(crate) smp: Option<String>,
+    /// Kernel command line [QEMU: -append]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) append: Option<String>,
+    /// Change one value of the board: machine.shift=1, device.uart0.pins.irq="plic.11"
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// QEMU's -machine; only `virt`
+    #[arg(long, short = 'M', value_name = "NAME", hide = true)]
+    pub(crate) machine: Option<String>,
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+    /// Firmware: OpenSBI's fw_dynamic.bin, or an ELF file to run bare in M-mode [QEMU: -bios]
+    #[arg(long, alias = "bios", value_name = "FILE")]
+    pub(crate) firmware: Option<PathBuf>,
+    /// Kernel: a Linux Image or an ELF file [QEMU: -kernel]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) kernel: Option<PathBuf>,
+    /// Initial RAM disk [QEMU: -initrd]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) initrd: Option<PathBuf>,
+    /// Disk image of a device: ID=FILE[,ro][,commit][,format=raw|qcow2][,backing]
+    #[arg(long, value_name = "ID=FILE")]
+    pub(crate) disk: Vec<String>,
+    /// Disk image as QEMU has it: file=FILE[,id=ID][,format=F][,readonly=on]
+    #[arg(long, value_name = "OPTIONS")]
+    pub(crate) drive: Vec<String>,
+    /// Connect a port: DEVICE[.PORT]=stdio|null|pty|file:P|unix:P|tcp:HOST:PORT
+    #[arg(long, value_name = "PORT=BACKEND")]
+    pub(crate) port: Vec<String>,
+    /// Execution engine
+    #[arg(long, value_name = "ENGINE", default_value = "interp")]
+    pub(crate) engine: String,
+    /// End after this many instructions (of all harts)
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub(crate) icount_limit: Option<u64>,
+    /// Write how the run ended to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) summary: Option<PathBuf>,
+    /// Status line on standard error: speed, virtual time, instructions
+    #[arg(long)]
+    pub(crate) status: bool,
+    /// What chance may decide: a number, 64 hex digits, or `random`
+    #[arg(long, value_name = "SEED")]
+    pub(crate) seed: Option<String>,
+    /// What the guest's wall clock shows: `host`, or a fixed number of seconds since 1970
+    #[arg(long, value_name = "CLOCK", default_value = "host")]
+    pub(crate) rtc: String,
+    /// Show more log lines; twice for those that are for authors of devices
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// QEMU's -nographic: there are no graphics
+    #[arg(long, hide = true)]
+    pub(crate) nographic: bool,
+    /// QEMU's -device: says which drive a disk device of the board has
+    #[arg(long, hide = true)]
+    pub(crate) device: Vec<String>,
+    /// Stop and drop caches at random instructions: nothing may change
+    #[arg(long, value_name = "SEED", hide = true)]
+    pub(crate) chaos_seed: Option<u64>,
+    /// Give the first disk device without a disk an empty one, for this run
+    #[arg(long)]
+    pub(crate) scratch_disk: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Write how the run ended to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) summary: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MachineCommand {
+    #[command(subcommand)]
+    pub(crate) action: MachineAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MachineAction {
+    /// Check a board; says everything that is wrong with it
+    Check(ShowArgs),
+    /// Print a board with every default written out
+    Print(ShowArgs),
+    /// Write the device tree (DTB) to standard output or a file
+    Dtb {
+        #[command(flatten)]
+        show: ShowArgs,
+        /// Where to write it
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Print the JSON Schema of boards, for editors
+    Schema(ShowArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+    /// For programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PluginCommand {
+    #[command(subcommand)]
+    pub(crate) action: PluginAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginAction {
+    /// List the plugins that can be found
+    List {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Describe a plugin, or all: regions, pins, ports, options
+    Describe {
+        /// Name of a plugin or of one of its kinds, or a file
+        kind: Option<String>,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Why there is no command to run.
+pub(crate) enum Refused {
+    /// `--help`, `--version`: the answer.
+    Answer(String),
+    /// A mistake.
+    Mistake(Failure),
+}
+
+/// QEMU's long options with one dash, and whether a value follows.
+const QEMU_OPTIONS: [(&str, &str, bool); 9] = [
+    ("bios", "--firmware", true),
+    ("kernel", "--kernel", true),
+    ("initrd", "--initrd", true),
+    ("append", "--append", true),
+    ("smp", "--smp", true),
+    ("drive", "--drive", true),
+    ("device", "--device", true),
+    ("machine", "--machine", true),
+    ("nographic", "--nographic", false),
+];
+
+/// Parse a whole command line, program name first.
+pub(crate) fn parse(words: Vec<OsString>) -> Result<Cli, Refused> {
+    let words = with_two_dashes(words).map_err(Refused::Mistake)?;
+    Cli::try_parse_from(words).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Refused::Answer(error.to_string()),
+        _ => Refused::Mistake(told(&error)),
+    })
+}
+
+/// Clap's words in our form.
+fn told(error: &clap::Error) -> Failure {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Failure::usage("a command is missing")
+            .help("commands: run, demo, machine check|print|dtb|schema, plugin list|describe")
+            .help("`reprise --help` tells more");
+    }
+    let text = error.to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let what = lines.next().unwrap_or_default();
+    let mut failure = Failure::usage(what.strip_prefix("error: ").unwrap_or(what));
+    for line in lines {
+        failure = match line.strip_prefix("tip: ") {
+            Some(tip) => failure.help(tip),
+            None if line.starts_with("For more information") => failure.help("`--help` tells more"),
+            None => failure.note(line),
+        };
+    }
+    failure
+}
+
+/// QEMU's `-kernel F` as `--kernel F`. A value is never taken for an option, nor anything after `--`.
+fn with_two_dashes(words: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
+    let mut out = Vec::with_capacity(words.len());
+    let mut words = words.into_iter();
+    out.extend(words.next());
+    while let Some(word) = words.next() {
+        let Some(name) = word.to_str().and_then(|word| word.strip_prefix('-')) else {
+            out.push(word);
+            continue;
+        };
+        if name == "-" {
+            out.push(word);
+            out.extend(words.by_ref());
+            break;
+        }
+        if let Some((_, ours, has_value)) = QEMU_OPTIONS.iter().find(|(option, ..)| *option == name) {
+            push_option(&mut out, ours, has_value.then(|| words.next()).flatten());
+            continue;
+        }
+        if let Some(ours) = name.strip_prefix('-').filter(|name| takes_free_text(name)) {
+            push_option(&mut out, &format!("--{ours}"), words.next());
+            continue;
+        }
+        if is_unknown_qemu_option(name) {
+            let known: Vec<String> = QEMU_OPTIONS.iter().map(|(name, ..)| format!("-{name}")).collect();
+            return Err(Failure::usage(format!("no option \"-{name}\""))
+                .note(format!("QEMU's options that exist here: -m {}", known.join(" ")))
+                .help("`reprise run --help` lists ours"));
+        }
+        out.push(word);
+    }
+    Ok(out)
+}
+
+/// One word, so that clap cannot take a value with a dash for an option.
+fn push_option(out: &mut Vec<OsString>, option: &str, value: Option<OsString>) {
+    let mut word = OsString::from(option);
+    if let Some(value) = value {
+        word.push("=");
+        word.push(value);
+    }
+    out.push(word);
+}
+
+fn takes_free_text(name: &str) -> bool {
+    name == "append"
+}
+
+/// Three letters and more after one dash: `-m512M` and `-vv` are ours.
+fn is_unknown_qemu_option(name: &str) -> bool {
+    let letters = name.chars().take_while(char::is_ascii_alphabetic).count();
+    let ours = ["m", "k", "M", "o"].iter().any(|short| name.starts_with(short)) && letters < 2;
+    letters > 2 && !name.starts_with('-') && !ours && !name.chars().all(|c| c == 'v')
+}
+
+/// How errors are wanted, also of a command line that does not parse.
+pub(crate) fn error_format(words: &[OsString]) -> ErrorFormat {
+    let words: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();
+    let json = words.contains(&"--error-format=json")
+        || words.windows(2).any(|pair| pair == ["--error-format", "json"]);
+    if json { ErrorFormat::Json } else { ErrorFormat::Text }
+}
+
+/// A count of instructions: digits, with `_` between them if wanted, and k, M or G behind.
+fn count(text: &str) -> Result<u64, String> {
+    let (digits, scale) = match text.as_bytes().last() {
+        Some(b'k') => (&text[..text.len() - 1], 1_000),
+        Some(b'M') => (&text[..text.len() - 1], 1_000_000),
+        Some(b'G') => (&text[..text.len() - 1], 1_000_000_000),
+        _ => (text, 1),
+    };
+    let number =
+        digits.replace('_', "").parse::<u64>().map_err(|_| "not a number of instructions".to_owned())?;
+    number.checked_mul(scale).ok_or_else(|| "more than 2^64".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dashes(line: &str) -> Vec<String> {
+        let words = line.split(' ').map(OsString::from).collect();
+        with_two_dashes(words).unwrap().into_iter().map(|word| word.into_string().unwrap()).collect()
+    }
+
+    fn run(line: &str) -> RunArgs {
+        match parse(line.split(' ').map(OsString::from).collect()) {
+            Ok(Cli { action: Action::Run(args), .. }) => *args,
+            Ok(other) => panic!("{other:?}"),
+            Err(Refused::Answer(text)) => panic!("{text}"),
+            Err(Refused::Mistake(failure)) => panic!("{failure}"),
+        }
+    }
+
+    #[test]
+    fn qemu_options_get_their_second_dash() {
+        assert_eq!(
+            dashes("reprise run -kernel K -append -kernel -m 1G"),
+            ["reprise", "run", "--kernel=K", "--append=-kernel", "-m", "1G"]
+        );
+        assert_eq!(
+            dashes("reprise run -nographic -- -kernel"),
+            ["reprise", "run", "--nographic", "--", "-kernel"]
+        );
+        assert_eq!(dashes("reprise run --append -x -bios"), ["reprise", "run", "--append=-x", "--firmware"]);
+        assert_eq!(dashes("reprise run -m512M -vvv -"), ["reprise", "run", "-m512M", "-vvv", "-"]);
+    }
+
+    #[test]
+    fn unknown_qemu_options_are_named() {
+        let words = ["reprise", "run", "-netdev", "user"].map(OsString::from).to_vec();
+        let text = with_two_dashes(words).unwrap_err().to_string();
+        assert!(text.contains("\"-netdev\"") && text.contains("-kernel"), "{text}");
+    }
+
+    #[test]
+    fn a_qemu_command_line_parses() {
+        let args = run(
+            "reprise run -M virt -m 256 -smp 4 -nographic -bios none -kernel Image -initrd i.gz -append console=ttyS0 \
+             -drive file=d.img,if=none,id=hd0 -device virtio-blk-device,drive=hd0"
+                .replace("             ", "")
+                .as_str(),
+        );
+        assert_eq!(args.machine.memory.as_deref(), Some("256"));
+        assert_eq!(args.machine.smp.as_deref(), Some("4"));
+        assert_eq!(args.firmware, Some("none".into()));
+        assert_eq!(args.drive, ["file=d.img,if=none,id=hd0"]);
+        assert_eq!(run("reprise run --bios F -k K board.toml").machine.board, Some("board.toml".into()));
+    }
+
+    #[test]
+    fn counts() {
+        assert_eq!(count("1_000"), Ok(1000));
+        assert_eq!(count("5M"), Ok(5_000_000));
+        assert!(
+            count("").is_err()
+                && count("k").is_err()
+                && count("99999999999G").is_err()
+                && count("1é").is_err()
+        );
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

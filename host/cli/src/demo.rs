@@ -1,0 +1,49 @@
+//! `reprise demo`: our own guest on the embedded `virt`, with a scratch disk.
+
+use crate::{
+    args::{DemoArgs, RunArgs},
+    board,
+    failure::Failure,
+    plugins::Plugins,
+    run::{self, grouped},
+    setup::{self, BootFiles},
+};
+
+/// `tests/guests/demo`, built; a test there checks that the source still builds to these bytes.
+const GUEST: &[u8] = include_bytes!("../assets/demo.elf");
+
+/// Run the demonstration. Returns the guest's exit code: the number of its checks that failed.
+pub(crate) fn demo(args: &DemoArgs, catalog: &Plugins) -> Result<u8, Failure> {
+    let run_args = RunArgs {
+        summary: args.summary.clone(),
+        engine: "interp".into(),
+        rtc: "host".into(),
+        scratch_disk: true,
+        ..RunArgs::default()
+    };
+    let board = board::load(&run_args.machine, catalog)?;
+    let plugins: Vec<&str> = setup::plugin_names(&board).into_iter().collect();
+    eprint!("{}", introduction(&board.machine.name, board.devices.len(), &plugins));
+    let files = BootFiles::embedded("the embedded demo guest", GUEST);
+    let ended = run::run_board(&run_args, catalog, board, files)?;
+    let seconds = ended.host_time.as_secs_f64();
+    eprint!(
+        "{}\nreprise: the guest ended with code {}: {} instructions in {:.3} s of virtual and {seconds:.2} s of host time\n\
+         reprise: to boot Linux: reprise run --kernel Image --initrd initramfs.cpio --append console=ttyS0\n",
+        ended.words,
+        ended.code,
+        grouped(ended.status.icount),
+        ended.status.vtime_ns as f64 / 1e9,
+    );
+    Ok(ended.code)
+}
+
+fn introduction(machine: &str, devices: usize, plugins: &[&str]) -> String {
+    format!(
+        "reprise: running our own guest on the embedded board `{machine}`: {devices} devices, each a plugin that was\n\
+         reprise: loaded just now ({}).\n\
+         reprise: It reads the device tree, tries what it finds, uses a scratch disk, and powers off.\n\
+         reprise: Recording the run and replaying it is not in this version yet.\n\n",
+        plugins.join(", ")
+    )
+}

@@ -1,0 +1,357 @@
+//! What both threads see, under one lock that neither holds for long.
+
+use reprise_machine::{Input, PortChange, StopHandle};
+use reprise_net::ExternalClock;
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+/// Input of one port that the guest has not taken yet, in bytes, above which its source is not read.
+pub(super) const INPUT_LIMIT: usize = 64 << 10;
+/// Output of one port that the host has not taken yet, in bytes.
+const OUTPUT_LIMIT: usize = 1 << 20;
+
+/// Why the host ends a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum EndReason {
+    /// Ctrl-A x.
+    Keys,
+    /// A signal, by number.
+    Signal(i32),
+    /// Output that must not be lost cannot be written.
+    Output {
+        /// Which.
+        what: String,
+        /// Why.
+        why: String,
+    },
+}
+
+/// What is on its way.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    inbox: Vec<Input>,
+    pub(super) ports: Vec<PortState>,
+    /// Lines for the user.
+    pub(super) notices: Vec<u8>,
+    /// Something happened for which [`Link::wait`] returns.
+    kicked: bool,
+    end: Option<EndReason>,
+    status_due: bool,
+    /// The machine has ended: write out what is left and end.
+    pub(super) finish: bool,
+}
+
+/// One chr port.
+#[derive(Debug)]
+pub(super) struct PortState {
+    pub(super) device: String,
+    pub(super) port: String,
+    /// Nothing of the output may be lost: the guest waits instead.
+    lossless: bool,
+    /// Somebody is there to write to.
+    pub(super) connected: bool,
+    pub(super) output: VecDeque<u8>,
+    /// Output that nobody took.
+    pub(super) dropped: u64,
+    /// Bytes read from the source that the guest has not taken.
+    outstanding: usize,
+}
+
+impl PortState {
+    pub(super) fn new(device: &str, port: &str, lossless: bool, connected: bool) -> Self {
+        Self {
+            device: device.to_owned(),
+            port: port.to_owned(),
+            lossless,
+            connected,
+            output: VecDeque::new(),
+            dropped: 0,
+            outstanding: 0,
+        }
+    }
+
+    /// How much may be read from the source now.
+    pub(super) fn room(&self) -> usize {
+        INPUT_LIMIT.saturating_sub(self.outstanding)
+    }
+}
+
+/// The two threads' common ground.
+pub(crate) struct Link {
+    state: Mutex<State>,
+    /// For the machine's thread: input, a stop, or room for output.
+    changed: Condvar,
+    waker: mio::Waker,
+    stop: OnceLock<StopHandle>,
+    /// A backend is alive that could still deliver input.
+    live: AtomicBool,
+    pub(super) clock: ExternalClock,
+}
+
+impl Link {
+    pub(super) fn new(ports: Vec<PortState>, waker: mio::Waker, live: bool) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State { ports, ..State::default() }),
+            changed: Condvar::new(),
+            waker,
+            stop: OnceLock::new(),
+            live: AtomicBool::new(live),
+            clock: ExternalClock::default(),
+        })
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // For the process's main thread.
+
+    /// The machine that this outside belongs to.
+    pub(crate) fn attach(&self, stop: StopHandle) {
+        let ended = self.state().end.is_some();
+        let stop = self.stop.get_or_init(|| stop);
+        if ended {
+            stop.request();
+        }
+    }
+
+    /// Why the host ended the run, if it did.
+    pub(crate) fn end_reason(&self) -> Option<EndReason> {
+        self.state().end.clone()
+    }
+
+    /// Whether the machine was stopped for the status line.
+    pub(crate) fn take_status_due(&self) -> bool {
+        std::mem::take(&mut self.state().status_due)
+    }
+
+    /// A line for the user on standard error.
+    pub(crate) fn notice(&self, line: &str) {
+        let mut state = self.state();
+        if state.notices.len() < OUTPUT_LIMIT {
+            state.notices.extend_from_slice(line.as_bytes());
+        }
+        drop(state);
+        self.wake_io();
+    }
+
+    /// The machine has ended.
+    pub(super) fn finish(&self) {
+        self.state().finish = true;
+        self.wake_io();
+    }
+
+    // For the machine's thread.
+
+    pub(super) fn wake_io(&self) {
+        // Fails only if the poll is gone, and with it the thread.
+        drop(self.waker.wake());
+    }
+
+    pub(super) fn poll(&self, inbox: &mut Vec<Input>) {
+        // `kicked` stays: only a wait may take it, or a stop that came before this poll would not end the next wait.
+        inbox.append(&mut self.state().inbox);
+    }
+
+    pub(super) fn wait(&self, timeout_ns: Option<u64>) {
+        let state = self.state();
+        let idle = |state: &mut State| state.inbox.is_empty() && !state.kicked;
+        let mut state = match timeout_ns {
+            Some(ns) => {
+                let timeout = Duration::from_nanos(ns);
+                self.changed
+                    .wait_timeout_while(state, timeout, idle)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0
+            }
+            None => self.changed.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner),
+        };
+        state.kicked = false;
+    }
+
+    pub(super) fn can_answer(&self) -> bool {
+        self.live.load(Ordering::Acquire) || !self.state().inbox.is_empty()
+    }
+
+    pub(super) fn write(&self, device: &str, port: &str, data: &[u8]) {
+        let mut state = self.state();
+        let Some(index) = find(&state, device, port) else { return };
+        if state.ports[index].lossless {
+            // The guest waits with us: its time stands still, and it cannot tell.
+            let full =
+                |state: &mut State| state.end.is_none() && state.ports[index].output.len() >= OUTPUT_LIMIT;
+            state = self.changed.wait_while(state, full).unwrap_or_else(PoisonError::into_inner);
+        }
+        let slot = &mut state.ports[index];
+        if !slot.connected || slot.output.len() >= OUTPUT_LIMIT {
+            slot.dropped += data.len() as u64;
+            return;
+        }
+        let was_empty = slot.output.is_empty();
+        slot.output.extend(data);
+        drop(state);
+        // What is not empty has been announced already.
+        if was_empty {
+            self.wake_io();
+        }
+    }
+
+    pub(super) fn taken(&self, device: &str, port: &str, taken: usize) {
+        let mut state = self.state();
+        let Some(index) = find(&state, device, port) else { return };
+        let slot = &mut state.ports[index];
+        let was_full = slot.room() == 0;
+        slot.outstanding = slot.outstanding.saturating_sub(taken);
+        if was_full && slot.room() > 0 {
+            drop(state);
+            self.wake_io();
+        }
+    }
+
+    // For the I/O thread.
+
+    pub(super) fn input(&self, port: usize, data: Vec<u8>) {
+        let mut state = self.state();
+        let slot = &mut state.ports[port];
+        slot.outstanding += data.len();
+        let input = Input::PortData { device: slot.device.clone(), port: slot.port.clone(), data };
+        state.inbox.push(input);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    pub(super) fn event(&self, port: usize, event: PortChange) {
+        let mut state = self.state();
+        let slot = &mut state.ports[port];
+        match event {
+            PortChange::Opened => slot.connected = true,
+            PortChange::Closed => {
+                slot.connected = false;
+                slot.output.clear();
+            }
+            PortChange::Break => (),
+        }
+        let input = Input::PortEvent { device: slot.device.clone(), port: slot.port.clone(), event };
+        state.inbox.push(input);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    pub(super) fn set_live(&self, live: bool) {
+        self.live.store(live, Ordering::Release);
+        self.kick(|_| ());
+    }
+
+    /// End the run; the first reason counts.
+    pub(super) fn end(&self, reason: EndReason) {
+        self.kick(|state| {
+            state.end.get_or_insert(reason);
+        });
+        self.request_stop();
+    }
+
+    pub(super) fn ask_status(&self) {
+        self.kick(|state| state.status_due = true);
+        self.request_stop();
+    }
+
+    /// Output went out: a guest that waits for room may go on.
+    pub(super) fn drained(&self) {
+        self.changed.notify_all();
+    }
+
+    fn kick(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state();
+        change(&mut state);
+        state.kicked = true;
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn request_stop(&self) {
+        if let Some(stop) = self.stop.get() {
+            stop.request();
+        }
+        // After the request: a wait that returned for the kick before it may have begun again.
+        self.kick(|_| ());
+    }
+}
+
+fn find(state: &State, device: &str, port: &str) -> Option<usize> {
+    state.ports.iter().position(|slot| slot.device == device && slot.port == port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    fn link(lossless: bool) -> Arc<Link> {
+        let poll = mio::Poll::new().unwrap();
+        let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
+        Link::new(vec![PortState::new("uart0", "serial", lossless, true)], waker, true)
+    }
+
+    #[test]
+    fn a_source_is_held_back_until_the_guest_takes() {
+        let link = link(true);
+        link.input(0, vec![0; INPUT_LIMIT]);
+        assert_eq!(link.state().ports[0].room(), 0);
+        link.taken("uart0", "serial", 100);
+        link.taken("nobody", "serial", 100);
+        assert_eq!(link.state().ports[0].room(), 100);
+        let mut inbox = Vec::new();
+        link.poll(&mut inbox);
+        assert_eq!(inbox.len(), 1);
+    }
+
+    #[test]
+    fn a_guest_waits_for_room_and_an_end_frees_it() {
+        let link = link(true);
+        let writer = {
+            let link = Arc::clone(&link);
+            thread::spawn(move || (0..3).for_each(|_| link.write("uart0", "serial", &vec![7; OUTPUT_LIMIT])))
+        };
+        let drain = || while link.state().ports[0].output.is_empty() {};
+        drain();
+        link.state().ports[0].output.clear();
+        link.drained();
+        drain();
+        assert!(!writer.is_finished());
+        link.end(EndReason::Keys);
+        writer.join().unwrap();
+        assert_eq!(link.state().ports[0].dropped, OUTPUT_LIMIT as u64);
+        assert_eq!(link.end_reason(), Some(EndReason::Keys));
+    }
+
+    #[test]
+    fn a_lossy_port_drops_and_counts() {
+        let link = link(false);
+        link.write("uart0", "serial", &vec![7; OUTPUT_LIMIT]);
+        link.write("uart0", "serial", b"more");
+        assert_eq!(link.state().ports[0].dropped, 4);
+        link.event(0, PortChange::Closed);
+        link.write("uart0", "serial", b"more");
+        assert_eq!(link.state().ports[0].dropped, 8);
+    }
+
+    #[test]
+    fn a_wait_ends_with_input_a_stop_or_the_time() {
+        let link = link(true);
+        link.wait(Some(1000));
+        link.input(0, vec![1]);
+        link.wait(None);
+        link.poll(&mut Vec::new());
+        let stop = StopHandle::default();
+        link.attach(stop.clone());
+        link.ask_status();
+        link.wait(None);
+        assert!(stop.is_requested() && link.take_status_due() && !link.take_status_due());
+    }
+}

@@ -1,0 +1,19 @@
+//! The I/O thread and what it shares with the machine's thread.
+//!
+//! One thread waits (mio) for the terminal, sockets, pseudo terminals and signals. Input goes through a bounded inbox:
+//! a source is not read while its port has too much that the guest has not taken. Output goes the other way through
+//! bounded buffers.
+
+mod backend;
+mod escape;
+mod link;
+mod outside;
+mod signals;
+mod spec;
+mod stream;
+mod thread;
+
+pub(crate) use link::{EndReason, Link};
+pub(crate) use outside::HostOutside;
+pub(crate) use spec::{BackendSpec, FORMS};
+pub(crate) use thread::{IoThread, PortPlan};

@@ -1,0 +1,113 @@
+//! Backends of chr ports as text: `stdio`, `null`, `pty`, `file:P`, `unix:P`, `tcp:HOST:PORT`.
+
+use std::path::PathBuf;
+
+/// The host's end of a chr port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum BackendSpec {
+    /// The terminal, or whatever standard input and output are.
+    Stdio,
+    /// Nobody.
+    Null,
+    /// A new pseudo terminal.
+    Pty,
+    /// Output only.
+    File(PathBuf),
+    /// A socket in the file system; `connect`: somebody else listens.
+    Unix {
+        /// Its path.
+        path: PathBuf,
+        /// We connect to it.
+        connect: bool,
+    },
+    /// A TCP port of this host; `connect`: of any host.
+    Tcp {
+        /// `HOST:PORT`.
+        address: String,
+        /// We connect to it.
+        connect: bool,
+    },
+}
+
+/// For messages.
+pub(crate) const FORMS: &str = "stdio, null, pty, file:PATH, unix:PATH[,connect], tcp:HOST:PORT[,connect]";
+
+impl BackendSpec {
+    /// From text; `console` is the name by which boards mean the user's terminal.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let (kind, rest) = text.split_once(':').map_or((text, None), |(kind, rest)| (kind, Some(rest)));
+        match (kind, rest) {
+            ("stdio" | "console", None) => Ok(Self::Stdio),
+            ("null" | "none", None) => Ok(Self::Null),
+            ("pty", None) => Ok(Self::Pty),
+            ("file", Some(path)) if !path.is_empty() => Ok(Self::File(path.into())),
+            ("unix", Some(rest)) => {
+                let (path, connect) = connect_option(rest)?;
+                if path.is_empty() {
+                    return Err("the socket's path is empty".into());
+                }
+                Ok(Self::Unix { path: path.into(), connect })
+            }
+            ("tcp", Some(rest)) => tcp(rest),
+            ("file", _) => Err("the file's name is missing".into()),
+            ("unix" | "tcp", None) => Err(format!("an address is missing after `{kind}:`")),
+            _ => Err(format!("no backend \"{text}\"")),
+        }
+    }
+
+    /// Whether input can come from it.
+    pub(crate) fn may_answer(&self) -> bool {
+        match self {
+            Self::Stdio | Self::Pty | Self::Unix { .. } | Self::Tcp { .. } => true,
+            Self::Null | Self::File(_) => false,
+        }
+    }
+}
+
+fn connect_option(text: &str) -> Result<(&str, bool), String> {
+    match text.split_once(',') {
+        None => Ok((text, false)),
+        Some((rest, "connect")) => Ok((rest, true)),
+        Some((_, option)) => Err(format!("no socket option \"{option}\"; there is `connect`")),
+    }
+}
+
+fn tcp(text: &str) -> Result<BackendSpec, String> {
+    let (address, connect) = connect_option(text)?;
+    let (host, port) = address.rsplit_once(':').unwrap_or(("", address));
+    if port.parse::<u16>().is_err() {
+        return Err(format!("\"{port}\" is not a TCP port"));
+    }
+    // Whoever wants to be reached from other machines says so.
+    let host = if host.is_empty() { "127.0.0.1" } else { host };
+    Ok(BackendSpec::Tcp { address: format!("{host}:{port}"), connect })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form() {
+        let unix = BackendSpec::Unix { path: "/x/y".into(), connect: true };
+        let tcp = BackendSpec::Tcp { address: "127.0.0.1:5".into(), connect: false };
+        let tcp6 = BackendSpec::Tcp { address: "[::1]:5".into(), connect: true };
+        for (text, expected) in [
+            ("stdio", BackendSpec::Stdio),
+            ("console", BackendSpec::Stdio),
+            ("null", BackendSpec::Null),
+            ("pty", BackendSpec::Pty),
+            ("file:a:b", BackendSpec::File("a:b".into())),
+            ("unix:/x/y,connect", unix),
+            ("tcp::5", tcp.clone()),
+            ("tcp:5", tcp),
+            ("tcp:[::1]:5,connect", tcp6),
+        ] {
+            assert_eq!(BackendSpec::parse(text), Ok(expected), "{text}");
+        }
+        for bad in ["", "stdio:", "file:", "file", "unix:", "tcp:host", "tcp:h:70000", "unix:/x,server", "vc"]
+        {
+            assert!(BackendSpec::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

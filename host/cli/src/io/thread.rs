@@ -1,0 +1,460 @@
+//! The I/O thread.
+
+use super::{
+    backend::Backend,
+    escape::{self, Command, Escape},
+    link::{EndReason, INPUT_LIMIT, Link, PortState},
+    signals::{self, Signal, Signals},
+    spec::BackendSpec,
+    stream::{self, Read},
+};
+use crate::{
+    failure::{Failure, reason},
+    terminal::{self, RawTerminal},
+};
+use mio::{Events, Interest, Poll, Token, Waker};
+use reprise_machine::PortChange;
+use reprise_net::ExternalTimers;
+use rustix::stdio::{stderr, stdin, stdout};
+use std::{
+    collections::VecDeque,
+    io, mem,
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+const WAKER: Token = Token(0);
+const SIGNALS: Token = Token(1);
+const STDIN: Token = Token(2);
+const STDOUT: Token = Token(3);
+const STDERR: Token = Token(4);
+const FIRST_PORT: usize = 8;
+/// How often the status line is refreshed, in host time.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
+/// How long a client waits before it tries again, in virtual time: a stopped machine does not call anybody.
+const RECONNECT_NS: u64 = 1_000_000_000;
+
+/// A chr port and what it is connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PortPlan {
+    pub(crate) device: String,
+    pub(crate) port: String,
+    pub(crate) backend: BackendSpec,
+}
+
+impl PortPlan {
+    fn name(&self) -> String {
+        format!("{}.{}", self.device, self.port)
+    }
+}
+
+/// The running thread. Dropping it ends it, after what is left to write was written.
+pub(crate) struct IoThread {
+    link: Arc<Link>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl IoThread {
+    /// Open the backends and start. `status`: with the status line on.
+    ///
+    /// # Errors
+    /// A backend cannot be opened.
+    pub(crate) fn start(plans: &[PortPlan], status: bool) -> Result<Self, Failure> {
+        let internal = |error: io::Error| Failure::io("cannot set up the I/O thread", &error);
+        let poll = Poll::new().map_err(internal)?;
+        let waker = Waker::new(poll.registry(), WAKER).map_err(internal)?;
+        let mut backends = Vec::new();
+        let mut ports = Vec::new();
+        let mut lines = String::new();
+        for plan in plans {
+            let (backend, line) = Backend::open(&plan.backend, &plan.name())?;
+            lines.extend(line);
+            let lossless = matches!(plan.backend, BackendSpec::Stdio | BackendSpec::File(_));
+            ports.push(PortState::new(&plan.device, &plan.port, lossless, backend.starts_connected()));
+            backends.push(backend);
+        }
+        let live = plans.iter().any(|plan| plan.backend.may_answer());
+        let link = Link::new(ports, waker, live);
+        link.notice(&lines);
+        let mut worker = Worker::new(poll, Arc::clone(&link), backends, plans, status).map_err(internal)?;
+        let spawned = thread::Builder::new().name("io".into()).spawn(move || worker.run());
+        Ok(Self { link, thread: Some(spawned.map_err(internal)?) })
+    }
+
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+}
+
+impl Drop for IoThread {
+    fn drop(&mut self) {
+        self.link.finish();
+        if let Some(thread) = self.thread.take() {
+            // It panicked: the hook has said so.
+            drop(thread.join());
+        }
+    }
+}
+
+/// The terminal's side.
+struct Console {
+    /// Which port has it.
+    port: usize,
+    input: Option<OwnedFd>,
+    output: OwnedFd,
+    /// Keys are filtered and the terminal is raw.
+    raw: Option<RawTerminal>,
+    escape: Escape,
+    /// On its way out.
+    pending: VecDeque<u8>,
+    timestamps: bool,
+    at_line_start: bool,
+}
+
+struct Worker {
+    poll: Poll,
+    link: Arc<Link>,
+    signals: Signals,
+    backends: Vec<Backend>,
+    timers: ExternalTimers,
+    console: Option<Console>,
+    errors: OwnedFd,
+    notices: VecDeque<u8>,
+    /// When the status line is due, if it is on.
+    status: Option<Instant>,
+    /// Whether a signal asked us to end already.
+    ending: bool,
+    /// Whether anything but the console can still bring input.
+    others_live: bool,
+}
+
+impl Worker {
+    fn new(
+        poll: Poll,
+        link: Arc<Link>,
+        mut backends: Vec<Backend>,
+        plans: &[PortPlan],
+        status: bool,
+    ) -> io::Result<Self> {
+        let mut signals = Signals::register()?;
+        let registry = poll.registry();
+        registry.register(&mut signals.stream, SIGNALS, Interest::READABLE)?;
+        let mut timers = ExternalTimers::default();
+        for (index, backend) in backends.iter_mut().enumerate() {
+            backend.register(registry, Token(FIRST_PORT + index))?;
+            if backend.wants_connection() {
+                timers.arm(timer_of(index), 0);
+            }
+        }
+        let errors = stderr().as_fd().try_clone_to_owned()?;
+        stream::register(registry, &errors, STDERR, Interest::WRITABLE)?;
+        let console = match plans.iter().position(|plan| plan.backend == BackendSpec::Stdio) {
+            Some(port) => Some(Console::open(port, registry)?),
+            None => None,
+        };
+        let others_live =
+            plans.iter().any(|plan| plan.backend.may_answer() && plan.backend != BackendSpec::Stdio);
+        let status = status.then(|| Instant::now() + STATUS_EVERY);
+        let ending = false;
+        let notices = VecDeque::new();
+        Ok(Self {
+            poll,
+            link,
+            signals,
+            backends,
+            timers,
+            console,
+            errors,
+            notices,
+            status,
+            ending,
+            others_live,
+        })
+    }
+
+    fn run(&mut self) {
+        let mut events = Events::with_capacity(64);
+        loop {
+            self.link.clock.set_alarm(self.timers.next_deadline());
+            let progress = self.signals() | self.timers() | self.input() | self.output();
+            let finish = self.link.state().finish;
+            if finish && (self.is_drained() || self.ending) {
+                return;
+            }
+            self.status_tick();
+            let timeout = if progress { Some(Duration::ZERO) } else { self.until_status() };
+            match self.poll.poll(&mut events, timeout) {
+                Ok(()) => (),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
+                Err(error) => return self.fail("the poll", &error),
+            }
+        }
+    }
+
+    fn signals(&mut self) -> bool {
+        for signal in self.signals.take() {
+            match signal {
+                Signal::End(number) => {
+                    if self.ending {
+                        // The user means it: do not wait for the machine.
+                        terminal::restore();
+                        signals::default_action(number);
+                    }
+                    self.ending = true;
+                    self.link.end(EndReason::Signal(number));
+                }
+                Signal::Suspend => {
+                    terminal::restore();
+                    signals::suspend();
+                    self.raw_again();
+                }
+                Signal::Continue => self.raw_again(),
+            }
+        }
+        false
+    }
+
+    fn raw_again(&self) {
+        let is_raw = self.console.as_ref().is_some_and(|console| console.raw.is_some());
+        if is_raw && let Err(error) = terminal::enter_raw() {
+            self.link.notice(&format!("warning: the terminal stays as it is: {}\n", reason(&error)));
+        }
+    }
+
+    fn timers(&mut self) -> bool {
+        let now_ns = self.link.clock.now_ns();
+        let mut progress = false;
+        while let Some(id) = self.timers.poll(now_ns) {
+            let index = id as usize;
+            match self.backends[index].connect(self.poll.registry(), Token(FIRST_PORT + index)) {
+                true => {
+                    self.link.event(index, PortChange::Opened);
+                    progress = true;
+                }
+                false => self.timers.arm(id, now_ns.saturating_add(RECONNECT_NS)),
+            }
+        }
+        progress
+    }
+
+    /// Whatever can be read, into the inbox.
+    fn input(&mut self) -> bool {
+        let mut progress = self.console_input();
+        for index in 0..self.backends.len() {
+            let token = Token(FIRST_PORT + index);
+            if self.backends[index].accept(self.poll.registry(), token) == Some(true) {
+                self.link.event(index, PortChange::Opened);
+                progress = true;
+            }
+            let room = self.link.state().ports[index].room();
+            match self.backends[index].read(room) {
+                Read::Data(data) => {
+                    self.link.input(index, data);
+                    progress = true;
+                }
+                Read::Later => (),
+                Read::End => progress |= self.hang_up(index),
+            }
+        }
+        progress
+    }
+
+    fn hang_up(&mut self, index: usize) -> bool {
+        let is_pty = matches!(self.backends[index], Backend::Pty { .. });
+        if is_pty {
+            return false;
+        }
+        self.backends[index].hang_up();
+        self.link.event(index, PortChange::Closed);
+        if self.backends[index].wants_connection() {
+            self.timers.arm(timer_of(index), self.link.clock.now_ns().saturating_add(RECONNECT_NS));
+        }
+        true
+    }
+
+    fn console_input(&mut self) -> bool {
+        let Some(console) = &mut self.console else { return false };
+        let Some(fd) = &console.input else { return false };
+        // A terminal is always read, or Ctrl-A would not be heard when the guest does not listen.
+        let room = self.link.state().ports[console.port].room();
+        let is_raw = console.raw.is_some();
+        let mut commands = Vec::new();
+        match stream::read_some(fd, if is_raw { INPUT_LIMIT } else { room }) {
+            Read::Later => return false,
+            Read::End => {
+                console.input = None;
+                self.link.set_live(self.others_live);
+            }
+            Read::Data(data) => {
+                let mut keys = if is_raw { console.escape.filter(&data, &mut commands) } else { data };
+                keys.truncate(room);
+                if !keys.is_empty() {
+                    self.link.input(console.port, keys);
+                }
+            }
+        }
+        for command in commands {
+            self.command(command);
+        }
+        true
+    }
+
+    fn command(&mut self, command: Command) {
+        let Some(console) = &mut self.console else { return };
+        match command {
+            Command::Help => self.link.notice(escape::HELP),
+            Command::Exit => self.link.end(EndReason::Keys),
+            Command::Monitor => self.link.notice("\nreprise: the monitor is not in this version\n"),
+            Command::Timestamps => console.timestamps = !console.timestamps,
+            Command::Status => {
+                self.status = match self.status {
+                    Some(_) => None,
+                    None => Some(Instant::now()),
+                }
+            }
+            Command::Break => self.link.event(console.port, PortChange::Break),
+        }
+    }
+
+    /// Whatever can be written, out of the buffers.
+    fn output(&mut self) -> bool {
+        self.console_output();
+        for index in 0..self.backends.len() {
+            let mut output = mem::take(&mut self.link.state().ports[index].output);
+            let had = output.len();
+            if had == 0 || matches!(self.backends[index], Backend::Console) {
+                self.put_back(index, output);
+                continue;
+            }
+            let result = self.backends[index].write(&mut output);
+            let went = output.len() < had;
+            self.put_back(index, output);
+            if went {
+                self.link.drained();
+            }
+            if let Err(error) = result {
+                self.output_failed(index, &error);
+            }
+        }
+        self.error_output();
+        false
+    }
+
+    /// What did not go out comes before what the guest has sent meanwhile.
+    fn put_back(&self, index: usize, mut rest: VecDeque<u8>) {
+        let mut state = self.link.state();
+        let newer = &mut state.ports[index].output;
+        rest.append(newer);
+        *newer = rest;
+    }
+
+    fn output_failed(&mut self, index: usize, error: &io::Error) {
+        if matches!(self.backends[index], Backend::File(_)) {
+            let what = {
+                let state = self.link.state();
+                format!("the file of port {}.{}", state.ports[index].device, state.ports[index].port)
+            };
+            self.backends[index] = Backend::Null;
+            self.link.state().ports[index].connected = false;
+            self.fail(&what, error);
+        } else {
+            self.hang_up(index);
+        }
+    }
+
+    fn console_output(&mut self) {
+        let Some(console) = &mut self.console else { return };
+        let new = mem::take(&mut self.link.state().ports[console.port].output);
+        if !new.is_empty() {
+            console.queue(new, self.link.clock.now_ns());
+        }
+        let result = stream::write_some(&console.output, &mut console.pending);
+        if console.pending.is_empty() {
+            self.link.drained();
+        }
+        if let Err(error) = result {
+            console.pending.clear();
+            let port = console.port;
+            self.link.state().ports[port].connected = false;
+            self.fail("standard output", &error);
+        }
+    }
+
+    fn error_output(&mut self) {
+        self.notices.extend(mem::take(&mut self.link.state().notices));
+        // Nobody is left to be told.
+        if stream::write_some(&self.errors, &mut self.notices).is_err() {
+            self.notices.clear();
+        }
+    }
+
+    fn fail(&self, what: &str, error: &io::Error) {
+        self.link.end(EndReason::Output { what: what.to_owned(), why: reason(error) });
+    }
+
+    /// Nothing that must not be lost is left.
+    fn is_drained(&self) -> bool {
+        let state = self.link.state();
+        let files = self.backends.iter().zip(&state.ports);
+        let mut files = files.filter(|(backend, _)| matches!(backend, Backend::File(_) | Backend::Console));
+        let console_done = self.console.as_ref().is_none_or(|console| console.pending.is_empty());
+        console_done
+            && self.notices.is_empty()
+            && state.notices.is_empty()
+            && files.all(|(_, port)| port.output.is_empty())
+    }
+
+    fn status_tick(&mut self) {
+        if let Some(due) = self.status
+            && due <= Instant::now()
+        {
+            self.status = Some(Instant::now() + STATUS_EVERY);
+            self.link.ask_status();
+        }
+    }
+
+    fn until_status(&self) -> Option<Duration> {
+        self.status.map(|due| due.saturating_duration_since(Instant::now()))
+    }
+}
+
+impl Console {
+    fn open(port: usize, registry: &mio::Registry) -> io::Result<Self> {
+        let input = stdin().as_fd().try_clone_to_owned()?;
+        let output = stdout().as_fd().try_clone_to_owned()?;
+        let raw = RawTerminal::enter()?;
+        stream::register(registry, &input, STDIN, Interest::READABLE)?;
+        stream::register(registry, &output, STDOUT, Interest::WRITABLE)?;
+        Ok(Self {
+            port,
+            input: Some(input),
+            output,
+            raw,
+            escape: Escape::default(),
+            pending: VecDeque::new(),
+            timestamps: false,
+            at_line_start: true,
+        })
+    }
+
+    fn queue(&mut self, new: VecDeque<u8>, now_ns: u64) {
+        if !self.timestamps {
+            self.at_line_start = new.back() == Some(&b'\n');
+            self.pending.extend(new);
+            return;
+        }
+        for byte in new {
+            if mem::replace(&mut self.at_line_start, byte == b'\n') {
+                let (s, us) = (now_ns / 1_000_000_000, now_ns / 1000 % 1_000_000);
+                self.pending.extend(format!("[{s:5}.{us:06}] ").bytes());
+            }
+            self.pending.push_back(byte);
+        }
+    }
+}
+
+fn timer_of(index: usize) -> u32 {
+    u32::try_from(index).expect("few ports")
+}

@@ -1,0 +1,76 @@
+//! The host process: the only place that opens files and sockets, spawns threads, prints, and reads the environment
+//! (besides the socket loop of `host/net`). What it finds out goes to the machine as values.
+//!
+//! `docs/cli.md` describes the commands; [`main`] runs one.
+
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stderr,
+    reason = "this crate is the outside: clocks, files, sockets, threads and the terminal are its business"
+)]
+
+mod args;
+mod board;
+mod demo;
+mod disk;
+mod failure;
+mod inspect;
+mod io;
+mod plugins;
+mod run;
+mod setup;
+mod terminal;
+
+use args::{Action, Cli, ErrorFormat};
+use failure::Failure;
+use std::process::ExitCode;
+
+/// A bug of ours. As in `sysexits.h`.
+const INTERNAL_ERROR: u8 = 70;
+
+/// Run the command of this process's arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    terminal::install_panic_hook();
+    // The hook has said what happened.
+    std::panic::catch_unwind(command).unwrap_or(ExitCode::from(INTERNAL_ERROR))
+}
+
+fn command() -> ExitCode {
+    let words: Vec<_> = std::env::args_os().collect();
+    let format = args::error_format(&words);
+    let result = match args::parse(words) {
+        Ok(cli) => dispatch(cli),
+        Err(args::Refused::Answer(text)) => {
+            // To a pipe that nobody reads any more there is nothing to say.
+            drop(std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes()));
+            Ok(0)
+        }
+        Err(args::Refused::Mistake(failure)) => Err(failure),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => report(&failure, format),
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<u8, Failure> {
+    let catalog = plugins::Plugins::new(&cli.plugin_path);
+    match cli.action {
+        Action::Run(args) => run::run(&args, &catalog),
+        Action::Demo(args) => demo::demo(&args, &catalog),
+        Action::Machine(args) => inspect::machine(&args, &catalog),
+        Action::Plugin(args) => inspect::plugin(&args, &catalog),
+    }
+}
+
+fn report(failure: &Failure, format: ErrorFormat) -> ExitCode {
+    let text = match format {
+        ErrorFormat::Text => failure.to_string(),
+        ErrorFormat::Json => format!("{}\n", failure.to_json()),
+    };
+    drop(std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes()));
+    ExitCode::from(failure.exit as u8)
+}

@@ -1,0 +1,147 @@
+//! Finding plugins.
+
+use crate::failure::reason;
+use reprise_machine::{
+    board::{Catalog, CatalogError},
+    desc::{ConfigError, DeviceDesc},
+    plugin::{Plugin, PluginError, PluginFile},
+};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    env, fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+/// A plugin called `a-b` is the file `libreprise_plugin_a_b.so`.
+const PREFIX: &str = "libreprise_plugin_";
+const SUFFIX: &str = ".so";
+
+/// The plugins of this process: looked for when they are first asked for, and then kept.
+pub(crate) struct Plugins {
+    places: Vec<PathBuf>,
+    known: RefCell<BTreeMap<String, Result<Plugin, CatalogError>>>,
+}
+
+impl Plugins {
+    /// `first`: the places of `--plugin-path`, folders or plugin files.
+    pub(crate) fn new(first: &[PathBuf]) -> Self {
+        let mut places = first.to_vec();
+        if let Some(path) = env::var_os("REPRISE_PLUGIN_PATH") {
+            places.extend(env::split_paths(&path).filter(|place| !place.as_os_str().is_empty()));
+        }
+        if let Some(beside) = env::current_exe().ok().as_deref().and_then(Path::parent) {
+            places.push(beside.to_owned());
+            places.extend(beside.parent().map(|prefix| prefix.join("lib/reprise/plugins")));
+        }
+        Self { places, known: RefCell::default() }
+    }
+
+    /// The plugin of this name, loaded.
+    pub(crate) fn load(&self, name: &str) -> Result<Plugin, CatalogError> {
+        let mut known = self.known.borrow_mut();
+        known.entry(name.to_owned()).or_insert_with(|| self.search(name)).clone()
+    }
+
+    /// The file that [`Plugins::load`] takes.
+    pub(crate) fn file_of(&self, name: &str) -> Option<PathBuf> {
+        // A board is not to lead us out of the search path.
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if name.is_empty() || !name.chars().all(is_name) {
+            return None;
+        }
+        let file_name = format!("{PREFIX}{}{SUFFIX}", name.replace('-', "_"));
+        let candidate = |place: &PathBuf| match plugin_name(place) {
+            Some(plugin) if place.is_file() => (plugin == name.replace('_', "-")).then(|| place.clone()),
+            _ => Some(place.join(&file_name)).filter(|file| file.exists()),
+        };
+        self.places.iter().find_map(candidate)
+    }
+
+    /// Load a file that the user named.
+    pub(crate) fn load_file(&self, path: &Path) -> Result<Plugin, CatalogError> {
+        let broken = |message: String, help: Option<String>| CatalogError::Broken { message, help };
+        let bytes = fs::read(path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => broken(format!("{}: no such file", path.display()), None),
+            _ => broken(format!("{}: {}", path.display(), reason(&error)), None),
+        })?;
+        PluginFile::load(&path.display().to_string(), &bytes).map_err(|error| {
+            let help = advice(&error).map(str::to_owned);
+            broken(error.to_string(), help)
+        })
+    }
+
+    fn search(&self, name: &str) -> Result<Plugin, CatalogError> {
+        match self.file_of(name) {
+            Some(file) => self.load_file(&file),
+            None => Err(CatalogError::NotFound { searched: self.searched() }),
+        }
+    }
+
+    fn searched(&self) -> Vec<String> {
+        self.places.iter().map(|place| place.display().to_string()).collect()
+    }
+}
+
+fn advice(error: &PluginError) -> Option<&'static str> {
+    match error {
+        PluginError::NotALibrary { .. } => Some("build it again: `cargo build` makes the .so file"),
+        PluginError::Incompatible { .. } => {
+            Some("build the plugin with a matching version of reprise-plugin-api")
+        }
+        PluginError::NotAPlugin { .. } | PluginError::Load { .. } | PluginError::Describe { .. } => None,
+    }
+}
+
+/// The plugin's name by its file's.
+fn plugin_name(file: &Path) -> Option<String> {
+    let stem = file.file_name()?.to_str()?.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
+    Some(stem.replace('_', "-"))
+}
+
+impl Catalog for Plugins {
+    fn find(&self, plugin: &str) -> Result<Vec<DeviceDesc>, CatalogError> {
+        self.load(plugin).map(|plugin| plugin.kinds().to_vec())
+    }
+
+    fn describe_with(&self, plugin: &str, kind: &str, config_json: &str) -> Result<DeviceDesc, ConfigError> {
+        match self.load(plugin) {
+            Ok(plugin) => plugin.describe_with(kind, config_json),
+            Err(error) => Err(ConfigError { path: String::new(), message: error.to_string() }),
+        }
+    }
+
+    fn available(&self) -> Vec<String> {
+        let mut names = BTreeSet::new();
+        for place in &self.places {
+            names.extend(plugin_name(place).filter(|_| place.is_file()));
+            let entries = fs::read_dir(place).into_iter().flatten().flatten();
+            names.extend(entries.filter_map(|entry| plugin_name(&entry.path())));
+        }
+        names.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_files() {
+        assert_eq!(
+            plugin_name(Path::new("/x/libreprise_plugin_virtio_blk.so")).as_deref(),
+            Some("virtio-blk")
+        );
+        assert_eq!(plugin_name(Path::new("/x/libfoo.so")), None);
+        let plugins = Plugins::new(&["/nonexistent".into()]);
+        for name in ["", "../x", "a/b", "a.b", "no-such-plugin"] {
+            assert_eq!(plugins.file_of(name), None, "{name}");
+        }
+        let Err(CatalogError::NotFound { searched }) = plugins.load("no-such-plugin") else {
+            panic!("found")
+        };
+        assert_eq!(searched[0], "/nonexistent");
+        assert!(searched.len() >= 3, "{searched:?}");
+    }
+}

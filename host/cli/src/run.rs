@@ -1,0 +1,338 @@
+//! `reprise run`: build the machine, let it go, say how it ended.
+
+use crate::{
+    args::RunArgs,
+    disk::HostDisk,
+    failure::{Exit, Failure, printable},
+    io::{EndReason, HostOutside, IoThread, Link, PortPlan},
+    plugins::Plugins,
+    setup::{self, BootFiles, PortKey},
+};
+use reprise_machine::{
+    Disk, LogLevel, Machine, Setup, Status, Stop,
+    board::{Board, CatalogError},
+    plugin::Plugin,
+};
+use serde_json::json;
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, IsTerminal, Write},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+/// Shells say 128 + N of what signal N ended.
+const SIGNAL_BASE: u8 = 128;
+
+/// Run the machine of this command line. Returns the exit code.
+pub(crate) fn run(args: &RunArgs, catalog: &Plugins) -> Result<u8, Failure> {
+    setup::check_engine(&args.engine)?;
+    let board = setup::board_of(args, catalog)?;
+    let files = BootFiles::from_args(args)?;
+    let ended = run_board(args, catalog, board, files)?;
+    eprint!("{}", ended.words);
+    Ok(ended.code)
+}
+
+/// How a run ended.
+pub(crate) struct Ended {
+    pub(crate) code: u8,
+    /// For the user; may be empty.
+    pub(crate) words: String,
+    pub(crate) status: Status,
+    pub(crate) host_time: Duration,
+}
+
+/// Run a resolved board.
+pub(crate) fn run_board(
+    args: &RunArgs,
+    catalog: &Plugins,
+    board: Board,
+    files: BootFiles,
+) -> Result<Ended, Failure> {
+    let clock = setup::fixed_clock(&args.rtc)?;
+    let plans = setup::ports(&board, &args.port)?;
+    let specs = setup::disk_specs(&board, args)?;
+    let seed = setup::seed(&board, args.seed.as_deref())?;
+    let mut summary = args.summary.as_deref().map(|path| setup::create(path, "summary")).transpose()?;
+    let plugins = load_plugins(&board, catalog)?;
+    let boot = files.source(&board, &seed)?;
+    let disks = setup::open_disks(&board, &specs, args.scratch_disk)?;
+    let io = start_io(args, &plans)?;
+    let level = log_level(args.verbose);
+    let outside = Box::new(HostOutside::new(io.link().clone(), level, clock));
+    let boxed = |(key, disk): (&PortKey, &HostDisk)| (key.clone(), Box::new(disk.clone()) as Box<dyn Disk>);
+    let setup = Setup {
+        board,
+        plugins,
+        boot,
+        disks: disks.iter().map(boxed).collect(),
+        outside,
+        seed,
+        icount_limit: args.icount_limit,
+        chaos_seed: args.chaos_seed,
+    };
+    let mut machine = Machine::new(setup).map_err(|error| Failure::config(error.to_string()))?;
+    io.link().attach(machine.stop_handle());
+
+    let started = Instant::now();
+    let stop = run_to_the_end(&mut machine, io.link());
+    let host_time = started.elapsed();
+    let status = machine.status();
+    let end = End::of(stop, io.link().end_reason());
+    let digest = summary.is_some().then(|| machine.digest());
+    drop(machine);
+    // Everything that the guest said is out, and the terminal as it was, before we speak.
+    drop(io);
+    if let (Some(file), Some(digest)) = (&mut summary, digest) {
+        write_summary(file, args.summary.as_deref(), &end, status, host_time, &digest)?;
+    }
+    let committed = commit(&disks, &end)?;
+    let words = end.words() + &committed;
+    match end.failure() {
+        Some(failure) => Err(failure),
+        None => Ok(Ended { code: end.code(), words, status, host_time }),
+    }
+}
+
+fn load_plugins(board: &Board, catalog: &Plugins) -> Result<BTreeMap<String, Plugin>, Failure> {
+    let load = |name: &str| {
+        let plugin = catalog.load(name).map_err(|error| plugin_failure(name, &error))?;
+        Ok((name.to_owned(), plugin))
+    };
+    setup::plugin_names(board).into_iter().map(load).collect()
+}
+
+/// A plugin that cannot be had, outside a board.
+pub(crate) fn plugin_failure(name: &str, error: &CatalogError) -> Failure {
+    let failure = Failure::config(format!("plugin \"{name}\": {error}"));
+    match error {
+        CatalogError::NotFound { .. } => {
+            failure.help("add its folder with --plugin-path or REPRISE_PLUGIN_PATH")
+        }
+        CatalogError::Broken { help: Some(help), .. } => failure.help(help.clone()),
+        CatalogError::Broken { help: None, .. } => failure,
+    }
+}
+
+fn start_io(args: &RunArgs, plans: &[PortPlan]) -> Result<IoThread, Failure> {
+    IoThread::start(plans, args.status)
+}
+
+fn log_level(verbose: u8) -> LogLevel {
+    match verbose {
+        0 => LogLevel::Warn,
+        1 => LogLevel::Info,
+        _ => LogLevel::Debug,
+    }
+}
+
+/// Until it stops for good: for the status line it stops in between, which no guest can notice.
+fn run_to_the_end(machine: &mut Machine, link: &Link) -> Stop {
+    let mut meter = Meter::default();
+    loop {
+        let stop = machine.run();
+        match stop {
+            Stop::Requested if link.end_reason().is_none() => {
+                if link.take_status_due() {
+                    link.notice(&meter.line(machine.status()));
+                }
+            }
+            stop => return stop,
+        }
+    }
+}
+
+/// Makes the status line.
+#[derive(Default)]
+struct Meter {
+    last: Option<(Instant, u64)>,
+}
+
+impl Meter {
+    fn line(&mut self, status: Status) -> String {
+        let now = Instant::now();
+        let mips = self.last.map_or(0.0, |(then, icount)| mips(status.icount - icount, now - then));
+        self.last = Some((now, status.icount));
+        let text = format!(
+            "[{mips:.1} MIPS, vtime {:.3} s, icount {}]",
+            status.vtime_ns as f64 / 1e9,
+            grouped(status.icount)
+        );
+        // Beside the guest's output each status is a line; alone on a terminal it stays in place.
+        match io::stderr().is_terminal() && !io::stdout().is_terminal() {
+            true => format!("\r{text}\x1b[K"),
+            false => format!("{text}\n"),
+        }
+    }
+}
+
+fn mips(instructions: u64, time: Duration) -> f64 {
+    let seconds = time.as_secs_f64();
+    if seconds > 0.0 { instructions as f64 / seconds / 1e6 } else { 0.0 }
+}
+
+/// 1234567 as 1,234,567.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// What the machine's stop means, together with what the host wanted.
+enum End {
+    Machine(Stop),
+    Host(EndReason),
+}
+
+impl End {
+    fn of(stop: Stop, reason: Option<EndReason>) -> Self {
+        match (stop, reason) {
+            (Stop::Requested, Some(reason)) => Self::Host(reason),
+            // What the machine did by itself counts, also if somebody asked at the same moment.
+            (stop, _) => Self::Machine(stop),
+        }
+    }
+
+    /// For programs.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Machine(Stop::PowerOff { .. }) => "power-off",
+            Self::Machine(Stop::Limit) => "limit",
+            Self::Machine(Stop::Requested) | Self::Host(EndReason::Keys) => "requested",
+            Self::Machine(Stop::Deadlock) => "deadlock",
+            Self::Machine(Stop::PluginFault(_)) => "plugin-fault",
+            Self::Machine(Stop::ResetFailed(_)) => "reset-failed",
+            Self::Host(EndReason::Signal(_)) => "signal",
+            Self::Host(EndReason::Output { .. }) => "output-failed",
+        }
+    }
+
+    /// The guest decided.
+    fn is_clean(&self) -> bool {
+        match self {
+            Self::Machine(Stop::PowerOff { .. } | Stop::Limit | Stop::Requested | Stop::Deadlock)
+            | Self::Host(EndReason::Keys | EndReason::Signal(_)) => true,
+            Self::Machine(Stop::PluginFault(_) | Stop::ResetFailed(_))
+            | Self::Host(EndReason::Output { .. }) => false,
+        }
+    }
+
+    fn code(&self) -> u8 {
+        match self {
+            // A process has 8 bits for what the finisher gives 16.
+            Self::Machine(Stop::PowerOff { code }) => u8::try_from(*code).unwrap_or(u8::MAX),
+            Self::Machine(Stop::Limit | Stop::Requested | Stop::Deadlock) | Self::Host(EndReason::Keys) => 0,
+            Self::Machine(Stop::PluginFault(_)) => Exit::Plugin as u8,
+            Self::Machine(Stop::ResetFailed(_)) | Self::Host(EndReason::Output { .. }) => Exit::Io as u8,
+            Self::Host(EndReason::Signal(number)) => {
+                u8::try_from(*number).map_or(u8::MAX, |n| SIGNAL_BASE + n)
+            }
+        }
+    }
+
+    /// What the summary says of the exit: the guest's own code is not cut to 8 bits.
+    fn full_code(&self) -> u32 {
+        match self {
+            Self::Machine(Stop::PowerOff { code }) => *code,
+            _ => self.code().into(),
+        }
+    }
+
+    fn words(&self) -> String {
+        match self {
+            Self::Machine(Stop::Deadlock) => {
+                "reprise: the guest waits for an interrupt that nothing can raise any more; ended\n".into()
+            }
+            _ => String::new(),
+        }
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::Machine(Stop::PluginFault(fault)) => Some(
+                Failure::new(
+                    Exit::Plugin,
+                    format!("device \"{}\" failed in {}", fault.device, fault.callback),
+                )
+                .note(printable(&fault.message))
+                .help("this is a bug of the plugin; the guest cannot cause it in a correct one"),
+            ),
+            Self::Machine(Stop::ResetFailed(why)) => Some(
+                Failure::new(Exit::Io, "the guest asked for a reset, and it cannot be done")
+                    .note(why.clone()),
+            ),
+            Self::Host(EndReason::Output { what, why }) => {
+                Some(Failure::new(Exit::Io, format!("cannot write to {what}")).note(why.clone()))
+            }
+            Self::Machine(_) | Self::Host(_) => None,
+        }
+    }
+}
+
+fn write_summary(
+    file: &mut File,
+    path: Option<&Path>,
+    end: &End,
+    status: Status,
+    host_time: Duration,
+    digest: &[u8; 32],
+) -> Result<(), Failure> {
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let summary = json!({
+        "exit": end.full_code(),
+        "reason": end.name(),
+        "icount": status.icount,
+        "instret": status.instret,
+        "vtime_ns": status.vtime_ns,
+        "digest": digest,
+        "host_seconds": host_time.as_secs_f64(),
+        "mips": mips(status.icount, host_time),
+    });
+    let path = path.unwrap_or(Path::new("")).display();
+    writeln!(file, "{summary}").map_err(|error| Failure::io("cannot write the summary", &error).at(path))
+}
+
+/// Write overlays back, for those who asked, after a clean end only.
+fn commit(disks: &BTreeMap<PortKey, HostDisk>, end: &End) -> Result<String, Failure> {
+    let mut words = String::new();
+    if end.is_clean() {
+        for disk in disks.values() {
+            if disk.commit()? {
+                words += &format!("reprise: disk \"{}\" committed\n", disk.id());
+            }
+        }
+    }
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes() {
+        let code = |stop, reason| End::of(stop, reason).code();
+        assert_eq!(code(Stop::PowerOff { code: 42 }, None), 42);
+        assert_eq!(code(Stop::PowerOff { code: 256 }, None), 255, "never a good end by accident");
+        assert_eq!(code(Stop::PowerOff { code: 1 }, Some(EndReason::Keys)), 1);
+        assert_eq!(code(Stop::Requested, Some(EndReason::Signal(15))), 143);
+        assert_eq!(code(Stop::Requested, Some(EndReason::Keys)), 0);
+        assert_eq!(code(Stop::Limit, None), 0);
+        assert_eq!(code(Stop::ResetFailed(String::new()), None), 6);
+    }
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+    }
+}
