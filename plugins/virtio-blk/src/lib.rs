@@ -1,7 +1,7 @@
 //! The virtio block device. Virtio 1.2 §5.2.
 //!
 //! Requests are asynchronous: the host completes each at a virtual deadline, and until then its chain is part of the
-//! saved state. A request becomes a list of steps ([`request`]) that the host does one after the other, so that
+//! saved state. A request becomes a list of steps (`request`) that the host does one after the other, so that
 //! neither a huge transfer nor a long list of ranges needs memory of its own size here.
 //!
 //! Not modelled: legacy geometry, lifetime, secure erase, zones.
