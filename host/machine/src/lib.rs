@@ -32,6 +32,7 @@ pub use harts::{boot_images, device_tree};
 pub use log::{LogLevel, LogRecord};
 pub use machine::{BootSource, BuildError, Machine, Setup, Status};
 pub use outside::{ControlInput, Disk, DiskError, Input, Outside, PortChange, StopHandle};
+pub use reprise_abi::desc;
 pub use reprise_replay::Seed;
 pub use run::Stop;
 pub use services::PluginFault;
