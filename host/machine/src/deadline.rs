@@ -86,11 +86,16 @@ impl Deadlines {
         self.queue.iter().map(|(&when, &due)| (when, due))
     }
 
-    /// Disarm a device's timers; forget nothing else.
+    /// Disarm a device's timers.
     pub(crate) fn cancel_device(&mut self, device: usize) {
         for timer in 0..self.timers[device].len() {
             self.cancel(device, u32::try_from(timer).expect("timer ids are u32"));
         }
+    }
+
+    /// Forget the completions of disk requests that `dropped` names.
+    pub(crate) fn cancel_disk(&mut self, dropped: &[u64]) {
+        self.queue.retain(|_, due| !matches!(due, Due::Disk { request } if dropped.contains(request)));
     }
 
     fn push(&mut self, at_ns: u64, due: Due) -> When {
@@ -138,6 +143,18 @@ mod tests {
         assert_eq!(d.pop(10, mark), None);
         assert_eq!(d.next_ns(), Some(3));
         assert_eq!(d.pop(10, d.mark()), Some(timer(0)));
+    }
+
+    #[test]
+    fn dropped_disk_requests_never_complete() {
+        let mut d = Deadlines::new(&[1]);
+        d.push_disk(5, 7);
+        d.push_disk(5, 8);
+        d.arm(0, 0, 5);
+        d.cancel_disk(&[7]);
+        let mark = d.mark();
+        let order: Vec<_> = std::iter::from_fn(|| d.pop(5, mark)).collect();
+        assert_eq!(order, [Due::Disk { request: 8 }, timer(0)]);
     }
 
     #[test]

@@ -122,6 +122,14 @@ impl Disks {
         (request, outcome)
     }
 
+    /// A device is being reset: drop its requests in flight, unserved. Returns their ids.
+    pub(crate) fn cancel_device(&mut self, device: usize) -> Vec<u64> {
+        let dropped: Vec<u64> =
+            self.in_flight.iter().filter(|(_, r)| r.device == device).map(|(&id, _)| id).collect();
+        self.in_flight.retain(|id, _| !dropped.contains(id));
+        dropped
+    }
+
     /// For the saved state: requests in flight, and for each disk when it is free and the chain over what was written.
     pub(crate) fn save(&self, out: &mut crate::section::Section) {
         out.u64(self.next_request);
@@ -189,5 +197,119 @@ impl Attached {
 impl Outcome {
     fn guest_error() -> Outcome {
         Outcome { status: hot::BLK_ERROR, data: Vec::new(), host_error: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outside::DiskError;
+
+    /// 8 KiB of memory; its third sector cannot be read.
+    struct Memory(Vec<u8>, bool);
+
+    impl Disk for Memory {
+        fn size_bytes(&self) -> u64 {
+            self.0.len() as u64
+        }
+        fn read_only(&self) -> bool {
+            self.1
+        }
+        fn serial(&self) -> [u8; 20] {
+            [b's'; 20]
+        }
+        fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), DiskError> {
+            if offset == 2 * SECTOR {
+                return Err(DiskError("the host's disk is broken".into()));
+            }
+            into.copy_from_slice(&self.0[offset as usize..][..into.len()]);
+            Ok(())
+        }
+        fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), DiskError> {
+            self.0[offset as usize..][..data.len()].copy_from_slice(data);
+            Ok(())
+        }
+        fn flush(&mut self) -> Result<(), DiskError> {
+            Ok(())
+        }
+        fn discard(&mut self, offset: u64, len: u64) -> Result<(), DiskError> {
+            self.write_zeroes(offset, len)
+        }
+        fn write_zeroes(&mut self, offset: u64, len: u64) -> Result<(), DiskError> {
+            self.0[offset as usize..][..len as usize].fill(0);
+            Ok(())
+        }
+    }
+
+    fn disks(read_only: bool) -> Disks {
+        let mut disks = Disks::new(DiskTiming { latency_ns: 100, bytes_per_second: 512_000_000 });
+        disks.attach(0, 0, Box::new(Memory(vec![1; 8192], read_only)));
+        disks
+    }
+
+    fn request(op: u32, offset: u64, len: u64) -> hot::BlkReq {
+        hot::BlkReq { op, flags: 0, token: 9, offset, len, data: std::ptr::null() }
+    }
+
+    fn status(disks: &mut Disks, req: &hot::BlkReq, data: &[u8]) -> u32 {
+        let (id, _) = disks.submit(0, 0, 0, req, data);
+        disks.complete(id).1.status
+    }
+
+    #[test]
+    fn completion_follows_latency_and_bandwidth_and_transfers_queue() {
+        let mut disks = disks(false);
+        let (_, first) = disks.submit(1000, 0, 0, &request(hot::BLK_READ, 0, 1024), &[]);
+        let (_, second) = disks.submit(1000, 0, 0, &request(hot::BLK_READ, 0, 512), &[]);
+        let (_, flush) = disks.submit(1000, 0, 0, &request(hot::BLK_FLUSH, 0, 0), &[]);
+        assert_eq!((first, second, flush), (1000 + 2000 + 100, 1000 + 3000 + 100, 1000 + 3000 + 100));
+    }
+
+    #[test]
+    fn a_guest_cannot_leave_the_disk() {
+        let mut disks = disks(false);
+        for (offset, len) in
+            [(8192, 512), (u64::MAX - 511, 512), (7680, 1024), (1, 512), (0, 511), (0, u64::MAX)]
+        {
+            assert_eq!(
+                status(&mut disks, &request(hot::BLK_READ, offset, len), &[]),
+                hot::BLK_ERROR,
+                "{offset} {len}"
+            );
+        }
+        assert_eq!(status(&mut disks, &request(77, 0, 512), &[]), hot::BLK_ERROR);
+        assert_eq!(status(&mut disks, &request(hot::BLK_READ, 7680, 512), &[]), hot::BLK_DONE);
+    }
+
+    #[test]
+    fn read_only_disks_and_missing_disks_refuse() {
+        let mut disks = disks(true);
+        for op in [hot::BLK_WRITE, hot::BLK_DISCARD, hot::BLK_WRITE_ZEROES] {
+            assert_eq!(status(&mut disks, &request(op, 0, 512), &[0; 512]), hot::BLK_ERROR);
+        }
+        let (id, _) = disks.submit(0, 5, 0, &request(hot::BLK_READ, 0, 512), &[]);
+        assert_eq!(disks.complete(id).1.status, hot::BLK_ERROR);
+    }
+
+    #[test]
+    fn a_host_error_is_reported_and_what_was_written_is_chained() {
+        let mut disks = disks(false);
+        let (id, _) = disks.submit(0, 0, 0, &request(hot::BLK_READ, 2 * SECTOR, 512), &[]);
+        assert!(disks.complete(id).1.host_error.is_some());
+        let chain = |disks: &Disks| disks.attached[&(0, 0)].written;
+        let before = chain(&disks);
+        status(&mut disks, &request(hot::BLK_READ, 0, 512), &[]);
+        assert_eq!(chain(&disks), before);
+        status(&mut disks, &request(hot::BLK_WRITE, 0, 512), &[5; 512]);
+        assert_ne!(chain(&disks), before);
+    }
+
+    #[test]
+    fn a_reset_drops_what_is_in_flight() {
+        let mut disks = disks(false);
+        let (id, _) = disks.submit(0, 0, 0, &request(hot::BLK_WRITE, 0, 512), &[5; 512]);
+        assert!(disks.cancel_device(1).is_empty());
+        assert_eq!(disks.cancel_device(0), [id]);
+        assert!(disks.in_flight.is_empty());
     }
 }

@@ -211,6 +211,8 @@ impl Machine {
         for device in 0..self.slots.len() {
             self.services.deadlines.cancel_device(device);
             self.services.bottom_halves.cancel_device(device);
+            let dropped = self.services.disks.cancel_device(device);
+            self.services.deadlines.cancel_disk(&dropped);
         }
         self.reset_devices(hot::RESET_WARM);
         Ok(())
