@@ -4,8 +4,9 @@ use crate::{
     args::{DemoArgs, RunArgs},
     board,
     failure::Failure,
+    io::grouped,
     plugins::Plugins,
-    run::{self, grouped},
+    run,
     setup::{self, BootFiles},
 };
 

@@ -4,7 +4,7 @@ use crate::{
     args::RunArgs,
     disk::HostDisk,
     failure::{Exit, Failure, printable},
-    io::{EndReason, HostOutside, IoThread, Link, PortPlan},
+    io::{EndReason, HostOutside, IoThread, mips},
     plugins::Plugins,
     setup::{self, BootFiles, PortKey},
 };
@@ -17,7 +17,7 @@ use serde_json::json;
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{self, IsTerminal, Write},
+    io::Write,
     path::Path,
     time::{Duration, Instant},
 };
@@ -59,7 +59,7 @@ pub(crate) fn run_board(
     let plugins = load_plugins(&board, catalog)?;
     let boot = files.source(&board, &seed)?;
     let disks = setup::open_disks(&board, &specs, args.scratch_disk)?;
-    let io = start_io(args, &plans)?;
+    let io = IoThread::start(&plans, args.status)?;
     let level = log_level(args.verbose);
     let outside = Box::new(HostOutside::new(io.link().clone(), level, clock));
     let boxed = |(key, disk): (&PortKey, &HostDisk)| (key.clone(), Box::new(disk.clone()) as Box<dyn Disk>);
@@ -77,7 +77,7 @@ pub(crate) fn run_board(
     io.link().attach(machine.stop_handle());
 
     let started = Instant::now();
-    let stop = run_to_the_end(&mut machine, io.link());
+    let stop = machine.run();
     let host_time = started.elapsed();
     let status = machine.status();
     let end = End::of(stop, io.link().end_reason());
@@ -116,74 +116,12 @@ pub(crate) fn plugin_failure(name: &str, error: &CatalogError) -> Failure {
     }
 }
 
-fn start_io(args: &RunArgs, plans: &[PortPlan]) -> Result<IoThread, Failure> {
-    IoThread::start(plans, args.status)
-}
-
 fn log_level(verbose: u8) -> LogLevel {
     match verbose {
         0 => LogLevel::Warn,
         1 => LogLevel::Info,
         _ => LogLevel::Debug,
     }
-}
-
-/// Until it stops for good: for the status line it stops in between, which no guest can notice.
-fn run_to_the_end(machine: &mut Machine, link: &Link) -> Stop {
-    let mut meter = Meter::default();
-    loop {
-        let stop = machine.run();
-        match stop {
-            Stop::Requested if link.end_reason().is_none() => {
-                if link.take_status_due() {
-                    link.notice(&meter.line(machine.status()));
-                }
-            }
-            stop => return stop,
-        }
-    }
-}
-
-/// Makes the status line.
-#[derive(Default)]
-struct Meter {
-    last: Option<(Instant, u64)>,
-}
-
-impl Meter {
-    fn line(&mut self, status: Status) -> String {
-        let now = Instant::now();
-        let mips = self.last.map_or(0.0, |(then, icount)| mips(status.icount - icount, now - then));
-        self.last = Some((now, status.icount));
-        let text = format!(
-            "[{mips:.1} MIPS, vtime {:.3} s, icount {}]",
-            status.vtime_ns as f64 / 1e9,
-            grouped(status.icount)
-        );
-        // Beside the guest's output each status is a line; alone on a terminal it stays in place.
-        match io::stderr().is_terminal() && !io::stdout().is_terminal() {
-            true => format!("\r{text}\x1b[K"),
-            false => format!("{text}\n"),
-        }
-    }
-}
-
-fn mips(instructions: u64, time: Duration) -> f64 {
-    let seconds = time.as_secs_f64();
-    if seconds > 0.0 { instructions as f64 / seconds / 1e6 } else { 0.0 }
-}
-
-/// 1234567 as 1,234,567.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 /// What the machine's stop means, together with what the host wanted.
@@ -327,12 +265,5 @@ mod tests {
         assert_eq!(code(Stop::Requested, Some(EndReason::Keys)), 0);
         assert_eq!(code(Stop::Limit, None), 0);
         assert_eq!(code(Stop::ResetFailed(String::new()), None), 6);
-    }
-
-    #[test]
-    fn numbers_for_people() {
-        assert_eq!(grouped(0), "0");
-        assert_eq!(grouped(999), "999");
-        assert_eq!(grouped(1_234_567), "1,234,567");
     }
 }

@@ -4,7 +4,7 @@
 //! [`Outside::port_write`], [`Outside::host_clock_ns`] and [`Outside::log`], none of which gives the guest anything
 //! that the gate has not stamped.
 
-use crate::log::LogRecord;
+use crate::{log::LogRecord, machine::Status};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
@@ -39,6 +39,11 @@ pub trait Outside {
 
     /// The virtual clock as published to the outside: what the EXTERNAL attribute runs on.
     fn publish(&mut self, vtime_ns: u64, running: bool);
+
+    /// Where the machine stands, as often as it publishes: for statistics.
+    fn progress(&mut self, status: Status) {
+        let _uninterested = status;
+    }
 
     /// A line of a device or of the machine.
     fn log(&mut self, record: &LogRecord);

@@ -72,6 +72,8 @@ impl Machine {
     fn publish(&mut self, running: bool) {
         let vtime_ns = self.services.clock.vtime_ns();
         self.services.outside.publish(vtime_ns, running);
+        let status = self.status();
+        self.services.outside.progress(status);
     }
 
     fn run_until_pause(&mut self) -> Pause {

@@ -10,10 +10,12 @@ mod link;
 mod outside;
 mod signals;
 mod spec;
+mod status;
 mod stream;
 mod thread;
 
-pub(crate) use link::{EndReason, Link};
+pub(crate) use link::EndReason;
 pub(crate) use outside::HostOutside;
 pub(crate) use spec::{BackendSpec, FORMS};
+pub(crate) use status::{grouped, mips};
 pub(crate) use thread::{IoThread, PortPlan};

@@ -2,9 +2,9 @@
 
 use super::link::Link;
 use crate::failure::printable;
-use reprise_machine::{Input, LogLevel, LogRecord, Outside};
+use reprise_machine::{Input, LogLevel, LogRecord, Outside, Status};
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -62,6 +62,10 @@ impl Outside for HostOutside {
         if self.link.clock.publish(vtime_ns, running) {
             self.link.wake_io();
         }
+    }
+
+    fn progress(&mut self, status: Status) {
+        self.link.icount.store(status.icount, Ordering::Relaxed);
     }
 
     fn log(&mut self, record: &LogRecord) {

@@ -6,6 +6,7 @@ use super::{
     link::{EndReason, INPUT_LIMIT, Link, PortState},
     signals::{self, Signal, Signals},
     spec::BackendSpec,
+    status::StatusLine,
     stream::{self, Read},
 };
 use crate::{
@@ -20,9 +21,9 @@ use std::{
     collections::VecDeque,
     io, mem,
     os::fd::{AsFd, OwnedFd},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 const WAKER: Token = Token(0);
@@ -31,8 +32,6 @@ const STDIN: Token = Token(2);
 const STDOUT: Token = Token(3);
 const STDERR: Token = Token(4);
 const FIRST_PORT: usize = 8;
-/// How often the status line is refreshed, in host time.
-const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// How long a client waits before it tries again, in virtual time: a stopped machine does not call anybody.
 const RECONNECT_NS: u64 = 1_000_000_000;
 
@@ -79,7 +78,10 @@ impl IoThread {
         let link = Link::new(ports, waker, live);
         link.notice(&lines);
         let mut worker = Worker::new(poll, Arc::clone(&link), backends, plans, status).map_err(internal)?;
-        let spawned = thread::Builder::new().name("io".into()).spawn(move || worker.run());
+        let spawned = thread::Builder::new().name("io".into()).spawn(move || {
+            let _watch = Watch(Arc::clone(&worker.link));
+            worker.run();
+        });
         Ok(Self { link, thread: Some(spawned.map_err(internal)?) })
     }
 
@@ -94,6 +96,17 @@ impl Drop for IoThread {
         if let Some(thread) = self.thread.take() {
             // It panicked: the hook has said so.
             drop(thread.join());
+        }
+    }
+}
+
+/// A machine whose I/O thread is gone must not go on alone.
+struct Watch(Arc<Link>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.end(EndReason::Output { what: "the outside".into(), why: "the I/O thread failed".into() });
         }
     }
 }
@@ -122,8 +135,8 @@ struct Worker {
     console: Option<Console>,
     errors: OwnedFd,
     notices: VecDeque<u8>,
-    /// When the status line is due, if it is on.
-    status: Option<Instant>,
+    /// If it is on.
+    status: Option<StatusLine>,
     /// Whether a signal asked us to end already.
     ending: bool,
     /// Whether anything but the console can still bring input.
@@ -156,7 +169,7 @@ impl Worker {
         };
         let others_live =
             plans.iter().any(|plan| plan.backend.may_answer() && plan.backend != BackendSpec::Stdio);
-        let status = status.then(|| Instant::now() + STATUS_EVERY);
+        let status = status.then(|| StatusLine::new(0));
         let ending = false;
         let notices = VecDeque::new();
         Ok(Self {
@@ -184,7 +197,8 @@ impl Worker {
                 return;
             }
             self.status_tick();
-            let timeout = if progress { Some(Duration::ZERO) } else { self.until_status() };
+            let timeout =
+                if progress { Some(Duration::ZERO) } else { self.status.as_ref().map(StatusLine::wait) };
             match self.poll.poll(&mut events, timeout) {
                 Ok(()) => (),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
@@ -311,7 +325,7 @@ impl Worker {
             Command::Status => {
                 self.status = match self.status {
                     Some(_) => None,
-                    None => Some(Instant::now()),
+                    None => Some(StatusLine::new(self.link.icount.load(Ordering::Relaxed))),
                 }
             }
             Command::Break => self.link.event(console.port, PortChange::Break),
@@ -407,16 +421,11 @@ impl Worker {
     }
 
     fn status_tick(&mut self) {
-        if let Some(due) = self.status
-            && due <= Instant::now()
-        {
-            self.status = Some(Instant::now() + STATUS_EVERY);
-            self.link.ask_status();
+        let icount = self.link.icount.load(Ordering::Relaxed);
+        let line = self.status.as_mut().and_then(|status| status.tick(icount, self.link.clock.now_ns()));
+        if let Some(line) = line {
+            self.link.notice(&line);
         }
-    }
-
-    fn until_status(&self) -> Option<Duration> {
-        self.status.map(|due| due.saturating_duration_since(Instant::now()))
     }
 }
 
