@@ -85,10 +85,25 @@ impl Blocks {
         });
         *head = index;
         self.pages[page] = index + 1;
+        self.lines[page] |= lines(gpa, bytes);
     }
 
-    pub(crate) fn mark_lines(&mut self, page: usize, gpa: u64, bytes: u64) {
-        self.lines[page] |= lines(gpa, bytes);
+    /// Halves of an instruction that straddles pages lie at `gpa` and `second`. Its block is in jump caches only, but a write to either
+    /// half must be noticed.
+    pub(crate) fn note_halves(&mut self, ram: &GuestRam, gpa: u64, second: u64) {
+        for gpa in [gpa, second] {
+            let page = ram.page_of(gpa);
+            self.records.push(Record {
+                gpa,
+                bytes: 2,
+                len: 0,
+                start: 0,
+                next_in_hash: NONE,
+                next_in_page: self.pages[page],
+            });
+            self.pages[page] = self.records.len() as u32;
+            self.lines[page] |= lines(gpa, 2);
+        }
     }
 
     /// Whether anything decoded from the page is kept.
@@ -117,16 +132,15 @@ impl Blocks {
                 self.pages[page] = index + 1;
             }
         }
-        // Lines without a record belong to instructions that straddle pages: those live in jump caches only.
-        let straddling = self.lines[page] & !kept_lines & lines(gpa, len) != 0;
-        if dropped || straddling {
-            self.lines[page] = kept_lines;
-        }
-        dropped || straddling
+        self.lines[page] = kept_lines;
+        dropped
     }
 
     fn unlink(&mut self, index: u32) {
         let record = self.records[index as usize];
+        if record.len == 0 {
+            return;
+        }
         let head = hash(record.gpa);
         let mut at = self.heads[head];
         if at == index {
@@ -167,8 +181,8 @@ impl Arena {
         blocks.clear();
     }
 
-    /// Decodes the block at `gpa`, whose first instruction lies wholly in its page. Returns it and its length in bytes.
-    pub(crate) fn build(&mut self, blocks: &mut Blocks, ram: &GuestRam, gpa: u64) -> (Span, u64) {
+    /// Decodes the block at `gpa`, whose first instruction lies wholly in its page.
+    pub(crate) fn build(&mut self, blocks: &mut Blocks, ram: &GuestRam, gpa: u64) -> Span {
         let start = self.ops.len();
         let offset = gpa - ram.base();
         let room = PAGE_SIZE - gpa % PAGE_SIZE;
@@ -191,7 +205,7 @@ impl Arena {
         }
         let span = Span { start: start as u32, len: (self.ops.len() - start) as u32 };
         blocks.insert(ram.page_of(gpa), gpa, bytes, span);
-        (span, bytes)
+        span
     }
 
     /// A block of one instruction that no table knows.

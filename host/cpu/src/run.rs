@@ -231,8 +231,8 @@ fn find_block(h: &mut Hart, cx: &mut Cx<'_>, arena: &mut Arena) -> Result<(), Tr
     let span = match cx.shared.blocks.find(gpa) {
         Some(span) => span,
         None => {
-            let (span, bytes) = arena.build(&mut cx.shared.blocks, cx.ram, gpa);
-            cx.watch_code(h, gpa, bytes);
+            let span = arena.build(&mut cx.shared.blocks, cx.ram, gpa);
+            cx.watch_code(h, gpa);
             span
         }
     };
@@ -257,14 +257,15 @@ fn fetch_page(h: &mut Hart, cx: &mut Cx<'_>, pc: u64) -> Result<(u64, bool), Tra
 fn fetch_single(h: &mut Hart, cx: &mut Cx<'_>, arena: &mut Arena, gpa: u64) -> Result<(), Trap> {
     let pc = h.pc;
     let low = u16::from_le_bytes(cx.ram.get(gpa - cx.ram.base()));
-    cx.watch_code(h, gpa, 2);
-    let mut high = 0;
+    let (mut high, mut second) = (0, gpa);
     if low & 3 == 3 {
         // The fault of the second half is reported at its own address.
-        let (second, _) = fetch_page(h, cx, pc.wrapping_add(2))?;
+        second = fetch_page(h, cx, pc.wrapping_add(2))?.0;
         high = u16::from_le_bytes(cx.ram.get(second - cx.ram.base()));
-        cx.watch_code(h, second, 2);
     }
+    cx.shared.blocks.note_halves(cx.ram, gpa, second);
+    cx.watch_code(h, gpa);
+    cx.watch_code(h, second);
     let span = arena.single(u32::from(high) << 16 | u32::from(low));
     h.caches.install_block(pc, span);
     Ok(())

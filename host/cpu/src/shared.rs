@@ -230,11 +230,9 @@ impl Cx<'_> {
         self.shared.catch_up(h);
     }
 
-    /// Code was decoded from the bytes from `gpa` on, all in one page.
-    pub(crate) fn watch_code(&mut self, h: &mut Hart, gpa: u64, bytes: u64) {
-        let page = self.ram.page_of(gpa);
-        self.shared.blocks.mark_lines(page, gpa, bytes);
-        self.shared.watch(self.ram, page, PAGE_CODE);
+    /// Code was decoded from the page of `gpa`.
+    pub(crate) fn watch_code(&mut self, h: &mut Hart, gpa: u64) {
+        self.shared.watch(self.ram, self.ram.page_of(gpa), PAGE_CODE);
         self.shared.catch_up(h);
     }
 
@@ -342,7 +340,9 @@ impl Cx<'_> {
                     return self.forget_table(page);
                 }
                 let va = table.va() + (entry % PAGE_SIZE) / 8 * PAGE_SIZE;
-                self.shared.publish(News::Page { va, executable: old & 8 != 0 });
+                let executable = old & 8 != 0;
+                self.shared.publish(News::Page { va, executable });
+                self.stale |= executable;
             }
             entry += 8;
         }
@@ -359,5 +359,6 @@ impl Cx<'_> {
         self.shared.tables[page] = TablePage(0);
         self.ram.unwatch(page, PAGE_TABLE);
         self.shared.publish(News::Translations);
+        self.stale = true;
     }
 }

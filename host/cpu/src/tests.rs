@@ -1,1 +1,6 @@
-//! Whole-hart tests.
+//! Whole harts on a small board, driven through the crate's API.
+
+mod chaos;
+mod coherence;
+mod privileged;
+mod support;
