@@ -3,6 +3,9 @@
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The longest that any guest here may take, loaded machine included.
@@ -26,14 +29,16 @@ pub(crate) fn build_folder() -> PathBuf {
     target.join("release")
 }
 
-/// A folder of one test's own, empty at the start and gone at the end.
+/// A folder of one test's own, new and gone at the end.
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
     pub(crate) fn new(test: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("reprise-{test}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&folder);
-        std::fs::create_dir_all(&folder).unwrap();
+        // Tests of one name and of one process at once each get their own; a leftover of another is not touched.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("reprise-{test}-{}-{number}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
         Self(folder)
     }
 
@@ -93,7 +98,8 @@ impl Ended {
 pub(crate) struct Reprise {
     command: Command,
     summary: Option<(Scratch, String)>,
-    input: Vec<u8>,
+    /// What the guest must have said, and what is then typed.
+    input: Option<(String, String)>,
 }
 
 impl Reprise {
@@ -106,7 +112,7 @@ impl Reprise {
         assert!(binary.exists(), "{} is missing: run tests/run", binary.display());
         let mut command = Command::new(binary);
         command.args(args).env_remove("REPRISE_PLUGIN_PATH");
-        Self { command, summary: None, input: Vec::new() }
+        Self { command, summary: None, input: None }
     }
 
     /// `reprise run` with a summary, its clock of day fixed so that runs can be compared.
@@ -136,9 +142,9 @@ impl Reprise {
         self
     }
 
-    /// What is typed on the console.
-    pub(crate) fn input(mut self, text: &str) -> Self {
-        self.input = text.into();
+    /// Types `text` on the console once the guest has said `prompt`: a UART without a driver loses what comes before.
+    pub(crate) fn input_after(mut self, prompt: &str, text: &str) -> Self {
+        self.input = Some((prompt.into(), text.into()));
         self
     }
 
@@ -147,11 +153,8 @@ impl Reprise {
         let mut child =
             self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
-        // A guest that never reads leaves at most a pipe's worth here, which does not block. The pipe stays open:
-        // its end would be an input too.
-        let _ = stdin.write_all(&self.input);
-        let console = collect(child.stdout.take().unwrap());
-        let errors = collect(child.stderr.take().unwrap());
+        let console = Collected::new(child.stdout.take().unwrap());
+        let errors = Collected::new(child.stderr.take().unwrap());
         let limit = Instant::now() + TIMEOUT;
         let status = loop {
             if let Some(status) = child.try_wait().unwrap() {
@@ -160,29 +163,57 @@ impl Reprise {
             if Instant::now() > limit {
                 child.kill().unwrap();
                 child.wait().unwrap();
-                panic!(
-                    "took more than {TIMEOUT:?}:\n{}\n{}",
-                    console.join().unwrap(),
-                    errors.join().unwrap()
-                );
+                panic!("took more than {TIMEOUT:?}:\n{}\n{}", console.whole(), errors.whole());
+            }
+            if let Some((_, text)) =
+                self.input.take_if(|(prompt, _)| console.so_far().contains(prompt.as_str()))
+            {
+                stdin.write_all(text.as_bytes()).unwrap();
             }
             std::thread::sleep(Duration::from_millis(5));
         };
+        // Open until here: the end of the input would be an input too.
         drop(stdin);
-        let summary = self.summary.as_ref().and_then(|(_, file)| std::fs::read_to_string(file).ok());
+        let summary = self
+            .summary
+            .as_ref()
+            .and_then(|(_, file)| std::fs::read_to_string(file).ok())
+            .filter(|text| !text.is_empty());
         Ended {
             code: status.code(),
-            console: console.join().unwrap(),
-            errors: errors.join().unwrap(),
+            console: console.whole(),
+            errors: errors.whole(),
             summary: summary.map(|text| serde_json::from_str(&text).unwrap()),
         }
     }
 }
 
-fn collect(mut from: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        from.read_to_end(&mut bytes).unwrap();
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+/// What comes out of a pipe, read by a thread so that the other end never waits.
+struct Collected {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Collected {
+    fn new(mut from: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let to = Arc::clone(&bytes);
+        let reader = std::thread::spawn(move || {
+            let mut chunk = [0; 4096];
+            while let Ok(length @ 1..) = from.read(&mut chunk) {
+                to.lock().unwrap().extend_from_slice(&chunk[..length]);
+            }
+        });
+        Self { bytes, reader }
+    }
+
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().unwrap()).into_owned()
+    }
+
+    /// Everything, once the writer has gone.
+    fn whole(self) -> String {
+        self.reader.join().unwrap();
+        String::from_utf8_lossy(&self.bytes.lock().unwrap()).into_owned()
+    }
 }
