@@ -5,7 +5,7 @@ use crate::reprise::{Reprise, Scratch, guest};
 #[test]
 fn boots_to_a_shell_that_takes_commands_and_powers_off() {
     let ended =
-        Reprise::debian("shell", "").input_after("/ # ", "echo typed $((6 * 7))\npoweroff -f\n").end();
+        Reprise::debian("shell", "").input_after("~ # ", "echo typed $((6 * 7))\npoweroff -f\n").end();
     ended.success().says("@done").says("typed 42").says("reboot: Power down");
 }
 
