@@ -84,7 +84,7 @@ csrs! {
     0x143 stval |h, _| h.csr.stval, |h, _, v| h.csr.stval = v;
     0x144 sip |h, _| h.interrupts.mip() & h.interrupts.mideleg, |h, _, v| write_mip(h, v, SSIP & h.interrupts.mideleg);
     0x14d stimecmp |h, _| h.csr.stimecmp, |h, cx, v| { h.csr.stimecmp = v; move_deadline(h, cx); };
-    0x180 satp |h, _| h.csr.satp, |h, _, v| write_satp(h, v);
+    0x180 satp |h, _| h.csr.satp, |h, cx, v| write_satp(h, cx, v);
     // Machine.
     0x300 mstatus |h, _| h.read_mstatus(), |h, _, v| write_machine_status(h, v);
     0x301 misa |_, _| MISA, IGNORE;
@@ -153,6 +153,7 @@ pub(crate) fn write(h: &mut Hart, cx: &mut Cx<'_>, number: u16, value: u64) {
     }
     h.caches.flush();
     h.update_context();
+    cx.stale = true;
 }
 
 fn accessible(h: &Hart, number: u16) -> bool {
@@ -222,12 +223,13 @@ fn write_mip(h: &mut Hart, value: u64, mask: u64) {
     h.interrupts_changed();
 }
 
-fn write_satp(h: &mut Hart, value: u64) {
+fn write_satp(h: &mut Hart, cx: &mut Cx<'_>, value: u64) {
     // An unknown mode makes the whole write have no effect. Privileged §12.1.11.
     if mmu::levels(value, h.config.max_satp).is_some() && value != h.csr.satp {
         h.csr.satp = value;
         h.caches.flush_translations();
         h.update_context();
+        cx.stale = true;
     }
 }
 
@@ -246,6 +248,7 @@ fn write_menvcfg(h: &mut Hart, cx: &mut Cx<'_>, value: u64) {
     if changed & (envcfg::ADUE | envcfg::PBMTE) != 0 {
         h.caches.flush_translations();
         h.update_context();
+        cx.stale = true;
     }
     if changed & envcfg::STCE != 0 {
         h.interrupts.software &= !STIP;

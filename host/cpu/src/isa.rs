@@ -159,12 +159,12 @@ macro_rules! for_each_insn {
             amomaxu_d   mem     a       A         "d,t,(s)"    amo(3, 0x1c);
 
             // Zicsr
-            csrrw       system  system  Zicsr     "d,E,s"      i(0x73, 1);
-            csrrs       system  system  Zicsr     "d,E,s"      i(0x73, 2);
-            csrrc       system  system  Zicsr     "d,E,s"      i(0x73, 3);
-            csrrwi      system  system  Zicsr     "d,E,Z"      i(0x73, 5);
-            csrrsi      system  system  Zicsr     "d,E,Z"      i(0x73, 6);
-            csrrci      system  system  Zicsr     "d,E,Z"      i(0x73, 7);
+            csrrw       mem     system  Zicsr     "d,E,s"      i(0x73, 1);
+            csrrs       mem     system  Zicsr     "d,E,s"      i(0x73, 2);
+            csrrc       mem     system  Zicsr     "d,E,s"      i(0x73, 3);
+            csrrwi      mem     system  Zicsr     "d,E,Z"      i(0x73, 5);
+            csrrsi      mem     system  Zicsr     "d,E,Z"      i(0x73, 6);
+            csrrci      mem     system  Zicsr     "d,E,Z"      i(0x73, 7);
 
             // Privileged, Svinval, Zawrs
             sret        system  system  Base      ""           exact(0x10200073);

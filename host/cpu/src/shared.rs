@@ -207,8 +207,11 @@ impl Cx<'_> {
     }
 
     /// Before a device is called: it may write the line that this hart has reserved.
+    #[inline]
     pub(crate) fn before_bus(&mut self, h: &mut Hart) {
-        self.guard_reservation(h);
+        if self.shared.reservations[h.id].is_some() {
+            self.guard_reservation(h);
+        }
     }
 
     /// After a device was called: applies what it wrote, and notes whether it wants the run to end.

@@ -9,7 +9,7 @@
 //! | branch | `fn(&Hart, &Op) -> bool`                           | taken? |
 //! | jump   | `fn(&mut Hart, &Op, pc) -> u64`                    | the target; ends a block |
 //! | fp     | `fn(&mut Hart, &Op) -> Result<(), Trap>`           | |
-//! | mem    | `fn(&mut Hart, &mut Cx, &Op) -> Result<(), Stop>`  | may reach the bus |
+//! | mem    | `fn(&mut Hart, &mut Cx, &Op) -> Result<(), Stop>`  | may reach the bus; may end a block |
 //! | system | `fn(&mut Hart, &mut Cx, &Op, pc) -> Result<u64, Trap>` | the next pc; ends a block |
 
 pub(crate) mod a;

@@ -4,6 +4,7 @@ use crate::cluster::ExitReason;
 use crate::csr;
 use crate::hart::{Hart, Privilege, Waiting, mstatus};
 use crate::isa::Op;
+use crate::run::Stop;
 use crate::shared::Cx;
 use crate::trap::{Exception, Trap};
 
@@ -29,57 +30,57 @@ fn access(
     h: &mut Hart,
     cx: &mut Cx<'_>,
     op: &Op,
-    pc: u64,
     writes: bool,
     update: impl FnOnce(u64) -> u64,
-) -> Next {
+) -> Result<(), Stop> {
     let number = op.imm as u16;
     cx.now = cx.icount_of(op);
     if writes && csr::is_read_only(number) {
-        return Err(Trap::illegal(op));
+        return Err(Trap::illegal(op).into());
     }
     let Some(old) = csr::read(h, cx, number) else {
-        return Err(Trap::illegal(op));
+        return Err(Trap::illegal(op).into());
     };
     if writes {
         let new = update(csr::modify_base(h, number, old));
         csr::write(h, cx, number, new);
     }
     h.set_x(op.rd, old);
-    Ok(next(op, pc))
+    // An interrupt may be takeable now, before the next instruction; or the way to it has changed.
+    if h.sample || cx.reconsider { Err(Stop::Leave) } else { cx.finish() }
 }
 
 /// rd = CSR; CSR = rs1
-pub(crate) fn csrrw(h: &mut Hart, cx: &mut Cx<'_>, op: &Op, pc: u64) -> Next {
+pub(crate) fn csrrw(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Stop> {
     let value = h.x(op.rs1);
-    access(h, cx, op, pc, true, |_| value)
+    access(h, cx, op, true, |_| value)
 }
 
 /// rd = CSR; CSR |= rs1
-pub(crate) fn csrrs(h: &mut Hart, cx: &mut Cx<'_>, op: &Op, pc: u64) -> Next {
+pub(crate) fn csrrs(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Stop> {
     let value = h.x(op.rs1);
-    access(h, cx, op, pc, op.rs1 as u8 != 0, |old| old | value)
+    access(h, cx, op, op.rs1 as u8 != 0, |old| old | value)
 }
 
 /// rd = CSR; CSR &= ~rs1
-pub(crate) fn csrrc(h: &mut Hart, cx: &mut Cx<'_>, op: &Op, pc: u64) -> Next {
+pub(crate) fn csrrc(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Stop> {
     let value = h.x(op.rs1);
-    access(h, cx, op, pc, op.rs1 as u8 != 0, |old| old & !value)
+    access(h, cx, op, op.rs1 as u8 != 0, |old| old & !value)
 }
 
 /// rd = CSR; CSR = uimm
-pub(crate) fn csrrwi(h: &mut Hart, cx: &mut Cx<'_>, op: &Op, pc: u64) -> Next {
-    access(h, cx, op, pc, true, |_| op.rs1 as u64)
+pub(crate) fn csrrwi(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Stop> {
+    access(h, cx, op, true, |_| op.rs1 as u64)
 }
 
 /// rd = CSR; CSR |= uimm
-pub(crate) fn csrrsi(h: &mut Hart, cx: &mut Cx<'_>, op: &Op, pc: u64) -> Next {
-    access(h, cx, op, pc, op.rs1 as u8 != 0, |old| old | op.rs1 as u64)
+pub(crate) fn csrrsi(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Stop> {
+    access(h, cx, op, op.rs1 as u8 != 0, |old| old | op.rs1 as u64)
 }
 
 /// rd = CSR; CSR &= ~uimm
-pub(crate) fn csrrci(h: &mut Hart, cx: &mut Cx<'_>, op: &Op, pc: u64) -> Next {
-    access(h, cx, op, pc, op.rs1 as u8 != 0, |old| old & !(op.rs1 as u64))
+pub(crate) fn csrrci(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Stop> {
+    access(h, cx, op, op.rs1 as u8 != 0, |old| old & !(op.rs1 as u64))
 }
 
 /// Exception 8, 9 or 11, by mode.
