@@ -54,7 +54,7 @@ pub(crate) struct MachineArgs {
     /// Kernel command line [QEMU: -append]
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) append: Option<String>,
-    /// Change one value of the board: machine.shift=1, device.uart0.pins.irq="plic.11"
+    /// Change one value of the board: machine.shift=1, device.uart0.pins.irq=plic.irq.11
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// QEMU's -machine; only `virt`

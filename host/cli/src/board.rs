@@ -64,7 +64,7 @@ fn overrides(args: &MachineArgs) -> Result<Vec<Override>, Failure> {
         let change = Override::parse(argument).ok_or_else(|| {
             Failure::usage("`--set` needs a key and a value")
                 .at(format!("--set {argument}"))
-                .help("write --set KEY=VALUE, such as machine.harts=4 or device.uart0.pins.irq=\"plic.11\"")
+                .help("write --set KEY=VALUE, such as machine.harts=4 or device.uart0.pins.irq=plic.irq.11")
         })?;
         all.push(change);
     }

@@ -29,7 +29,8 @@ pub(crate) fn demo(args: &DemoArgs, catalog: &Plugins) -> Result<u8, Failure> {
     let ended = run::run_board(&run_args, catalog, board, files)?;
     let seconds = ended.host_time.as_secs_f64();
     eprint!(
-        "{}\nreprise: the guest ended with code {}: {} instructions in {:.3} s of virtual and {seconds:.2} s of host time\n\
+        "{}\nreprise: the guest ended with code {}: {} instructions in {:.3} s of virtual time\n\
+         reprise: and {seconds:.2} s of host time\n\
          reprise: to boot Linux: reprise run --kernel Image --initrd initramfs.cpio --append console=ttyS0\n",
         ended.words,
         ended.code,

@@ -90,7 +90,10 @@ impl Failure {
             }
             Kind::Board { diagnostics, source } => {
                 let errors = board::to_json(diagnostics, source);
-                let message = format!("the board has {} mistakes", diagnostics.len());
+                let message = format!(
+                    "{} wrong with the board",
+                    if diagnostics.len() == 1 { "one thing is" } else { "several things are" }
+                );
                 json!({ "exit": exit, "message": message, "errors": errors })
             }
         }
@@ -122,7 +125,8 @@ fn one_screen(diagnostics: &[Diagnostic], source: &str) -> String {
         rendered(shown).lines().take(SCREEN_LINES).map(|line| format!("{line}\n")).collect();
     let left = diagnostics.len() - shown;
     if left > 0 {
-        text += &format!("error: {left} more mistakes; `--error-format json` lists them all\n");
+        let mistakes = if left == 1 { "mistake" } else { "mistakes" };
+        text += &format!("\nerror: {left} more {mistakes}; `--error-format json` lists them all\n");
     }
     text
 }
@@ -160,7 +164,8 @@ mod tests {
             Failure::io("cannot open disk \"disk0\"", &missing).at("a\x1b.img").help("check the name");
         assert_eq!(
             failure.to_string(),
-            "error: cannot open disk \"disk0\"\n --> a\u{fffd}.img\n  = note: no such file or directory\n  = help: check the name\n"
+            "error: cannot open disk \"disk0\"\n --> a\u{fffd}.img\n  = note: no such file or directory\n  \
+             = help: check the name\n"
         );
         assert_eq!(failure.to_json()["exit"], 6);
     }

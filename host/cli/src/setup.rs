@@ -333,7 +333,7 @@ fn system_firmware() -> Result<PathBuf, Failure> {
     places.clone().find(|place| place.is_file()).ok_or_else(|| {
         Failure::usage("the kernel needs firmware, and none was found")
             .note(format!("looked for {}", FIRMWARE_PLACES.join(", ")))
-            .help("give OpenSBI's fw_dynamic.bin with --firmware (or REPRISE_FIRMWARE); Debian has it as package opensbi")
+            .help("give OpenSBI's fw_dynamic.bin with --firmware or REPRISE_FIRMWARE; Debian's package: opensbi")
             .help("to start the kernel itself in M-mode: --firmware none")
     })
 }

@@ -1,6 +1,7 @@
 //! The terminal is as it was after every way out; signals end a run cleanly.
 #![expect(
     clippy::disallowed_methods,
+    clippy::unwrap_used,
     clippy::disallowed_types,
     reason = "a test of a process: it opens terminals, starts processes and waits for them"
 )]
@@ -38,7 +39,8 @@ impl User {
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let name = ptsname(&master, Vec::new()).unwrap();
-        let slave = open(name.as_c_str(), OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let slave =
+            open(name.as_c_str(), OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).unwrap();
         let master = File::from(master);
         let mut reader = master.try_clone().unwrap();
         let (sender, screen) = channel();
@@ -69,7 +71,8 @@ impl User {
         let end = Instant::now() + PATIENCE;
         while !self.seen.contains(text) {
             let left = end.saturating_duration_since(Instant::now());
-            let more = self.screen.recv_timeout(left).unwrap_or_else(|_| panic!("no {text:?} in {:?}", self.seen));
+            let more =
+                self.screen.recv_timeout(left).unwrap_or_else(|_| panic!("no {text:?} in {:?}", self.seen));
             self.seen += &String::from_utf8_lossy(&more);
         }
     }

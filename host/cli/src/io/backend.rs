@@ -119,18 +119,12 @@ impl Backend {
         }
     }
 
-    /// Take a waiting peer. `Some(true)`: one was taken. `Some(false)`: none came. `None`: not one that waits.
-    pub(super) fn accept(&mut self, registry: &Registry, token: Token) -> Option<bool> {
-        let Self::Server { listener, peer } = self else { return None };
-        let mut taken = false;
-        while let Ok(stream) = listener.accept() {
-            // One peer at a time: another one sees its connection closed.
-            if peer.is_none() && stream::register(registry, &stream, token, BOTH).is_ok() {
-                *peer = Some(stream);
-                taken = true;
-            }
-        }
-        Some(taken)
+    /// Take a waiting peer, if there is none: others wait in the queue until it leaves. Whether one was taken.
+    pub(super) fn accept(&mut self, registry: &Registry, token: Token) -> bool {
+        let Self::Server { listener, peer: peer @ None } = self else { return false };
+        *peer =
+            listener.accept().ok().filter(|stream| stream::register(registry, stream, token, BOTH).is_ok());
+        peer.is_some()
     }
 
     /// Connect a client that has no peer; whether there is one now.

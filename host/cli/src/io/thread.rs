@@ -32,8 +32,9 @@ const STDIN: Token = Token(2);
 const STDOUT: Token = Token(3);
 const STDERR: Token = Token(4);
 const FIRST_PORT: usize = 8;
-/// How long a client waits before it tries again, in virtual time: a stopped machine does not call anybody.
-const RECONNECT_NS: u64 = 1_000_000_000;
+/// How long a client waits before it tries again, in virtual time: a stopped machine does not call anybody. Short,
+/// because a busy guest's second may take long.
+const RECONNECT_NS: u64 = 50_000_000;
 
 /// A chr port and what it is connected to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -258,7 +259,7 @@ impl Worker {
         let mut progress = self.console_input();
         for index in 0..self.backends.len() {
             let token = Token(FIRST_PORT + index);
-            if self.backends[index].accept(self.poll.registry(), token) == Some(true) {
+            if self.backends[index].accept(self.poll.registry(), token) {
                 self.link.event(index, PortChange::Opened);
                 progress = true;
             }

@@ -1,0 +1,372 @@
+//! What users are told when something is wrong: a table of mistakes against `errors.txt`, word for word.
+//!
+//! Each answer fits on a screen, ends with the promised exit code, and is no panic. After a change on purpose:
+//! `REPRISE_UPDATE=1 cargo test -p reprise --test errors`, and read the diff.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test of a process: it writes files, starts processes and reads the environment"
+)]
+
+use std::{
+    fmt::Write as _,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+const SCREEN_LINES: usize = 24;
+
+/// A mistake: its name, the arguments, the exit code. `@` in an argument is the scratch folder.
+struct Case(&'static str, &'static str, i32);
+
+const CASES: &[Case] = &[
+    // The command line.
+    Case("nothing", "", 2),
+    Case("unknown command", "boot", 2),
+    Case("unknown option", "run --frimware x", 2),
+    Case("unknown QEMU option", "run -netdev user", 2),
+    Case("option without value", "run -kernel", 2),
+    Case("two boards", "run a.toml b.toml", 2),
+    Case("nothing to boot", "run", 2),
+    Case("another machine", "run -M q35", 2),
+    Case("an engine of later", "run --engine jit --firmware @/ok.elf", 2),
+    Case("no such engine", "run --engine fast --firmware @/ok.elf", 2),
+    Case("bad RAM size", "run -m lots --firmware @/ok.elf", 2),
+    Case("bad hart count", "run -smp many --firmware @/ok.elf", 2),
+    Case("bad instruction limit", "run --icount-limit soon", 2),
+    Case("bad seed", "run --seed xyz --firmware @/ok.elf", 2),
+    Case("bad clock", "run --rtc noon --firmware @/ok.elf", 2),
+    Case("set without value", "run --set machine.harts --firmware @/ok.elf", 2),
+    Case("set of an unknown key", "run --set machine.hartz=2 --firmware @/ok.elf", 3),
+    Case("set to the wrong type", "run --set machine.harts=\"x\" --firmware @/ok.elf", 3),
+    Case("too many harts", "run -smp 1000 --firmware @/ok.elf", 3),
+    Case("port without backend", "run --port uart0 --firmware @/ok.elf", 2),
+    Case("port of an unknown device", "run --port uart7=null --firmware @/ok.elf", 2),
+    Case("port of a device without", "run --port plic=null --firmware @/ok.elf", 2),
+    Case("unknown port of a device", "run --port uart0.tty=null --firmware @/ok.elf", 2),
+    Case("unknown backend", "run --port uart0=vc --firmware @/ok.elf", 2),
+    Case("port twice", "run --port uart0=null --port uart0=pty --firmware @/ok.elf", 2),
+    Case("two ports on the terminal", "run --port uart0=stdio --port vcon0=stdio --firmware @/ok.elf", 3),
+    Case("port into a missing folder", "run --port uart0=file:@/no/log --firmware @/ok.elf", 6),
+    Case("socket in a missing folder", "run --port uart0=unix:@/no/s --firmware @/ok.elf", 6),
+    Case("summary in a missing folder", "run --summary @/no/s.json --firmware @/ok.elf", 6),
+    Case("error as JSON", "--error-format json run --port uart0=vc --firmware @/ok.elf", 2),
+    Case("board errors as JSON", "--error-format json machine check @/overlap.toml", 3),
+    Case("device of QEMU", "run -device e1000 --firmware @/ok.elf", 2),
+    Case("device without drive", "run -device virtio-blk-device,drive=hd7 --firmware @/ok.elf", 2),
+    // Boards.
+    Case("missing board", "machine check @/missing.toml", 6),
+    Case("folder as board", "machine check @", 3),
+    Case("ELF file as board", "machine check @/ok.elf", 3),
+    Case("binary board", "machine check @/binary.toml", 3),
+    Case("empty board", "machine check @/empty.toml", 3),
+    Case("not TOML", "machine check @/syntax.toml", 3),
+    Case("unclosed string", "machine check @/string.toml", 3),
+    Case("key twice", "machine check @/twice.toml", 3),
+    Case("unknown key", "machine check @/unknown.toml", 3),
+    Case("wrong type", "machine check @/type.toml", 3),
+    Case("no RAM", "machine check @/noram.toml", 3),
+    Case("absurd RAM", "machine check @/hugeram.toml", 3),
+    Case("unknown plugin", "machine check @/plugin.toml", 3),
+    Case("plugin name with a path", "machine check @/pluginpath.toml", 3),
+    Case("unknown kind", "machine check @/kind.toml", 3),
+    Case("no address", "machine check @/noaddr.toml", 3),
+    Case("overlapping devices", "machine check @/overlap.toml", 3),
+    Case("device over RAM", "machine check @/overram.toml", 3),
+    Case("unknown pin", "machine check @/pin.toml", 3),
+    Case("wire to nowhere", "machine check @/wire.toml", 3),
+    Case("two drivers of one pin", "machine check @/drivers.toml", 3),
+    Case("unknown option of a device", "machine check @/option.toml", 3),
+    Case("option out of range", "machine check @/range.toml", 3),
+    Case("unknown board port", "machine check @/port.toml", 3),
+    Case("unknown board backend", "machine check @/backend.toml", 3),
+    Case("a great many mistakes", "machine check @/many.toml", 3),
+    // Plugins.
+    Case("plugin that is text", "--plugin-path @/text machine check @/fake.toml", 3),
+    Case("plugin that is empty", "--plugin-path @/void machine check @/fake.toml", 3),
+    Case("plugin for another machine", "--plugin-path @/riscv machine check @/fake.toml", 3),
+    Case("library that is no plugin", "--plugin-path @/other machine check @/fake.toml", 3),
+    Case("describe nothing", "plugin describe nosuch", 3),
+    Case("describe a missing file", "plugin describe ./nosuch.so", 3),
+    // What is booted.
+    Case("missing firmware", "run --firmware @/missing", 6),
+    Case("missing kernel", "run --firmware @/ok.elf --kernel @/missing", 6),
+    Case("missing initrd", "run --firmware @/ok.elf --kernel @/ok.elf --initrd @/missing", 6),
+    Case("missing default firmware", "run --kernel @/ok.elf", 6),
+    Case("folder as firmware", "run --firmware @", 3),
+    Case("empty firmware", "run --firmware @/empty.toml", 3),
+    Case("initrd without kernel", "run --firmware @/ok.elf --initrd @/raw.img", 3),
+    Case("cut ELF", "run --firmware @/cut.elf", 3),
+    Case("ELF of another machine", "run --firmware @/x86.elf", 3),
+    Case("32-bit ELF", "run --firmware @/elf32.elf", 3),
+    Case("ELF outside RAM", "run --firmware @/outside.elf", 3),
+    Case("ELF with a segment past its end", "run --firmware @/segment.elf", 3),
+    Case("firmware larger than RAM", "run -m 1 --firmware @/raw.img", 3),
+    // Disks.
+    Case("disk without id", "run --disk x.img --firmware @/ok.elf", 2),
+    Case("disk of an unknown device", "run --disk sda=@/raw.img --firmware @/ok.elf", 2),
+    Case("disk of a device without", "run --disk uart0=@/raw.img --firmware @/ok.elf", 2),
+    Case(
+        "two disks of one device",
+        "run --disk disk0=@/raw.img --disk disk0=@/raw.img --firmware @/ok.elf",
+        2,
+    ),
+    Case(
+        "one image committed twice",
+        "run --disk disk0=@/raw.img,commit --disk disk1=@/raw.img --firmware @/ok.elf",
+        2,
+    ),
+    Case("unknown disk option", "run --disk disk0=@/raw.img,rw --firmware @/ok.elf", 2),
+    Case("unknown format", "run --disk disk0=@/raw.img,format=vmdk --firmware @/ok.elf", 2),
+    Case("ro and commit", "run --disk disk0=@/raw.img,ro,commit --firmware @/ok.elf", 2),
+    Case(
+        "too many drives",
+        "run -drive file=@/raw.img -drive file=@/raw.img -drive file=@/raw.img --firmware @/ok.elf",
+        2,
+    ),
+    Case("missing disk", "run --disk disk0=@/missing.img --firmware @/ok.elf", 6),
+    Case("folder as disk", "run --disk disk0=@ --firmware @/ok.elf", 3),
+    Case("device file as disk", "run --disk disk0=/dev/zero --firmware @/ok.elf", 3),
+    Case("empty disk", "run --disk disk0=@/empty.toml --firmware @/ok.elf", 3),
+    Case("odd disk size", "run --disk disk0=@/odd.img --firmware @/ok.elf", 3),
+    Case("no qcow2", "run --disk disk0=@/raw.img,format=qcow2 --firmware @/ok.elf", 3),
+    Case("cut qcow2", "run --disk disk0=@/cut.qcow2 --firmware @/ok.elf", 3),
+    Case("qcow2 of a later version", "run --disk disk0=@/version.qcow2 --firmware @/ok.elf", 3),
+    Case("corrupt qcow2", "run --disk disk0=@/tables.qcow2 --firmware @/ok.elf", 3),
+    Case("encrypted qcow2", "run --disk disk0=@/crypt.qcow2 --firmware @/ok.elf", 3),
+    Case("qcow2 with a backing file", "run --disk disk0=@/backing.qcow2 --firmware @/ok.elf", 3),
+    Case("stray journal", "run --disk disk0=@/stray.img,commit --firmware @/ok.elf", 6),
+];
+
+/// A board around a stanza: good but for what the stanza does.
+fn board(stanza: &str) -> String {
+    format!(
+        "[machine]\nram = {{ size = \"16M\" }}\n\n[device.uart0]\nplugin = \"ns16550a\"\nmmio = 0x1000_0000\n{stanza}"
+    )
+}
+
+fn write_boards(folder: &Path) {
+    let ram = "[machine]\nram = { size = \"16M\" }\n";
+    let boards = [
+        ("empty", String::new()),
+        ("syntax", "[machine\nram = 1\n".into()),
+        ("string", "[machine]\nname = \"x\n".into()),
+        ("twice", "[machine]\nharts = 1\nharts = 2\n".into()),
+        ("unknown", format!("{ram}hearts = 2\n")),
+        ("type", "[machine]\nharts = \"two\"\nram = { size = \"16M\" }\n".into()),
+        ("noram", "[machine]\nharts = 1\n".into()),
+        ("hugeram", "[machine]\nram = { size = \"9000T\" }\n".into()),
+        ("plugin", format!("{ram}\n[device.uart0]\nplugin = \"ns16550\"\nmmio = 0x1000_0000\n")),
+        ("pluginpath", format!("{ram}\n[device.uart0]\nplugin = \"../evil\"\nmmio = 0x1000_0000\n")),
+        ("kind", board("kind = \"pl011\"\n")),
+        ("noaddr", format!("{ram}\n[device.uart0]\nplugin = \"ns16550a\"\n")),
+        ("overlap", board("\n[device.uart1]\nplugin = \"ns16550a\"\nmmio = 0x1000_0000\n")),
+        ("overram", board("\n[device.uart1]\nplugin = \"ns16550a\"\nmmio = 0x8000_0000\n")),
+        ("pin", board("pins = { irk = \"hart.0.meip\" }\n")),
+        ("wire", board("pins = { irq = \"plic.irq.10\" }\n")),
+        (
+            "drivers",
+            board(
+                "pins = { irq = \"hart.0.meip\" }\n\n[device.uart1]\nplugin = \"ns16550a\"\n\
+                 mmio = 0x1000_1000\npins = { irq = \"hart.0.meip\" }\n",
+            ),
+        ),
+        ("option", board("clock_hertz = 5\n")),
+        ("range", board("clock_hz = -5\n")),
+        ("port", board("ports = { seriell = \"console\" }\n")),
+        ("backend", board("ports = { serial = \"vc\" }\n")),
+        ("fake", format!("{ram}\n[device.x]\nplugin = \"fake\"\nmmio = 0x1000_0000\n")),
+        ("many", many_mistakes(ram)),
+    ];
+    for (name, text) in boards {
+        fs::write(folder.join(name).with_extension("toml"), text).unwrap();
+    }
+    fs::write(folder.join("binary.toml"), [0x5b, 0xff, 0xfe]).unwrap();
+}
+
+fn many_mistakes(ram: &str) -> String {
+    let stanza = |n: usize| format!("\n[device.d{n}]\nplugin = \"none{n}\"\nmmio = 0x1000_0000\n");
+    ram.to_owned() + &(0..50).map(stanza).collect::<String>()
+}
+
+/// A little-endian ELF64 for RISC-V with one segment: `wfi; j -4` at 0x8000_0000.
+fn elf(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut e = vec![0; 128];
+    e[..8].copy_from_slice(b"\x7fELF\x02\x01\x01\x00");
+    let fields: [(usize, &[u8]); 14] = [
+        (16, &[2, 0]),
+        (18, &[243, 0]),
+        (20, &[1]),
+        (24, &0x8000_0000u64.to_le_bytes()),
+        (32, &[64]),
+        (52, &[64, 0, 56, 0, 1, 0, 64, 0]),
+        (64, &[1, 0, 0, 0, 5]),
+        (72, &[120]),
+        (80, &0x8000_0000u64.to_le_bytes()),
+        (88, &0x8000_0000u64.to_le_bytes()),
+        (96, &[8]),
+        (104, &[8]),
+        (112, &[4]),
+        (120, &[0x73, 0x00, 0x50, 0x10, 0x6f, 0xf0, 0xdf, 0xff]),
+    ];
+    for (at, bytes) in fields {
+        e[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+    change(&mut e);
+    e
+}
+
+fn write_elfs(folder: &Path) {
+    let put = |name: &str, bytes: Vec<u8>| fs::write(folder.join(name), bytes).unwrap();
+    put("ok.elf", elf(|_| ()));
+    put("cut.elf", elf(|e| e.truncate(40)));
+    put("x86.elf", elf(|e| e[18] = 62));
+    put("elf32.elf", elf(|e| e[4] = 1));
+    put("outside.elf", elf(|e| (e[83], e[91], e[27]) = (0x10, 0x10, 0x10)));
+    put("segment.elf", elf(|e| e[98] = 0x10));
+}
+
+fn qcow2(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut q = vec![0; 0x40000];
+    for (at, value) in [
+        (4, 3u32),
+        (20, 16),
+        (28, 1 << 20),
+        (36, 1),
+        (44, 0x30000),
+        (52, 0x10000),
+        (56, 1),
+        (96, 4),
+        (100, 112),
+    ] {
+        q[at..at + 4].copy_from_slice(&value.to_be_bytes());
+    }
+    q[..4].copy_from_slice(b"QFI\xfb");
+    change(&mut q);
+    q
+}
+
+fn write_images(folder: &Path) {
+    let put = |name: &str, bytes: Vec<u8>| fs::write(folder.join(name), bytes).unwrap();
+    put("raw.img", vec![0; 2 << 20]);
+    put("odd.img", vec![0; 1000]);
+    put("cut.qcow2", qcow2(|q| q.truncate(60)));
+    put("version.qcow2", qcow2(|q| q[7] = 9));
+    put("tables.qcow2", qcow2(|q| q[40] = 0x70));
+    put("crypt.qcow2", qcow2(|q| q[35] = 1));
+    put("backing.qcow2", qcow2(|q| (q[14], q[19], q[512]) = (2, 11, b'/')));
+    put("stray.img", vec![0; 4096]);
+    fs::create_dir(folder.join("stray.img.reprise-commit")).unwrap();
+}
+
+fn write_plugins(folder: &Path) {
+    let library = b"\x7fELF\x02\x01\x01".to_vec();
+    for (name, bytes) in
+        [("text", b"hello".to_vec()), ("void", Vec::new()), ("riscv", elf(|e| e[16] = 3)), ("other", library)]
+    {
+        let place = folder.join(name);
+        fs::create_dir(&place).unwrap();
+        fs::write(place.join("libreprise_plugin_fake.so"), bytes).unwrap();
+    }
+    // Any shared library will do.
+    let no_plugin =
+        ["/lib/x86_64-linux-gnu/libm.so.6", "/lib/aarch64-linux-gnu/libm.so.6", "/lib64/libm.so.6"];
+    if let Some(library) = no_plugin.iter().find(|library| Path::new(library).exists()) {
+        let copy = folder.join("other/libreprise_plugin_fake.so");
+        fs::copy(library, &copy).unwrap();
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o644)).unwrap();
+    }
+}
+
+fn scratch() -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("errors");
+    drop(fs::remove_dir_all(&folder));
+    fs::create_dir_all(&folder).unwrap();
+    write_boards(&folder);
+    write_elfs(&folder);
+    write_images(&folder);
+    write_plugins(&folder);
+    folder
+}
+
+/// What the user sees, with this machine's paths taken out.
+fn answer(case: &Case, folder: &Path) -> (Option<i32>, String) {
+    let folder_text = folder.to_str().unwrap();
+    let args = case.1.split_whitespace().map(|word| word.replace('@', folder_text));
+    let output = Command::new(env!("CARGO_BIN_EXE_reprise"))
+        .args(args)
+        .env_remove("REPRISE_PLUGIN_PATH")
+        .env("REPRISE_FIRMWARE", folder.join("no-firmware"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.stdout.is_empty(), "{}: errors go to standard error", case.0);
+    let text = String::from_utf8(output.stderr).expect("UTF-8");
+    let beside = Path::new(env!("CARGO_BIN_EXE_reprise")).parent().unwrap();
+    let prefix = beside.parent().unwrap();
+    let text = text.replace(folder_text, "@").replace(beside.to_str().unwrap(), "$BIN");
+    let text = text.replace(prefix.to_str().unwrap(), "$PREFIX");
+    // x86-64 and AArch64, as ELF numbers them.
+    (
+        output.status.code(),
+        text.replace("this host is 62", "this host is another")
+            .replace("this host is 183", "this host is another"),
+    )
+}
+
+#[test]
+fn every_mistake_is_explained_on_one_screen() {
+    let folder = scratch();
+    let mut all = String::new();
+    let mut wrong = Vec::new();
+    for case in CASES {
+        let (code, text) = answer(case, &folder);
+        let lines = text.lines().count();
+        if code != Some(case.2)
+            || lines > SCREEN_LINES
+            || lines == 0
+            || text.contains("panicked")
+            || text.contains("internal error")
+        {
+            wrong.push(format!("{}: exit {code:?}, expected {}, {lines} lines\n{text}", case.0, case.2));
+        }
+        writeln!(all, "## {}\n$ reprise {}\n{text}exit {}\n", case.0, case.1, case.2).unwrap();
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    compare(&all);
+}
+
+fn compare(all: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/errors.txt");
+    if std::env::var_os("REPRISE_UPDATE").is_some() {
+        fs::write(&path, all).unwrap();
+        return;
+    }
+    let expected = fs::read_to_string(&path).expect("tests/errors.txt");
+    let difference = all.split("\n## ").zip(expected.split("\n## ")).find(|(now, then)| now != then);
+    if let Some((now, then)) = difference {
+        panic!("changed\n--- expected\n{then}\n--- is\n{now}\nREPRISE_UPDATE=1 accepts it");
+    }
+    assert_eq!(all.len(), expected.len(), "cases were added or removed; REPRISE_UPDATE=1 accepts it");
+}
+
+#[test]
+fn a_missing_plugin_is_told_with_device_plugin_and_search_path() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("lone");
+    drop(fs::remove_dir_all(&folder));
+    fs::create_dir_all(&folder).unwrap();
+    // Alone in a folder, the binary finds nothing beside itself.
+    let binary = folder.join("reprise");
+    fs::copy(env!("CARGO_BIN_EXE_reprise"), &binary).unwrap();
+    let run = |path: &str| {
+        Command::new(&binary).args(["machine", "check"]).env("REPRISE_PLUGIN_PATH", path).output().unwrap()
+    };
+    let output = run("/nonexistent/plugins");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    for expected in ["device `syscon`", "plugin `syscon`", "/nonexistent/plugins", folder.to_str().unwrap()] {
+        assert!(text.contains(expected), "no {expected} in {text}");
+    }
+}
