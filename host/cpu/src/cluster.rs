@@ -134,6 +134,7 @@ impl Cluster {
 
     /// Puts a hart into its power-on state. Levels of wires stay: they belong to their drivers.
     pub fn reset(&mut self, hart: usize, entry: Entry) {
+        self.shared.unguard_reservation(&self.ram, hart);
         self.shared.reservations[hart] = None;
         self.harts[hart].reset(entry.pc, [entry.a0, entry.a1, entry.a2]);
     }
@@ -191,6 +192,7 @@ impl Cluster {
     /// Restores what [`Cluster::save`] gave. Every field must be there exactly once; on error the hart is as it was.
     pub fn load(&mut self, hart: usize, fields: &[(String, Vec<u8>)]) -> Result<(), StateError> {
         let reservation = state::load(&mut self.harts[hart], fields, &self.ram)?;
+        self.shared.unguard_reservation(&self.ram, hart);
         self.shared.reservations[hart] = reservation;
         self.shared.guard_reservation(&self.ram, hart);
         self.harts[hart].drop_caches();

@@ -107,6 +107,22 @@ impl Shared {
         }
     }
 
+    /// Its hart looks again, or the reservation is about to go. Another hart's reservation in the page keeps the page guarded.
+    pub(crate) fn unguard_reservation(&mut self, ram: &GuestRam, hart: usize) {
+        if let Some(line) = self.reservations[hart] {
+            self.release_page(ram, ram.page_of(line), Some(hart));
+        }
+    }
+
+    fn release_page(&mut self, ram: &GuestRam, page: usize, except: Option<usize>) {
+        let holds = |(hart, line): (usize, &Option<u64>)| {
+            Some(hart) != except && line.is_some_and(|line| ram.page_of(line) == page)
+        };
+        if !self.reservations.iter().enumerate().any(holds) {
+            ram.unwatch(page, PAGE_RESERVED);
+        }
+    }
+
     /// Drops all decoded code.
     pub(crate) fn drop_code(&mut self, ram: &GuestRam, arena: &mut Arena) {
         for page in self.blocks.pages_with_code() {
@@ -173,7 +189,7 @@ impl Cx<'_> {
         if std::mem::replace(&mut self.shared.clears[h.id], self.ram.clears()) != self.ram.clears() {
             h.caches.forbid_stores();
         }
-        self.unguard_reservation(h.id);
+        self.shared.unguard_reservation(self.ram, h.id);
         self.shared.catch_up(h);
         h.sample = true;
     }
@@ -188,16 +204,6 @@ impl Cx<'_> {
     fn guard_reservation(&mut self, h: &mut Hart) {
         self.shared.guard_reservation(self.ram, h.id);
         self.shared.catch_up(h);
-    }
-
-    fn unguard_reservation(&mut self, hart: usize) {
-        let Some(line) = self.shared.reservations[hart] else { return };
-        let page = self.ram.page_of(line);
-        let same_page = |other: &Option<u64>| other.is_some_and(|other| self.ram.page_of(other) == page);
-        // Another hart's reservation in the page keeps it guarded.
-        if self.shared.reservations.iter().filter(|other| same_page(other)).count() == 1 {
-            self.ram.unwatch(page, PAGE_RESERVED);
-        }
     }
 
     /// Drops a hart's reservation.
@@ -220,7 +226,7 @@ impl Cx<'_> {
             self.apply_outside_writes(h);
         }
         if self.shared.reservations[h.id].is_some() {
-            self.unguard_reservation(h.id);
+            self.shared.unguard_reservation(self.ram, h.id);
         }
         if self.bus.attention() {
             self.exit = Some(ExitReason::Attention);
@@ -328,6 +334,7 @@ impl Cx<'_> {
                     *reservation = None;
                 }
             }
+            self.shared.release_page(self.ram, self.ram.page_of(gpa), None);
         }
     }
 

@@ -228,6 +228,22 @@ fn a_reservation_survives_other_harts_until_one_stores_to_the_line() {
 }
 
 #[test]
+fn a_page_is_watched_only_while_a_reservation_in_it_is_held() {
+    let watched = |bench: &Bench| bench.ram.page_flags(0x40) & crate::PAGE_WATCHED != 0;
+    let mut bench = reservation();
+    bench.step(3);
+    assert!(watched(&bench), "its hart does not run");
+    bench.put_u64(BASE + 0x40000, 1);
+    bench.step(1);
+    assert!(!watched(&bench), "lost");
+    bench.cluster.set_pc(0, BASE + 8);
+    bench.step(1);
+    assert!(watched(&bench));
+    bench.cluster.reset(0, crate::Entry::default());
+    assert!(!watched(&bench), "reset");
+}
+
+#[test]
 fn dma_breaks_a_reservation_and_a_trap_does() {
     let mut bench = reservation();
     bench.step(3);
