@@ -119,8 +119,8 @@ pub(crate) fn install_panic_hook() {
         let what = info.payload_as_str().unwrap_or("no words");
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         let text = format!(
-            "\r\nerror: internal error: {}\r\n --> {place}\r\n  = help: this is a bug in reprise; please report it with \
-             the command that led here\r\n",
+            "\r\nerror: internal error: {}\r\n --> {place}\r\n  = help: this is a bug in reprise; please report it \
+             with the command that led here\r\n",
             crate::failure::printable(what)
         );
         drop(io::stderr().write_all(text.as_bytes()));
