@@ -40,3 +40,11 @@ fn reads_and_writes_a_root_disk_and_commit_keeps_it() {
     assert_eq!(boot(format!("disk0={image},commit")), "1");
     assert_eq!(boot(format!("disk0={image}")), "2");
 }
+
+#[test]
+fn needs_little_more_memory_than_the_guest_has() {
+    let run = Reprise::debian("memory", "reprise.test=boot reprise.poweroff");
+    let ended = run.end().success();
+    assert!(ended.peak_kib > 0);
+    assert!(ended.peak_kib <= (512 + 64) << 10, "{} KiB resident for a guest of 512 MiB", ended.peak_kib);
+}

@@ -60,6 +60,8 @@ pub(crate) struct Ended {
     /// What the guest and reprise wrote to standard output.
     pub(crate) console: String,
     pub(crate) errors: String,
+    /// The most memory that it had resident, in KiB, as last seen before the end.
+    pub(crate) peak_kib: u64,
     summary: Option<serde_json::Value>,
 }
 
@@ -156,7 +158,9 @@ impl Reprise {
         let console = Collected::new(child.stdout.take().unwrap());
         let errors = Collected::new(child.stderr.take().unwrap());
         let limit = Instant::now() + TIMEOUT;
+        let mut peak_kib = 0;
         let status = loop {
+            peak_kib = resident_peak_kib(child.id()).unwrap_or(peak_kib);
             if let Some(status) = child.try_wait().unwrap() {
                 break status;
             }
@@ -180,6 +184,7 @@ impl Reprise {
             .and_then(|(_, file)| std::fs::read_to_string(file).ok())
             .filter(|text| !text.is_empty());
         Ended {
+            peak_kib,
             code: status.code(),
             console: console.whole(),
             errors: errors.whole(),
@@ -216,4 +221,11 @@ impl Collected {
         self.reader.join().unwrap();
         String::from_utf8_lossy(&self.bytes.lock().unwrap()).into_owned()
     }
+}
+
+/// The peak of a process's resident memory; none once it has ended.
+fn resident_peak_kib(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
 }

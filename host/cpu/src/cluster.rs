@@ -10,7 +10,7 @@ use crate::hart::{Hart, Privilege, Waiting, envcfg};
 use crate::isa::Reg;
 use crate::ram::{GuestRam, PAGE_SIZE};
 use crate::run;
-use crate::shared::{Cx, Shared};
+use crate::shared::{Cx, LINE, Shared};
 use crate::state::{self, StateError};
 use crate::trap::Irq;
 
@@ -186,12 +186,33 @@ impl Cluster {
 
     /// The hart's architectural state: named fields, in a fixed order.
     pub fn save(&self, hart: usize) -> Vec<(String, Vec<u8>)> {
-        state::save(&self.harts[hart], self.shared.reservations[hart])
+        state::save(&self.harts[hart], self.held_reservation(hart))
+    }
+
+    /// The hart's reservation, if no device wrote to its line since a hart last ran: such writes are applied when one does.
+    fn held_reservation(&self, hart: usize) -> Option<u64> {
+        self.shared.reservations[hart].filter(|&line| !self.ram.has_write_to(line, LINE))
+    }
+
+    /// What was written from outside belongs to the state before a load: it must not touch what the load brings.
+    fn settle_outside_writes(&mut self) {
+        if !self.ram.has_writes() {
+            return;
+        }
+        for hart in 0..self.harts.len() {
+            let held = self.held_reservation(hart);
+            self.shared.unguard_reservation(&self.ram, hart);
+            self.shared.reservations[hart] = held;
+            self.shared.guard_reservation(&self.ram, hart);
+        }
+        self.drop_caches();
+        self.ram.take_writes();
     }
 
     /// Restores what [`Cluster::save`] gave. Every field must be there exactly once; on error the hart is as it was.
     pub fn load(&mut self, hart: usize, fields: &[(String, Vec<u8>)]) -> Result<(), StateError> {
         let reservation = state::load(&mut self.harts[hart], fields, &self.ram)?;
+        self.settle_outside_writes();
         self.shared.unguard_reservation(&self.ram, hart);
         self.shared.reservations[hart] = reservation;
         self.shared.guard_reservation(&self.ram, hart);

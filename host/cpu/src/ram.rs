@@ -206,6 +206,11 @@ impl GuestRam {
         self.writes.take()
     }
 
+    /// Whether a write that nobody has taken yet touches `len` bytes at `gpa`.
+    pub(crate) fn has_write_to(&self, gpa: u64, len: u64) -> bool {
+        self.writes.borrow().iter().any(|&(at, n)| at < gpa + len && gpa < at + n)
+    }
+
     /// Watches a page for one of this crate's reasons. True if it was not watched for that reason before.
     pub(crate) fn watch(&self, page: usize, reason: u8) -> bool {
         let flags = self.flags[page].get();

@@ -258,6 +258,29 @@ fn dma_breaks_a_reservation_and_a_trap_does() {
 }
 
 #[test]
+fn a_load_is_not_touched_by_what_a_device_wrote_before_it() {
+    let mut bench = reservation();
+    bench.step(3);
+    let saved = bench.cluster.save(0);
+    bench.put_u64(BASE + 0x40008, 1);
+    bench.cluster.load(0, &saved).expect("just saved");
+    bench.step(2);
+    assert_eq!(bench.x(7), 0, "the restored reservation holds");
+}
+
+#[test]
+fn what_a_device_wrote_counts_in_what_is_saved() {
+    let mut bench = reservation();
+    bench.step(3);
+    bench.put_u64(BASE + 0x40008, 1);
+    let saved = bench.cluster.save(0);
+    bench.cluster.load(0, &saved).expect("just saved");
+    assert_eq!(bench.cluster.save(0), saved);
+    bench.step(2);
+    assert_eq!(bench.x(7), 1, "the reservation was lost before the save");
+}
+
+#[test]
 fn a_hart_that_waits_on_a_reservation_wakes_when_it_is_lost() {
     let mut bench = reservation();
     bench.put(BASE + 12, &[0x00d0_0073]); // wrs.nto
