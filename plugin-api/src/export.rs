@@ -25,8 +25,8 @@ use std::sync::Once;
 /// reprise_plugin_api::export_devices!(Uart, Timer);
 /// ```
 ///
-/// Once for each crate. The symbol that it exports has the same name in every plugin: load plugins, as the host does, and
-/// don't rely on linking two of them into one program.
+/// Once for each crate. The symbol that it exports has the same name in every plugin: load plugins, as the host does,
+/// and don't rely on linking two of them into one program.
 #[macro_export]
 macro_rules! export_devices {
     ($($device:ty),+ $(,)?) => {

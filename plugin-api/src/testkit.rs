@@ -2,7 +2,8 @@
 //!
 //! It goes through the same `extern "C"` tables as the real host, so a test also covers the shim. Time stands still
 //! until [`FakeHost::advance`]; there timers, block completions and bottom halves come in the order in which the real
-//! host delivers them. A device that panics, or asks for something that its descriptor does not declare, fails the test.
+//! host delivers them. A device that panics, or asks for something that its descriptor does not declare, fails the
+//! test.
 #![expect(unsafe_code, reason = "ABI shim: calls the device's table")]
 
 mod fuzz;

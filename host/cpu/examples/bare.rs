@@ -1,10 +1,10 @@
-//! Runs bare ELF files on harts with nothing around them but a UART that prints, a CLINT, a test finisher and `tohost`: riscv-tests and
-//! benchmarks without a machine.
+//! Runs bare ELF files on harts with nothing around them but a UART that prints, a CLINT, a test finisher and
+//! `tohost`: riscv-tests and benchmarks without a machine.
 //!
 //! `cargo run --release -p reprise-cpu --example bare -- [--slice N] [--drop N] [--quiet] ELF...`
 //!
-//! `--slice N` ends each run after at most N instructions, `--drop N` drops all caches about every N instructions: neither may change
-//! anything. The exit code is the number of files that did not end well.
+//! `--slice N` ends each run after at most N instructions, `--drop N` drops all caches about every N instructions:
+//! neither may change anything. The exit code is the number of files that did not end well.
 #![expect(
     clippy::disallowed_methods,
     reason = "a tool for developers: it reads files, arguments and the clock"

@@ -1,8 +1,9 @@
 //! The decoded-block cache, shared by all harts and keyed by physical address.
 //!
-//! A block is a run of instructions in one page that is entered at its first one. It goes on behind conditional branches and ends with
-//! a jump, an instruction that may change the rules, at [`MAX_BLOCK`] instructions, or at the end of the page. Stores drop blocks with
-//! the precision of a byte, found by way of a bitmap of 64-byte lines, so that data beside code costs little.
+//! A block is a run of instructions in one page that is entered at its first one. It goes on behind conditional
+//! branches and ends with a jump, an instruction that may change the rules, at [`MAX_BLOCK`] instructions, or at the
+//! end of the page. Stores drop blocks with the precision of a byte, found by way of a bitmap of 64-byte lines, so
+//! that data beside code costs little.
 
 use crate::decode::Decoder;
 use crate::isa::{Kind, Op};
@@ -88,8 +89,8 @@ impl Blocks {
         self.lines[page] |= lines(gpa, bytes);
     }
 
-    /// Halves of an instruction that straddles pages lie at `gpa` and `second`. Its block is in jump caches only, but a write to either
-    /// half must be noticed.
+    /// Halves of an instruction that straddles pages lie at `gpa` and `second`. Its block is in jump caches only, but
+    /// a write to either half must be noticed.
     pub(crate) fn note_halves(&mut self, ram: &GuestRam, gpa: u64, second: u64) {
         for gpa in [gpa, second] {
             let page = ram.page_of(gpa);

@@ -20,8 +20,8 @@ pub struct Refused {
 
 /// What lies around the harts.
 ///
-/// `icount` is the machine's count of instructions attempted before the one that causes the call. The methods may write RAM
-/// through [`crate::GuestRam`]; the hart looks at what they wrote before it goes on.
+/// `icount` is the machine's count of instructions attempted before the one that causes the call. The methods may
+/// write RAM through [`crate::GuestRam`]; the hart looks at what they wrote before it goes on.
 pub trait Bus {
     /// Reads `size` (1, 2, 4 or 8) bytes at `gpa`, naturally aligned and not RAM, zero-extended.
     fn load(&mut self, gpa: u64, size: u8, icount: u64) -> Result<u64, AccessFault>;
@@ -32,8 +32,8 @@ pub trait Bus {
     /// What the `time` CSR reads at that instruction boundary, in ticks.
     fn time(&mut self, icount: u64) -> u64;
 
-    /// Asked after each load and store: something is queued (a wire moved, a deadline changed, a stop), so the run must end
-    /// before the next instruction.
+    /// Asked after each load and store: something is queued (a wire moved, a deadline changed, a stop), so the run
+    /// must end before the next instruction.
     fn attention(&self) -> bool;
 
     /// Told after a load or store that the bus refused. It must change nothing that the guest can see.

@@ -79,8 +79,8 @@ impl Cluster {
         self.harts.len()
     }
 
-    /// Runs a hart from the machine's instruction count `icount`: attempts exactly `limit - icount` instructions, or leaves earlier for the
-    /// reason it gives. A waiting hart that nothing wakes returns [`ExitReason::Wfi`] at once.
+    /// Runs a hart from the machine's instruction count `icount`: attempts exactly `limit - icount` instructions, or
+    /// leaves earlier for the reason it gives. A waiting hart that nothing wakes returns [`ExitReason::Wfi`] at once.
     pub fn run<B: Bus>(&mut self, hart: usize, bus: &mut B, icount: u64, limit: u64) -> Exit {
         // Not generic from here on, so that the interpreter is compiled once, with this crate's optimisation.
         self.run_on(hart, bus, icount, limit)
@@ -125,7 +125,8 @@ impl Cluster {
         self.harts[hart].waiting != Waiting::No
     }
 
-    /// Whether something would wake the hart: an interrupt pending and enabled in `mie`, or the loss of the reservation it waits on.
+    /// Whether something would wake the hart: an interrupt pending and enabled in `mie`, or the loss of the
+    /// reservation it waits on.
     pub fn has_pending(&self, hart: usize) -> bool {
         let h = &self.harts[hart];
         let lost = h.waiting == Waiting::Reservation && self.shared.reservations[hart].is_none();
@@ -189,7 +190,8 @@ impl Cluster {
         state::save(&self.harts[hart], self.held_reservation(hart))
     }
 
-    /// The hart's reservation, if no device wrote to its line since a hart last ran: such writes are applied when one does.
+    /// The hart's reservation, if no device wrote to its line since a hart last ran: such writes are applied when one
+    /// does.
     fn held_reservation(&self, hart: usize) -> Option<u64> {
         self.shared.reservations[hart].filter(|&line| !self.ram.has_write_to(line, LINE))
     }

@@ -15,11 +15,12 @@ pub enum SatpMode {
 
 /// The configurable part of a hart. The default has everything.
 ///
-/// Integer, multiplication, atomics, single and double precision and compressed instructions, Zicsr, Zifencei, Zicntr, Zihpm,
-/// Zba, Zbb, Zbs, Zbc, Zicond, Zawrs, Zihintpause, Svinval, Svnapot and Svpbmt are always there.
+/// Integer, multiplication, atomics, single and double precision and compressed instructions, Zicsr, Zifencei,
+/// Zicntr, Zihpm, Zba, Zbb, Zbs, Zbc, Zicond, Zawrs, Zihintpause, Svinval, Svnapot and Svpbmt are always there.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HartConfig {
-    /// Accessed and dirty bits can be set by hardware: `menvcfg.ADUE` exists. With [`HartConfig::svade`] it resets to 0, without it to 1.
+    /// Accessed and dirty bits can be set by hardware: `menvcfg.ADUE` exists. With [`HartConfig::svade`] it resets to
+    /// 0, without it to 1.
     pub svadu: bool,
     /// A clear accessed or dirty bit can raise a page fault. Without `svadu` it always does.
     pub svade: bool,

@@ -89,7 +89,7 @@ csrs! {
     0x300 mstatus |h, _| h.read_mstatus(), |h, _, v| write_machine_status(h, v);
     0x301 misa |_, _| MISA, IGNORE;
     0x302 medeleg |h, _| h.csr.medeleg, |h, _, v| h.csr.medeleg = v & trap::DELEGABLE;
-    0x303 mideleg |h, _| h.interrupts.mideleg, |h, _, v| { h.interrupts.mideleg = v & SUPERVISOR; h.interrupts_changed(); };
+    0x303 mideleg |h, _| h.interrupts.mideleg, |h, _, v| write_mideleg(h, v);
     0x304 mie |h, _| h.interrupts.mie, |h, _, v| write_mie(h, v, trap::ALL);
     0x305 mtvec |h, _| h.csr.mtvec, |h, _, v| h.csr.mtvec = tvec(v, h.csr.mtvec);
     0x306 mcounteren |h, _| h.csr.mcounteren, |h, _, v| h.csr.mcounteren = v & 0xffff_ffff;
@@ -206,6 +206,11 @@ fn write_machine_status(h: &mut Hart, value: u64) {
     let mpp = (value & mstatus::MPP) >> mstatus::MPP_SHIFT;
     let mask = if Privilege::from_bits(mpp).is_some() { mstatus::MPP } else { 0 };
     write_mstatus(h, value, MSTATUS_WRITABLE | mask);
+}
+
+fn write_mideleg(h: &mut Hart, value: u64) {
+    h.interrupts.mideleg = value & SUPERVISOR;
+    h.interrupts_changed();
 }
 
 fn write_mie(h: &mut Hart, value: u64, mask: u64) {

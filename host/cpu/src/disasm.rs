@@ -18,8 +18,8 @@ const F: [&str; 32] = [
     "ft9", "ft10", "ft11",
 ];
 
-/// The text of the instruction `word` at `pc`: mnemonic and operands without aliases, a compressed one as what it stands for.
-/// Bits that are no instruction become `.insn`.
+/// The text of the instruction `word` at `pc`: mnemonic and operands without aliases, a compressed one as what it
+/// stands for. Bits that are no instruction become `.insn`.
 pub fn disassemble(word: u32, pc: u64) -> String {
     static DECODER: LazyLock<Decoder> = LazyLock::new(|| Decoder::new(&HartConfig::default()));
     text(&DECODER.decode(word), pc)

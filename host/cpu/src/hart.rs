@@ -247,8 +247,8 @@ impl Hart {
         if self.fs_off() { Err(Trap::illegal(op)) } else { Ok(()) }
     }
 
-    /// The rounding mode of `op`: 0 RNE, 1 RTZ, 2 RDN, 3 RUP, 4 RMM. Reserved ones are illegal, also in `frm`. Unprivileged, "F" extension,
-    /// "Floating-Point Control and Status Register".
+    /// The rounding mode of `op`: 0 RNE, 1 RTZ, 2 RDN, 3 RUP, 4 RMM. Reserved ones are illegal, also in `frm`.
+    /// Unprivileged, "F" extension, "Floating-Point Control and Status Register".
     #[inline(always)]
     pub(crate) fn rounding(&self, op: &Op) -> Result<u32, Trap> {
         let rm = if op.rm() == 7 { (self.fcsr >> 5) & 7 } else { op.rm() };

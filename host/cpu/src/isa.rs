@@ -1,20 +1,21 @@
 //! The instruction table. Decoder, disassembler and dispatch are derived from it.
 //!
 //! A row is `name class module extension "operands" encoding`:
-//! - `name` is the mnemonic with `.` turned into `_`; it is also the variant of [`Kind`] and the function `exec::module::name`.
+//! - `name` is the mnemonic with `.` turned into `_`; it is also the variant of [`Kind`] and the function
+//!   `exec::module::name`.
 //! - `class` says what the function looks like and what the run loop does after it: see `run.rs`.
-//! - `operands` is the text of the operands, a letter for each field: `d s t` integer rd, rs1, rs2; `D S T R` floating-point rd, rs1,
-//!   rs2, rs3; `m` rounding mode; `j` I immediate, `q` S immediate, `p` branch target, `a` jump target, `u` upper immediate,
-//!   `>` six-bit and `<` five-bit shift amount, `E` CSR, `Z` five-bit unsigned immediate, `P` fence sets. The decoder reads from it which
-//!   immediate to extract and whether rd is an integer register.
+//! - `operands` is the text of the operands, a letter for each field: `d s t` integer rd, rs1, rs2; `D S T R`
+//!   floating-point rd, rs1, rs2, rs3; `m` rounding mode; `j` I immediate, `q` S immediate, `p` branch target, `a` jump
+//!   target, `u` upper immediate, `>` six-bit and `<` five-bit shift amount, `E` CSR, `Z` five-bit unsigned immediate,
+//!   `P` fence sets. The decoder reads from it which immediate to extract and whether rd is an integer register.
 //! - the encoding gives the fixed bits and their mask.
 
 macro_rules! registers {
     ($($name:ident)*) => {
         /// A register number. `X0..X31` also stand for `f0..f31`; `Sink` is where the decoder sends writes to `x0`.
         ///
-        /// An enum and not a `u8`, because the compiler then knows that every value is in range of the register files and
-        /// drops the bounds checks.
+        /// An enum and not a `u8`, because the compiler then knows that every value is in range of the register files
+        /// and drops the bounds checks.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
         #[repr(u8)]
         pub(crate) enum Reg { $($name),* }

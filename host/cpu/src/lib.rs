@@ -1,10 +1,11 @@
 //! The RISC-V harts of the machine: RV64GC with what RVA22 adds, M, S and U modes, Sv39 to Sv57, exactly.
 //!
-//! This crate has no clock, no I/O, no thread and knows no device. It leaves only through [`Bus`]; what it computes is a function of
-//! its state, RAM and what the bus answers. Every cache in it can be dropped at any instruction boundary without a trace.
+//! This crate has no clock, no I/O, no thread and knows no device. It leaves only through [`Bus`]; what it computes
+//! is a function of its state, RAM and what the bus answers. Every cache in it can be dropped at any instruction
+//! boundary without a trace.
 //!
-//! The clock of everything is `icount`: instructions *attempted*, that is retired ones and those that trapped. Entering an interrupt
-//! handler is free. [`Cluster::run`] stops exactly at the instruction it is told to.
+//! The clock of everything is `icount`: instructions *attempted*, that is retired ones and those that trapped.
+//! Entering an interrupt handler is free. [`Cluster::run`] stops exactly at the instruction it is told to.
 //!
 //! Not modelled: the hypervisor extension, vectors, instruction fetch from devices (an access fault), big-endian modes.
 

@@ -36,7 +36,8 @@ impl Pmp {
         u64::from_le_bytes(std::array::from_fn(|i| self.cfg[first + i]))
     }
 
-    /// Writes eight configurations. Locked and absent entries keep theirs; so do those that would get the reserved W without R.
+    /// Writes eight configurations. Locked and absent entries keep theirs; so do those that would get the reserved W
+    /// without R.
     pub(crate) fn write_cfg(&mut self, first: usize, value: u64) {
         for (i, new) in value.to_le_bytes().into_iter().enumerate() {
             let index = first + i;
@@ -102,8 +103,8 @@ impl Pmp {
         }
     }
 
-    /// Whether all of `len` bytes at `addr` may be accessed. The entry of highest priority that matches any of them decides, and must
-    /// match all of them.
+    /// Whether all of `len` bytes at `addr` may be accessed. The entry of highest priority that matches any of them
+    /// decides, and must match all of them.
     pub(crate) fn allows(&self, addr: u64, len: u64, access: Access, privilege: Privilege) -> bool {
         let last = addr + (len - 1);
         for &(from, to, cfg) in &self.active {

@@ -143,8 +143,8 @@ impl GuestRam {
         self.map.as_mut_ptr()
     }
 
-    /// One byte for each page, for windows of devices: [`PAGE_DIRTY`] is theirs to set, and where [`PAGE_WATCHED`] is set they
-    /// owe a [`GuestRam::note_write`].
+    /// One byte for each page, for windows of devices: [`PAGE_DIRTY`] is theirs to set, and where [`PAGE_WATCHED`] is
+    /// set they owe a [`GuestRam::note_write`].
     pub fn page_map(&self) -> *mut u8 {
         self.flags.as_ptr().cast::<u8>().cast_mut()
     }

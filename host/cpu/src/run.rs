@@ -1,7 +1,7 @@
 //! The interpreter: from one instruction boundary to the next, never past the limit.
 //!
-//! Interrupts are sampled when a run begins and directly after an instruction that may make one takeable; nothing else can. So how a
-//! run is cut into pieces, and how code is cut into blocks, changes nothing.
+//! Interrupts are sampled when a run begins and directly after an instruction that may make one takeable; nothing
+//! else can. So how a run is cut into pieces, and how code is cut into blocks, changes nothing.
 
 use crate::block::Arena;
 use crate::cluster::ExitReason;
@@ -191,7 +191,7 @@ fn execute(h: &mut Hart, cx: &mut Cx<'_>, ops: &[Op]) -> Pause {
                 };
             }
             macro_rules! arms {
-                ($($name:ident $class:ident $module:ident $ext:ident $operands:literal $shape:ident($($arg:expr),*);)*) => {
+                ($($name:ident $class:ident $module:ident $ext:ident $operands:literal $shape:ident $bits:tt;)*) => {
                     match op.kind {
                         Kind::illegal => trap!(Trap::illegal(op)),
                         $(Kind::$name => class!($class exec::$module::$name),)*
@@ -252,8 +252,8 @@ fn fetch_page(h: &mut Hart, cx: &mut Cx<'_>, pc: u64) -> Result<(u64, bool), Tra
     Ok((mapped.pa, mapped.whole_page))
 }
 
-/// An instruction that straddles pages, or lies in a page that PMP divides: a block of its own, known to this hart only until any code
-/// changes.
+/// An instruction that straddles pages, or lies in a page that PMP divides: a block of its own, known to this hart
+/// only until any code changes.
 fn fetch_single(h: &mut Hart, cx: &mut Cx<'_>, arena: &mut Arena, gpa: u64) -> Result<(), Trap> {
     let pc = h.pc;
     let low = u16::from_le_bytes(cx.ram.get(gpa - cx.ram.base()));

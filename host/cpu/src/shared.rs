@@ -29,8 +29,8 @@ const NEWS: usize = 128;
 
 /// A page that entries were read from, packed in a word.
 ///
-/// Bit 0: it is one. Bit 1: a change concerns everything (a table above the leaves, or one that is reached at several addresses). Bits 2
-/// to 11: stores to it since it was last read. Bits 12 up: the address its entry 0 maps.
+/// Bit 0: it is one. Bit 1: a change concerns everything (a table above the leaves, or one that is reached at several
+/// addresses). Bits 2 to 11: stores to it since it was last read. Bits 12 up: the address its entry 0 maps.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct TablePage(u64);
 
@@ -107,7 +107,8 @@ impl Shared {
         }
     }
 
-    /// Its hart looks again, or the reservation is about to go. Another hart's reservation in the page keeps the page guarded.
+    /// Its hart looks again, or the reservation is about to go. Another hart's reservation in the page keeps the page
+    /// guarded.
     pub(crate) fn unguard_reservation(&mut self, ram: &GuestRam, hart: usize) {
         if let Some(line) = self.reservations[hart] {
             self.release_page(ram, ram.page_of(line), Some(hart));
@@ -245,7 +246,8 @@ impl Cx<'_> {
         self.shared.catch_up(h);
     }
 
-    /// An entry was read at `gpa`: of a table whose entries map 4 KiB pages and that was reached for `leaf_va`, or of another one.
+    /// An entry was read at `gpa`: of a table whose entries map 4 KiB pages and that was reached for `leaf_va`, or of
+    /// another one.
     pub(crate) fn watch_table(&mut self, h: &mut Hart, gpa: u64, leaf_va: Option<u64>) {
         let page = self.ram.page_of(gpa);
         let table = self.shared.tables[page].read_as(leaf_va);
@@ -301,8 +303,8 @@ impl Cx<'_> {
         self.shared.catch_up(h);
     }
 
-    /// The walk sets accessed and dirty bits of the entry at `gpa`. It takes no right away, so nothing derived from the entry is
-    /// stale; but the page may also hold code, or somebody's reservation.
+    /// The walk sets accessed and dirty bits of the entry at `gpa`. It takes no right away, so nothing derived from
+    /// the entry is stale; but the page may also hold code, or somebody's reservation.
     pub(crate) fn store_accessed(&mut self, h: &mut Hart, gpa: u64, entry: [u8; 8]) {
         let flags = self.ram.page_flags(self.ram.page_of(gpa));
         self.put_slice(gpa, &entry);

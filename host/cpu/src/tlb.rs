@@ -1,7 +1,7 @@
 //! What a hart remembers of address translation: soft TLB and jump cache.
 //!
-//! Both only repeat what the page tables, PMP and `mstatus` say at this moment. Whatever changes one of these drops what was
-//! derived from it at once, so their content can never be seen (DESIGN §5).
+//! Both only repeat what the page tables, PMP and `mstatus` say at this moment. Whatever changes one of these drops
+//! what was derived from it at once, so their content can never be seen (DESIGN §5).
 
 use crate::hart::Privilege;
 
@@ -224,7 +224,8 @@ impl Caches {
         self.drop_blocks();
     }
 
-    /// Drops what was derived from the leaf page-table entry of one page. `executable`: instructions may have come from it.
+    /// Drops what was derived from the leaf page-table entry of one page. `executable`: instructions may have come
+    /// from it.
     pub(crate) fn flush_page(&mut self, va: u64, executable: bool) {
         for bank in [Bank::User, Bank::Supervisor, Bank::SupervisorSum] {
             let index = (va / PAGE) as usize & (SLOTS - 1);

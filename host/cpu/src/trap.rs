@@ -1,10 +1,11 @@
-//! Exceptions and interrupts: causes, delegation, entry and return. Privileged §3.1.6 to §3.1.9, §3.1.15, §3.3.2, §12.1.
+//! Exceptions and interrupts: causes, delegation, entry and return. Privileged §3.1.6 to §3.1.9, §3.1.15, §3.3.2,
+//! §12.1.
 
 use crate::hart::{Hart, Privilege, Waiting, envcfg, mstatus};
 use crate::isa::Op;
 
-/// Synchronous exceptions, by their `mcause` code. Privileged, table "Machine cause register (mcause) values". There is no 0: with
-/// compressed instructions every target is aligned.
+/// Synchronous exceptions, by their `mcause` code. Privileged, table "Machine cause register (mcause) values". There
+/// is no 0: with compressed instructions every target is aligned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum Exception {

@@ -1,7 +1,8 @@
 //! Debug triggers: address match (types 2 and 6) that raises a breakpoint. Debug 1.0 §5.
 //!
-//! Modelled: match of the address of an execution, load or store, before it happens, in the chosen privilege modes; equal, napot, at
-//! least, less. Not modelled: data match, chains, `timing` after, debug mode (there is no debugger in the hart).
+//! Modelled: match of the address of an execution, load or store, before it happens, in the chosen privilege modes;
+//! equal, napot, at least, less. Not modelled: data match, chains, `timing` after, debug mode (there is no debugger
+//! in the hart).
 
 use crate::hart::{Hart, Privilege};
 use crate::mmu::Access;

@@ -62,7 +62,11 @@ impl Gate {
     }
 
     fn stamp(&mut self, vtime_ns: u64) -> Position {
-        assert!(vtime_ns >= self.last.vtime_ns, "the gate saw time run backwards: {vtime_ns} < {:?}", self.last);
+        assert!(
+            vtime_ns >= self.last.vtime_ns,
+            "the gate saw time run backwards: {vtime_ns} < {:?}",
+            self.last
+        );
         let first_at_this_time = self.admitted == 0 || vtime_ns > self.last.vtime_ns;
         let order = if first_at_this_time { 0 } else { self.last.order + 1 };
         self.last = Position { vtime_ns, order };

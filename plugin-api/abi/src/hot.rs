@@ -223,13 +223,13 @@ pub struct DevVtbl {
         data: *const u8,
         len: u64,
     ) -> u64,
-    /// Return to the state after `create`, driving pins to match (`RESET_*`). The host first disarms the device's timers
-    /// and drops its bottom halves and block requests in flight.
+    /// Return to the state after `create`, driving pins to match (`RESET_*`). The host first disarms the device's
+    /// timers and drops its bottom halves and block requests in flight.
     pub reset: unsafe extern "C" fn(dev: *mut c_void, cx: *mut CtxRaw, kind: u32) -> u64,
     /// Write the state record (see [`crate::state`]) to `sink`. 0, or [`STATUS_PANIC`] and the panic's text instead.
     pub save: unsafe extern "C" fn(dev: *mut c_void, sink: *mut c_void, put: Sink) -> u64,
-    /// Replace the state by a record. 0, or 1 with the reason given to `put` ([`STATUS_PANIC`] if it panicked); then the
-    /// device must not be used again.
+    /// Replace the state by a record. 0, or 1 with the reason given to `put` ([`STATUS_PANIC`] if it panicked); then
+    /// the device must not be used again.
     pub load: unsafe extern "C" fn(
         dev: *mut c_void,
         data: *const u8,

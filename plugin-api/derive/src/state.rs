@@ -107,75 +107,96 @@ fn saved(ident: &Ident, local: &Ident, plan: &Plan, version: u32) -> Result<Opti
 
 fn expand_struct(input: &DeriveInput, fields: &Fields) -> Result<TokenStream> {
     let version = version(input)?;
-    let (mut patterns, mut names, mut puts, mut takes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    // Functions that rebuild, each once, in order of the fields.
-    let mut rebuilds: Vec<Path> = Vec::new();
-    for field in fields {
-        let ident = field.ident.as_ref().expect("only named fields arrive here");
-        let local = format_ident!("__field_{}", ident.to_string().trim_start_matches("r#"));
-        let plan = plan(field)?;
-        match saved(ident, &local, &plan, version)? {
-            Some(Saved { name, put, take }) => {
-                patterns.push(quote!(#ident: #local));
-                names.push(name);
-                puts.push(put);
-                takes.push(take);
+    let parts = Parts::of(fields, version)?;
+    Ok(parts.implement(input, version))
+}
+
+/// What the fields of a struct contribute to its `DeviceState`.
+#[derive(Default)]
+struct Parts {
+    patterns: Vec<TokenStream>,
+    names: Vec<String>,
+    puts: Vec<TokenStream>,
+    takes: Vec<TokenStream>,
+    /// Functions that rebuild, each once, in order of the fields.
+    rebuilds: Vec<Path>,
+}
+
+impl Parts {
+    fn of(fields: &Fields, version: u32) -> Result<Self> {
+        let mut parts = Self::default();
+        for field in fields {
+            let ident = field.ident.as_ref().expect("only named fields arrive here");
+            let local = format_ident!("__field_{}", ident.to_string().trim_start_matches("r#"));
+            let plan = plan(field)?;
+            match saved(ident, &local, &plan, version)? {
+                Some(Saved { name, put, take }) => {
+                    parts.patterns.push(quote!(#ident: #local));
+                    parts.names.push(name);
+                    parts.puts.push(put);
+                    parts.takes.push(take);
+                }
+                None => parts.patterns.push(quote!(#ident: _)),
             }
-            None => patterns.push(quote!(#ident: _)),
+            if let Plan::Rebuilt(path) = plan {
+                let same = |other: &Path| quote!(#other).to_string() == quote!(#path).to_string();
+                if !parts.rebuilds.iter().any(same) {
+                    parts.rebuilds.push(path);
+                }
+            }
         }
-        if let Plan::Rebuilt(path) = plan {
-            let same = |other: &Path| quote!(#other).to_string() == quote!(#path).to_string();
-            if !rebuilds.iter().any(same) {
-                rebuilds.push(path);
-            }
+        Ok(parts)
+    }
+
+    fn implement(&self, input: &DeriveInput, version: u32) -> TokenStream {
+        let Self { patterns, names, puts, takes, rebuilds } = self;
+        let ident = &input.ident;
+        let (impl_generics, ty_generics, where_clause) = input.generics.split_for_impl();
+        // No `..` in the patterns: every field has been decided upon.
+        quote! {
+            const _: () = {
+                use ::reprise_plugin_api::state::{DeviceState as __DeviceState, StateField as __StateField};
+
+                #[automatically_derived]
+                impl #impl_generics __DeviceState for #ident #ty_generics #where_clause {
+                    const VERSION: u32 = #version;
+
+                    fn save(&self, __out: &mut ::reprise_plugin_api::state::Writer<'_>) {
+                        let Self { #(#patterns),* } = self;
+                        let _ = &__out;
+                        #(#puts)*
+                    }
+
+                    fn load(
+                        &mut self,
+                        __record: &::reprise_plugin_api::state::Reader<'_>,
+                    ) -> ::core::result::Result<(), ::reprise_plugin_api::state::StateError> {
+                        {
+                            let Self { #(#patterns),* } = self;
+                            #(#takes)*
+                        }
+                        __record.only(&[#(#names),*])?;
+                        #(#rebuilds(self);)*
+                        ::core::result::Result::Ok(())
+                    }
+                }
+
+                #[automatically_derived]
+                impl #impl_generics __StateField for #ident #ty_generics #where_clause {
+                    fn put(&self, out: ::reprise_plugin_api::state::ValueWriter<'_>) {
+                        out.record(|out| __DeviceState::save(self, out));
+                    }
+
+                    fn take(
+                        &mut self,
+                        value: ::reprise_plugin_api::state::Value<'_>,
+                    ) -> ::core::result::Result<(), ::reprise_plugin_api::state::StateError> {
+                        __DeviceState::load(self, &value.record()?)
+                    }
+                }
+            };
         }
     }
-    let ident = &input.ident;
-    let (impl_generics, ty_generics, where_clause) = input.generics.split_for_impl();
-    // No `..` in the patterns: every field has been decided upon.
-    Ok(quote! {
-        const _: () = {
-            use ::reprise_plugin_api::state::{DeviceState as __DeviceState, StateField as __StateField};
-
-            #[automatically_derived]
-            impl #impl_generics __DeviceState for #ident #ty_generics #where_clause {
-                const VERSION: u32 = #version;
-
-                fn save(&self, __out: &mut ::reprise_plugin_api::state::Writer<'_>) {
-                    let Self { #(#patterns),* } = self;
-                    let _ = &__out;
-                    #(#puts)*
-                }
-
-                fn load(
-                    &mut self,
-                    __record: &::reprise_plugin_api::state::Reader<'_>,
-                ) -> ::core::result::Result<(), ::reprise_plugin_api::state::StateError> {
-                    {
-                        let Self { #(#patterns),* } = self;
-                        #(#takes)*
-                    }
-                    __record.only(&[#(#names),*])?;
-                    #(#rebuilds(self);)*
-                    ::core::result::Result::Ok(())
-                }
-            }
-
-            #[automatically_derived]
-            impl #impl_generics __StateField for #ident #ty_generics #where_clause {
-                fn put(&self, out: ::reprise_plugin_api::state::ValueWriter<'_>) {
-                    out.record(|out| __DeviceState::save(self, out));
-                }
-
-                fn take(
-                    &mut self,
-                    value: ::reprise_plugin_api::state::Value<'_>,
-                ) -> ::core::result::Result<(), ::reprise_plugin_api::state::StateError> {
-                    __DeviceState::load(self, &value.record()?)
-                }
-            }
-        };
-    })
 }
 
 fn expand_enum(input: &DeriveInput, data: &DataEnum) -> Result<TokenStream> {

@@ -146,7 +146,8 @@ impl Blk {
     }
 }
 
-/// Write the status byte; returns how many bytes of the chain are then known to be written from its start on. §2.7.8.2.
+/// Write the status byte; returns how many bytes of the chain are then known to be written from its start on.
+/// §2.7.8.2.
 fn finish(cx: &mut Ctx<'_>, chain: &Chain, status: Status, data: u64) -> Result<u32, Violation> {
     let at = chain.writable_len() - 1;
     chain.write(cx, at, &[status as u8])?;

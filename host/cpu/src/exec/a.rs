@@ -1,8 +1,8 @@
 //! A: load-reserved, store-conditional and atomic memory operations. Unprivileged, "A" extension.
 //!
-//! One hart runs at a time, so an AMO is a load and a store. A reservation is a 64-byte line of physical memory; an SC clears it, as do
-//! traps, xRET, stores of other harts and of devices to the line. It is never lost for another reason, so SC fails for the guest's
-//! reasons only.
+//! One hart runs at a time, so an AMO is a load and a store. A reservation is a 64-byte line of physical memory; an
+//! SC clears it, as do traps, xRET, stores of other harts and of devices to the line. It is never lost for another
+//! reason, so SC fails for the guest's reasons only.
 
 use super::mem::atomic_offset;
 use super::sext32;

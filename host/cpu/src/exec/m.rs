@@ -1,4 +1,5 @@
-//! M: multiplication and division. Division by zero gives all ones and the dividend; overflow wraps. Unprivileged, "M" extension.
+//! M: multiplication and division. Division by zero gives all ones and the dividend; overflow wraps. Unprivileged,
+//! "M" extension.
 
 use super::{register_register, sext32};
 

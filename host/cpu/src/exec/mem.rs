@@ -1,7 +1,7 @@
 //! Loads, stores and cache-block operations.
 //!
-//! Each body tries the TLB and leaves everything else to a cold function that also writes the destination: the hot code of a load is a
-//! compare, an index and a move.
+//! Each body tries the TLB and leaves everything else to a cold function that also writes the destination: the hot
+//! code of a load is a compare, an index and a move.
 
 use super::sext_imm;
 use crate::hart::{Hart, Privilege, envcfg};
@@ -71,7 +71,7 @@ macro_rules! stores {
             }
             let ($h, $op) = (&*h, op);
             let value: u64 = $value;
-            let (bytes, _) = value.to_le_bytes().split_first_chunk().map(|(low, rest)| (*low, rest)).expect("1 to 8 bytes");
+            let bytes = *value.to_le_bytes().first_chunk().expect("1 to 8 bytes");
             let va = address(h, op);
             match h.caches.store(va, $size) {
                 Some(offset) => {
@@ -269,7 +269,8 @@ fn store_crossing<const N: usize>(
     Ok(())
 }
 
-/// Which of the environment's bits must be set, in `menvcfg` below M-mode and in `senvcfg` too in U-mode. CMO §2.4 and §2.5.
+/// Which of the environment's bits must be set, in `menvcfg` below M-mode and in `senvcfg` too in U-mode. CMO §2.4
+/// and §2.5.
 fn require_env(h: &Hart, op: &Op, bits: u64) -> Result<(), Trap> {
     let machine = h.privilege == Privilege::Machine || h.csr.menvcfg & bits != 0;
     let supervisor = h.privilege != Privilege::User || h.csr.senvcfg & bits != 0;
@@ -289,7 +290,8 @@ fn cache_block(h: &mut Hart, cx: &mut Cx<'_>, op: &Op, or_read: bool) -> Result<
     if cx.ram.contains(pa, CACHE_BLOCK) { Ok((block, pa)) } else { Err(Access::Store.access_fault(va)) }
 }
 
-/// There are no caches to manage: the operation only checks that it would be allowed. Clean and flush want any right to the block.
+/// There are no caches to manage: the operation only checks that it would be allowed. Clean and flush want any right
+/// to the block.
 fn manage_block(h: &mut Hart, cx: &mut Cx<'_>, op: &Op, enable: u64) -> Result<(), Stop> {
     require_env(h, op, enable)?;
     cache_block(h, cx, op, true)?;
@@ -320,7 +322,8 @@ pub(crate) fn cbo_zero(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Sto
     cx.finish()
 }
 
-/// The RAM offset of an atomic access of `N` bytes, which must be aligned and may read and, for `Access::Store`, write it.
+/// The RAM offset of an atomic access of `N` bytes, which must be aligned and may read and, for `Access::Store`,
+/// write it.
 pub(crate) fn atomic_offset<const N: usize>(
     h: &mut Hart,
     cx: &mut Cx<'_>,

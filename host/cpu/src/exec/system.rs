@@ -1,4 +1,5 @@
-//! Zicsr, fences, environment calls, returns, waiting. Unprivileged, "Zicsr", "Zifencei", "Zawrs"; Privileged §3.3, §12.2, Svinval.
+//! Zicsr, fences, environment calls, returns, waiting. Unprivileged, "Zicsr", "Zifencei", "Zawrs"; Privileged §3.3,
+//! §12.2, Svinval.
 
 use crate::cluster::ExitReason;
 use crate::csr;
