@@ -72,8 +72,9 @@ impl MachineBus<'_> {
 
 impl Bus for MachineBus<'_> {
     fn load(&mut self, gpa: u64, size: u8, icount: u64) -> Result<u64, AccessFault> {
-        let (m, offset) = self.route(gpa, size)?;
+        // Also for an access that nobody answers: the warning has a time.
         self.services.clock.set_icount(icount);
+        let (m, offset) = self.route(gpa, size)?;
         let instance = &mut self.slots[m.device].instance;
         Self::finish(with_ctx(self.services, m.device, "mmio_read", |cx| {
             instance.mmio_read(cx, m.region, offset, u32::from(size))
@@ -81,8 +82,8 @@ impl Bus for MachineBus<'_> {
     }
 
     fn store(&mut self, gpa: u64, size: u8, value: u64, icount: u64) -> Result<(), AccessFault> {
-        let (m, offset) = self.route(gpa, size)?;
         self.services.clock.set_icount(icount);
+        let (m, offset) = self.route(gpa, size)?;
         let instance = &mut self.slots[m.device].instance;
         Self::finish(with_ctx(self.services, m.device, "mmio_write", |cx| {
             instance.mmio_write(cx, m.region, offset, u32::from(size), value)

@@ -3,6 +3,10 @@
 /// Nanoseconds in a second.
 const NS_PER_S: u64 = 1_000_000_000;
 
+/// No machine sleeps to this time or beyond, 292 years after power-on: a deadline there never comes. What a guest can
+/// still execute after the longest sleep fits behind it.
+pub(crate) const END_OF_TIME_NS: u64 = 1 << 63;
+
 /// The machine's time line. Every instruction boundary has its own virtual time.
 #[derive(Clone, Debug)]
 pub(crate) struct Clock {
@@ -80,22 +84,41 @@ impl Clock {
         self.ticks(self.vtime_ns())
     }
 
-    fn ticks(&self, vtime_ns: u64) -> u64 {
-        let raw = match self.tick_ns {
-            Some(tick_ns) => vtime_ns / tick_ns,
-            None => narrow(u128::from(vtime_ns) * u128::from(self.timebase_hz) / u128::from(NS_PER_S)),
-        };
-        raw.wrapping_add(self.time_offset)
-    }
-
     /// When the time base reaches `tick`, in nanoseconds of virtual time; `u64::MAX` if it never does.
     pub(crate) fn ns_at_tick(&self, tick: u64) -> u64 {
-        if self.ticks_now() >= tick {
-            return self.vtime_ns();
+        // Counted from now: the time base may have been set back, and raw ticks say nothing about past and future.
+        match tick.checked_sub(self.ticks_now()) {
+            None | Some(0) => self.vtime_ns(),
+            Some(ahead) => self.ns_at_raw(u128::from(self.raw(self.vtime_ns())) + u128::from(ahead)),
         }
-        let raw = u128::from(tick.wrapping_sub(self.time_offset));
-        let ns = (raw * u128::from(NS_PER_S)).div_ceil(u128::from(self.timebase_hz));
-        narrow(ns)
+    }
+
+    /// When the time base wraps to 0, which makes what was pending by it not pending any more; `None` if a guest has not
+    /// set it so that this comes.
+    pub(crate) fn wraps_ns(&self) -> Option<u64> {
+        let wraps_at = self.time_offset.wrapping_neg();
+        let comes = self.time_offset != 0 && self.raw(self.vtime_ns()) < wraps_at;
+        comes.then(|| self.ns_at_raw(u128::from(wraps_at))).filter(|&at_ns| at_ns != u64::MAX)
+    }
+
+    fn ticks(&self, vtime_ns: u64) -> u64 {
+        self.raw(vtime_ns).wrapping_add(self.time_offset)
+    }
+
+    /// Ticks since power-on.
+    fn raw(&self, vtime_ns: u64) -> u64 {
+        match self.tick_ns {
+            Some(tick_ns) => vtime_ns / tick_ns,
+            None => narrow(u128::from(vtime_ns) * u128::from(self.timebase_hz) / u128::from(NS_PER_S)),
+        }
+    }
+
+    /// The first nanosecond of a tick since power-on.
+    fn ns_at_raw(&self, raw: u128) -> u64 {
+        narrow(match self.tick_ns {
+            Some(tick_ns) => raw * u128::from(tick_ns),
+            None => (raw * u128::from(NS_PER_S)).div_ceil(u128::from(self.timebase_hz)),
+        })
     }
 }
 
@@ -135,6 +158,35 @@ mod tests {
             clock.set_time_offset(5);
             assert_eq!(clock.ns_at_tick(5), 0, "already shown");
             assert_eq!(clock.ns_at_tick(u64::MAX).min(1), 1);
+        }
+    }
+
+    /// As after a warm reset, which clears `mtime`: the far future must not be taken for the past.
+    #[test]
+    fn a_time_base_set_back_keeps_the_future_ahead() {
+        for hz in [32_768, 10_000_000] {
+            let mut clock = Clock::new(0, hz);
+            clock.set_icount(1_000_000_000);
+            clock.set_time_offset(0u64.wrapping_sub(clock.ticks_now()));
+            assert_eq!(clock.ticks_now(), 0);
+            for tick in [u64::MAX, u64::MAX - 5] {
+                assert_eq!(clock.ns_at_tick(tick), u64::MAX, "{hz} Hz, {tick:#x}");
+            }
+            assert!(clock.ns_at_tick(1) > clock.vtime_ns());
+            assert_eq!(clock.wraps_ns(), None);
+        }
+    }
+
+    #[test]
+    fn a_time_base_near_its_end_wraps_when_the_counter_shows_it() {
+        for hz in [3, 32_768, 10_000_000] {
+            let mut clock = Clock::new(0, hz);
+            assert_eq!(clock.wraps_ns(), None, "not in our time");
+            clock.set_time_offset(u64::MAX - 2);
+            let at = clock.wraps_ns().unwrap();
+            assert_eq!((clock.ticks_at(at - 1), clock.ticks_at(at)), (u64::MAX, 0), "{hz} Hz");
+            clock.set_icount(at);
+            assert_eq!(clock.wraps_ns(), None);
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     deadline::Deadlines,
     disk::Disks,
     log::RateLimit,
-    outside::{Disk, Outside, StopHandle},
+    outside::{Disk, Input, Outside, StopHandle},
     pace::Pacer,
     plugin::{Instance, Plugin},
     plugin_ctx::with_ctx,
@@ -23,7 +23,10 @@ use crate::{
 use reprise_abi::{desc::Pins, hot};
 use reprise_cpu::{Cluster, Entry, GuestRam, RamError};
 use reprise_replay::{Gate, Seed};
-use std::{collections::BTreeMap, rc::Rc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    rc::Rc,
+};
 use thiserror::Error;
 
 /// Makes the boot images anew: for power-on, and for each reset, because a guest writes over its firmware.
@@ -96,7 +99,9 @@ pub struct Machine {
     pub(crate) chaos: Option<Chaos>,
     /// The position whose safe point has happened.
     pub(crate) settled: Option<(u64, u64)>,
-    /// Safe points since the machine last made progress: a plugin that keeps it busy for ever is stopped.
+    /// What arrived and has not entered yet.
+    pub(crate) inbox: VecDeque<Input>,
+    /// How often in a row the idle machine was nudged on: a plugin that keeps it busy for ever is stopped.
     pub(crate) barren: u32,
     boot: BootSource,
     /// blake3 of the boot images at power-on: a reset with other images would not be the same machine.
@@ -158,6 +163,7 @@ impl Machine {
             icount_limit,
             chaos: chaos_seed.map(Chaos::new),
             settled: None,
+            inbox: VecDeque::new(),
             barren: 0,
             boot,
             boot_hash: [0; 32],

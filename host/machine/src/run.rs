@@ -4,6 +4,7 @@ use crate::{
     board::{IdlePolicy, WireEnd},
     bus::MachineBus,
     chaos::Disturbance,
+    clock::END_OF_TIME_NS,
     deadline::Due,
     log::LogLevel,
     machine::Machine,
@@ -19,11 +20,11 @@ use reprise_replay::{Control as Button, Event, PortChange};
 /// How long the machine runs before it looks outside, in instructions: a host matter, invisible to the guest.
 const SLICE: u64 = 100_000;
 
-/// Safe points without an instruction or a nanosecond of progress after which a plugin is at fault.
+/// Nudges in a row, without an instruction or a sleep, after which a plugin is at fault.
 const MAX_BARREN: u32 = 100_000;
 
-/// Rounds of wire delivery at one safe point after which the board's wires form a loop.
-const MAX_WIRE_ROUNDS: u32 = 1_000;
+/// Edges delivered in one go after which the board's wires form a loop.
+const MAX_EDGES: u32 = 1_000_000;
 
 /// Why [`Machine::run`] came back. The machine stands at a safe point and could go on, unless it has faulted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,12 +80,8 @@ impl Machine {
     fn run_until_pause(&mut self) -> Pause {
         let mut slice_end = self.services.clock.icount();
         loop {
-            let here = self.position();
-            if self.settled != Some(here) {
-                self.settled = Some(here);
-                if let Some(stop) = self.safe_point() {
-                    return Pause::Stop(stop);
-                }
+            if let Some(stop) = self.safe_point_once() {
+                return Pause::Stop(stop);
             }
             let icount = self.services.clock.icount();
             if icount >= slice_end {
@@ -102,9 +99,6 @@ impl Machine {
             if let Some(stop) = self.advance(slice_end) {
                 return Pause::Stop(stop);
             }
-            if let Some(stop) = self.check_progress(here) {
-                return Pause::Stop(stop);
-            }
         }
     }
 
@@ -114,15 +108,12 @@ impl Machine {
         let runnable = |hart| !cluster.is_waiting(hart) || cluster.has_pending(hart);
         match self.schedule.pick(self.services.clock.icount(), runnable) {
             Some((hart, turn_ends)) => {
+                self.barren = 0;
                 self.execute(hart, slice_end.min(turn_ends));
                 None
             }
             None => self.idle(),
         }
-    }
-
-    fn position(&self) -> (u64, u64) {
-        (self.services.clock.icount(), self.services.clock.vtime_ns())
     }
 
     /// Run one hart to the nearest of everything that limits it.
@@ -159,13 +150,21 @@ impl Machine {
         let clock = &self.services.clock;
         let harts = (0..self.cluster.harts()).filter_map(|hart| self.cluster.stimecmp(hart));
         let harts = harts.map(|tick| clock.ns_at_tick(tick)).filter(|&at_ns| at_ns != u64::MAX);
-        self.services.deadlines.next_ns().into_iter().chain(harts).min()
+        self.services.deadlines.next_ns().into_iter().chain(clock.wraps_ns()).chain(harts).min()
+    }
+
+    /// The safe point of this position, if it has not happened yet. However often the machine is stopped here: what a
+    /// timer or a bottom half queues belongs to the next position, and a stop must not turn this one into that.
+    fn safe_point_once(&mut self) -> Option<Stop> {
+        let here = (self.services.clock.icount(), self.services.clock.vtime_ns());
+        if self.settled == Some(here) {
+            return None;
+        }
+        self.settled = Some(here);
+        self.safe_point()
     }
 
     /// Between two instructions, no plugin on the stack: wires, expired timers, bottom halves, requests.
-    ///
-    /// Happens once at a position, however often the machine is stopped there: what a timer or a bottom half queues
-    /// belongs to the next position, and a stop must not turn this one into that.
     fn safe_point(&mut self) -> Option<Stop> {
         let now_ns = self.services.clock.vtime_ns();
         let due = self.services.deadlines.next_ns().is_some_and(|at_ns| at_ns <= now_ns);
@@ -177,20 +176,19 @@ impl Machine {
         self.settle()
     }
 
-    /// Deliver wires, obey requests, and show the harts the time.
+    /// Deliver wires, show the harts the time, and obey requests.
     fn settle(&mut self) -> Option<Stop> {
         self.drain_wires();
-        if let Some(fault) = &self.services.fault {
-            return Some(Stop::PluginFault(fault.clone()));
-        }
-        if let Some(stop) = self.obey() {
-            return Some(stop);
-        }
         let ticks = self.services.clock.ticks_now();
         for hart in 0..self.cluster.harts() {
             self.cluster.set_time(hart, ticks);
         }
-        None
+        // A device may panic before a reset, or in it.
+        self.faulted().or_else(|| self.obey()).or_else(|| self.faulted())
+    }
+
+    fn faulted(&self) -> Option<Stop> {
+        self.services.fault.clone().map(Stop::PluginFault)
     }
 
     fn obey(&mut self) -> Option<Stop> {
@@ -203,15 +201,15 @@ impl Machine {
     /// Deliver queued edges until none is left.
     pub(crate) fn drain_wires(&mut self) {
         let mut edges = Vec::new();
-        let mut rounds = 0;
+        let mut delivered = 0;
         while !self.services.wires.is_quiet() {
-            rounds += 1;
-            if rounds > MAX_WIRE_ROUNDS {
-                self.blame_wires();
-                return;
-            }
             self.services.wires.take(&mut edges);
             for (end, high) in edges.drain(..) {
+                delivered += 1;
+                if delivered > MAX_EDGES {
+                    self.blame_wires(end);
+                    return;
+                }
                 self.deliver(end, high);
             }
         }
@@ -229,15 +227,13 @@ impl Machine {
         }
     }
 
-    fn blame_wires(&mut self) {
-        let mut edges = Vec::new();
-        self.services.wires.take(&mut edges);
-        let device = edges.iter().find_map(|(end, _)| match end {
-            WireEnd::Device { device, .. } => Some(*device),
-            WireEnd::Hart { .. } => None,
-        });
-        let device = device.map_or_else(|| "?".to_owned(), |index| self.services.device_ids[index].clone());
-        let message = format!("the board's wires form a loop that never settles ({MAX_WIRE_ROUNDS} rounds)");
+    fn blame_wires(&mut self, end: WireEnd) {
+        self.services.wires.take(&mut Vec::new());
+        let device = match end {
+            WireEnd::Device { device, .. } => self.services.device_ids[device].clone(),
+            WireEnd::Hart { .. } => "?".to_owned(),
+        };
+        let message = format!("the board's wires form a loop that never settles ({MAX_EDGES} edges)");
         self.services.fault.get_or_insert(PluginFault { device, callback: "on_pin", message });
     }
 
@@ -288,8 +284,8 @@ impl Machine {
         if self.stop.take() {
             return Some(Stop::Requested);
         }
-        self.admit_inputs(None);
-        if let Some(stop) = self.settle() {
+        self.ask_outside();
+        if let Some(stop) = self.admit_inputs() {
             return Some(stop);
         }
         if self.align {
@@ -302,24 +298,27 @@ impl Machine {
         None
     }
 
-    /// Let in what arrived. `paced_ns`: the virtual time that an idle machine may have reached when it arrived.
-    /// Returns whether anything came.
-    fn admit_inputs(&mut self, paced_ns: Option<u64>) -> bool {
-        let mut inbox = Vec::new();
-        self.services.outside.poll(&mut inbox);
-        if inbox.is_empty() {
-            return false;
-        }
-        if let Some(vtime_ns) = paced_ns {
-            self.services.clock.skip_to(vtime_ns);
-        }
-        for input in inbox {
+    /// Fetch what arrived. Returns whether anything waits to enter.
+    fn ask_outside(&mut self) -> bool {
+        let mut arrived = Vec::new();
+        self.services.outside.poll(&mut arrived);
+        self.inbox.extend(arrived);
+        !self.inbox.is_empty()
+    }
+
+    /// Let in what arrived, one after the other: how the outside bundles it must not show. What comes behind a stop
+    /// enters when the machine goes on.
+    fn admit_inputs(&mut self) -> Option<Stop> {
+        while let Some(input) = self.inbox.pop_front() {
             match self.event_of(input) {
                 Ok(event) => self.enter(event),
                 Err(text) => self.services.log(LogLevel::Error, None, text),
             }
+            if let Some(stop) = self.settle() {
+                return Some(stop);
+            }
         }
-        true
+        self.faulted()
     }
 
     fn event_of(&self, input: Input) -> Result<Event, String> {
@@ -378,22 +377,38 @@ impl Machine {
         let next_ns = self.next_deadline_ns();
         let now_ns = self.services.clock.vtime_ns();
         if !self.services.bottom_halves.is_empty() || next_ns.is_some_and(|at_ns| at_ns <= now_ns) {
-            // Nothing can run before what is queued for "the next safe point": this is it.
-            return self.safe_point();
+            return self.nudge();
         }
+        self.barren = 0;
+        let next_ns = next_ns.filter(|&at_ns| at_ns < END_OF_TIME_NS);
+        let can_answer = self.services.outside.can_answer();
         let pace = match self.idle {
             IdlePolicy::Pace => true,
             IdlePolicy::Warp => false,
-            IdlePolicy::Auto => self.services.outside.can_answer(),
+            IdlePolicy::Auto => can_answer,
         };
         match next_ns {
-            Some(at_ns) if !pace => {
-                self.services.clock.skip_to(at_ns);
-                self.look_outside()
-            }
-            None if !self.services.outside.can_answer() => Some(Stop::Deadlock),
+            Some(at_ns) if !pace => self.sleep_to(at_ns).or_else(|| self.look_outside()),
+            // Asked before the inbox is looked at: the last words of whoever went away are in it by now.
+            None if !can_answer && !self.ask_outside() => Some(Stop::Deadlock),
             next_ns => self.idle_paced(next_ns),
         }
+    }
+
+    /// Something is due at the next position, and no instruction leads there: a nanosecond does.
+    fn nudge(&mut self) -> Option<Stop> {
+        self.barren += 1;
+        if self.barren > MAX_BARREN {
+            return Some(Stop::PluginFault(self.blame_barren()));
+        }
+        let now_ns = self.services.clock.vtime_ns();
+        self.sleep_to(now_ns + 1).or_else(|| self.look_outside())
+    }
+
+    /// Let virtual time pass while every hart waits. Inputs enter behind the safe point of a position, here as elsewhere.
+    fn sleep_to(&mut self, at_ns: u64) -> Option<Stop> {
+        self.services.clock.skip_to(at_ns);
+        self.safe_point_once()
     }
 
     fn idle_paced(&mut self, next_ns: Option<u64>) -> Option<Stop> {
@@ -401,20 +416,17 @@ impl Machine {
             return Some(Stop::Requested);
         }
         let real_ns = self.services.outside.realtime_ns();
-        let allowed_ns = self.pacer.allowed_ns(real_ns).min(next_ns.unwrap_or(u64::MAX));
-        if self.admit_inputs(Some(allowed_ns)) {
-            return self.settle();
+        if self.ask_outside() {
+            let latest_ns = next_ns.unwrap_or(END_OF_TIME_NS - 1);
+            let allowed_ns = self.pacer.allowed_ns(real_ns).min(latest_ns);
+            return self.sleep_to(allowed_ns).or_else(|| self.admit_inputs());
         }
         let wait_ns = next_ns.map(|at_ns| self.pacer.wait_ns(real_ns, at_ns));
-        match (wait_ns, next_ns) {
-            (Some(0), Some(at_ns)) => self.services.clock.skip_to(at_ns),
-            _ => {
-                self.publish(true);
-                self.services.outside.wait(wait_ns);
-                // Waiting is progress: it ends when host time or somebody outside says so.
-                self.barren = 0;
-            }
+        if let (Some(0), Some(at_ns)) = (wait_ns, next_ns) {
+            return self.sleep_to(at_ns);
         }
+        self.publish(true);
+        self.services.outside.wait(wait_ns);
         None
     }
 
@@ -430,19 +442,18 @@ impl Machine {
         }
     }
 
-    fn check_progress(&mut self, before: (u64, u64)) -> Option<Stop> {
-        if self.position() != before {
-            self.barren = 0;
-            return None;
-        }
-        self.barren += 1;
-        if self.barren < MAX_BARREN {
-            return None;
-        }
-        let last = self.services.bottom_halves.iter().next().map(|p| p.device);
-        let device = last.map_or_else(|| "?".to_owned(), |index| self.services.device_ids[index].clone());
+    fn blame_barren(&self) -> PluginFault {
+        let bottom_half = self.services.bottom_halves.iter().next().map(|p| (p.device, "on_bh"));
+        let timer = || match self.services.deadlines.iter().next()?.1 {
+            Due::Timer { device, .. } => Some((device, "on_timer")),
+            Due::Disk { .. } => None,
+        };
+        let device = |index: usize| self.services.device_ids[index].clone();
+        let (device, callback) = bottom_half
+            .or_else(timer)
+            .map_or_else(|| ("?".to_owned(), "on_bh"), |(index, callback)| (device(index), callback));
         let message = "keeps the idle machine busy for ever without letting time pass".to_owned();
-        Some(Stop::PluginFault(PluginFault { device, callback: "on_bh", message }))
+        PluginFault { device, callback, message }
     }
 }
 
@@ -456,3 +467,6 @@ fn irq(line: crate::board::HartLine) -> Irq {
         HartLine::Meip => Irq::Meip,
     }
 }
+
+#[cfg(test)]
+mod tests;
