@@ -32,6 +32,11 @@ impl Deadlines {
         Deadlines { timers: timers.iter().map(|&n| vec![None; n]).collect(), ..Deadlines::default() }
     }
 
+    /// How many timers a device declared.
+    pub(crate) fn declared(&self, device: usize) -> usize {
+        self.timers[device].len()
+    }
+
     /// Arm a timer, or move it. Moving gives it a new place among equal deadlines.
     pub(crate) fn arm(&mut self, device: usize, timer: u32, at_ns: u64) {
         self.cancel(device, timer);
@@ -106,9 +111,7 @@ impl Deadlines {
     }
 
     fn slot(&mut self, device: usize, timer: u32) -> &mut Option<When> {
-        let declared = self.timers[device].len();
-        let slot = self.timers[device].get_mut(timer as usize);
-        slot.unwrap_or_else(|| panic!("device {device} uses timer {timer} but declared {declared}"))
+        &mut self.timers[device][timer as usize]
     }
 }
 

@@ -132,7 +132,7 @@ impl Disks {
 
     /// For the saved state: requests in flight, and for each disk when it is free and the chain over what was written.
     pub(crate) fn save(&self, out: &mut crate::section::Section) {
-        out.u64(self.next_request);
+        out.u64(self.next_request).u64(self.in_flight.len() as u64);
         for (&id, r) in &self.in_flight {
             out.u64(id).u64(r.device as u64).u64(u64::from(r.port)).u64(r.token).u64(u64::from(r.op));
             out.u64(u64::from(r.flags)).u64(r.offset).u64(r.len).bytes(&r.data);

@@ -20,7 +20,10 @@ use crate::{
     services::Services,
     wires::Wires,
 };
-use reprise_abi::{desc::Pins, hot};
+use reprise_abi::{
+    desc::{Pins, PortKind},
+    hot,
+};
 use reprise_cpu::{Cluster, Entry, GuestRam, RamError};
 use reprise_replay::{Gate, Seed};
 use std::{
@@ -396,7 +399,8 @@ fn attach_disks(
     let mut attached = Disks::new(board.machine.disk);
     for ((device, port), disk) in disks {
         let found = board.devices.iter().position(|d| d.id == device).and_then(|index| {
-            let port = board.devices[index].desc.ports.iter().position(|p| p.name == port)?;
+            let mut ports = board.devices[index].desc.ports.iter();
+            let port = ports.position(|p| p.name == port && p.kind == PortKind::Blk)?;
             Some((index, u32::try_from(port).ok()?))
         });
         match found {

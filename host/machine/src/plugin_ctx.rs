@@ -66,54 +66,106 @@ unsafe fn frame<'a>(host: *mut c_void) -> &'a mut Frame<'a> {
     unsafe { &mut *host.cast::<Frame<'a>>() }
 }
 
-/// Bytes that a device lends for one call.
-///
-/// # Safety
-/// `data` must be valid for `len` bytes, or `len` 0.
-unsafe fn lent<'a>(data: *const u8, len: u64) -> &'a [u8] {
-    assert!(len <= MAX_SLICE, "a device lends {len} bytes");
-    if len == 0 {
-        return &[];
+impl Frame<'_> {
+    /// The device broke the contract. No unwinding may leave a function of the table, so this is a fault like a panic
+    /// of the device's own: the call does nothing and the machine stops at the next safe point.
+    #[cold]
+    fn breach(&mut self, message: String) {
+        let device = self.services.device_ids[self.device].clone();
+        self.services.fault.get_or_insert(PluginFault { device, callback: self.callback, message });
+        self.services.attention = true;
     }
-    // SAFETY: the caller vouches for the range.
-    unsafe { slice::from_raw_parts(data, len as usize) }
-}
 
-/// A buffer that a device lends for one call.
-///
-/// # Safety
-/// `data` must be valid and exclusive for `len` bytes, or `len` 0.
-unsafe fn lent_mut<'a>(data: *mut u8, len: u64) -> &'a mut [u8] {
-    assert!(len <= MAX_SLICE, "a device lends {len} bytes");
-    if len == 0 {
-        return &mut [];
+    /// Whether the device declared as many of something.
+    fn declared(&mut self, what: &str, id: u32, declared: usize) -> bool {
+        let known = (id as usize) < declared;
+        if !known {
+            self.breach(format!("uses {what} {id} but declared {declared}"));
+        }
+        known
     }
-    // SAFETY: the caller vouches for the range.
-    unsafe { slice::from_raw_parts_mut(data, len as usize) }
+
+    fn has_timer(&mut self, timer: u32) -> bool {
+        let declared = self.services.deadlines.declared(self.device);
+        self.declared("timer", timer, declared)
+    }
+
+    fn has_port(&mut self, port: u32) -> bool {
+        let declared = self.services.ports[self.device].len();
+        self.declared("port", port, declared)
+    }
+
+    /// Bytes that the device lends for one call; `None` if it cannot mean that.
+    ///
+    /// # Safety
+    /// `data` must be valid for `len` bytes, or `len` 0.
+    unsafe fn lent<'b>(&mut self, data: *const u8, len: u64) -> Option<&'b [u8]> {
+        if len == 0 {
+            return Some(&[]);
+        }
+        if !self.plausible(data, len) {
+            return None;
+        }
+        // SAFETY: the caller vouches for the range.
+        Some(unsafe { slice::from_raw_parts(data, len as usize) })
+    }
+
+    /// A buffer that the device lends for one call; `None` if it cannot mean that.
+    ///
+    /// # Safety
+    /// `data` must be valid and exclusive for `len` bytes, or `len` 0.
+    unsafe fn lent_mut<'b>(&mut self, data: *mut u8, len: u64) -> Option<&'b mut [u8]> {
+        if len == 0 {
+            return Some(&mut []);
+        }
+        if !self.plausible(data, len) {
+            return None;
+        }
+        // SAFETY: the caller vouches for the range.
+        Some(unsafe { slice::from_raw_parts_mut(data, len as usize) })
+    }
+
+    fn plausible(&mut self, data: *const u8, len: u64) -> bool {
+        let plausible = len <= MAX_SLICE && !data.is_null();
+        if !plausible {
+            self.breach(format!("lends {len} bytes at {data:p}"));
+        }
+        plausible
+    }
 }
 
 unsafe extern "C" fn set_pin(host: *mut c_void, pin: u32, level: u32) {
     // SAFETY: `host` is this callback's frame.
     let f = unsafe { frame(host) };
-    f.services.attention |= f.services.wires.set(f.device, pin, level != 0);
+    let declared = f.services.wires.declared(f.device);
+    if f.declared("output pin", pin, declared) {
+        f.services.attention |= f.services.wires.set(f.device, pin, level != 0);
+    }
 }
 
 unsafe extern "C" fn timer_arm(host: *mut c_void, timer: u32, deadline_ns: u64) {
     // SAFETY: `host` is this callback's frame.
     let f = unsafe { frame(host) };
-    f.services.deadlines.arm(f.device, timer, deadline_ns);
-    f.services.attention = true;
+    if f.has_timer(timer) {
+        f.services.deadlines.arm(f.device, timer, deadline_ns);
+        f.services.attention = true;
+    }
 }
 
 unsafe extern "C" fn timer_cancel(host: *mut c_void, timer: u32) {
     // SAFETY: `host` is this callback's frame.
     let f = unsafe { frame(host) };
-    f.services.deadlines.cancel(f.device, timer);
+    if f.has_timer(timer) {
+        f.services.deadlines.cancel(f.device, timer);
+    }
 }
 
 unsafe extern "C" fn timer_deadline(host: *mut c_void, timer: u32) -> u64 {
     // SAFETY: `host` is this callback's frame.
     let f = unsafe { frame(host) };
+    if !f.has_timer(timer) {
+        return u64::MAX;
+    }
     f.services.deadlines.deadline(f.device, timer).unwrap_or(u64::MAX)
 }
 
@@ -128,8 +180,8 @@ unsafe extern "C" fn bh_oneshot(host: *mut c_void, bh: u32, data: *const u8, len
     // SAFETY: `host` is this callback's frame.
     let f = unsafe { frame(host) };
     // SAFETY: the ABI demands a valid slice.
-    let payload = unsafe { lent(data, len) }.to_vec();
-    f.services.bottom_halves.oneshot(f.device, bh, payload);
+    let Some(payload) = (unsafe { f.lent(data, len) }) else { return };
+    f.services.bottom_halves.oneshot(f.device, bh, payload.to_vec());
     f.services.attention = true;
 }
 
@@ -140,7 +192,7 @@ unsafe extern "C" fn dma_read(host: *mut c_void, gpa: u64, data: *mut u8, len: u
         return DMA_BAD_ADDRESS;
     }
     // SAFETY: the ABI demands a valid, exclusive slice.
-    let into = unsafe { lent_mut(data, len) };
+    let Some(into) = (unsafe { f.lent_mut(data, len) }) else { return DMA_BAD_ADDRESS };
     match f.services.ram.read(gpa, into) {
         Ok(()) => DMA_OK,
         Err(_) => DMA_BAD_ADDRESS,
@@ -154,7 +206,7 @@ unsafe extern "C" fn dma_write(host: *mut c_void, gpa: u64, data: *const u8, len
         return DMA_BAD_ADDRESS;
     }
     // SAFETY: the ABI demands a valid slice.
-    let data = unsafe { lent(data, len) };
+    let Some(data) = (unsafe { f.lent(data, len) }) else { return DMA_BAD_ADDRESS };
     match f.services.ram.write(gpa, data) {
         Ok(()) => DMA_OK,
         Err(_) => DMA_BAD_ADDRESS,
@@ -184,7 +236,7 @@ unsafe extern "C" fn random(host: *mut c_void, data: *mut u8, len: u64) {
     // SAFETY: `host` is this callback's frame.
     let f = unsafe { frame(host) };
     // SAFETY: the ABI demands a valid, exclusive slice.
-    let into = unsafe { lent_mut(data, len) };
+    let Some(into) = (unsafe { f.lent_mut(data, len) }) else { return };
     f.services.gate.random(into);
 }
 
@@ -198,9 +250,11 @@ unsafe extern "C" fn port_read(host: *mut c_void, port: u32, data: *mut u8, len:
     // SAFETY: `host` is this callback's frame.
     let f = unsafe { frame(host) };
     // SAFETY: the ABI demands a valid, exclusive slice.
-    let into = unsafe { lent_mut(data, len) };
-    let slot = f.services.port(f.device, port);
-    let (given, taken) = slot.read(into);
+    let Some(into) = (unsafe { f.lent_mut(data, len) }) else { return 0 };
+    if !f.has_port(port) {
+        return 0;
+    }
+    let (given, taken) = f.services.ports[f.device][port as usize].read(into);
     if taken > 0 {
         let services = &mut *f.services;
         services.outside.port_taken(
@@ -216,8 +270,10 @@ unsafe extern "C" fn port_write(host: *mut c_void, port: u32, data: *const u8, l
     // SAFETY: `host` is this callback's frame.
     let f = unsafe { frame(host) };
     // SAFETY: the ABI demands a valid slice.
-    let data = unsafe { lent(data, len) };
-    f.services.port(f.device, port);
+    let Some(data) = (unsafe { f.lent(data, len) }) else { return };
+    if !f.has_port(port) {
+        return;
+    }
     let services = &mut *f.services;
     services.outside.port_write(
         &services.device_ids[f.device],
@@ -229,7 +285,7 @@ unsafe extern "C" fn port_write(host: *mut c_void, port: u32, data: *const u8, l
 unsafe extern "C" fn port_pending(host: *mut c_void, port: u32) -> u64 {
     // SAFETY: `host` is this callback's frame.
     let f = unsafe { frame(host) };
-    f.services.port(f.device, port).pending() as u64
+    if f.has_port(port) { f.services.ports[f.device][port as usize].pending() as u64 } else { 0 }
 }
 
 unsafe extern "C" fn blk_info(host: *mut c_void, port: u32, out: *mut BlkInfo) -> u32 {
@@ -248,7 +304,10 @@ unsafe extern "C" fn blk_submit(host: *mut c_void, port: u32, req: *const BlkReq
     let req = unsafe { &*req };
     let data_len = if req.op == hot::BLK_WRITE { req.len } else { 0 };
     // SAFETY: the ABI demands `len` valid bytes for a write.
-    let data = unsafe { lent(req.data, data_len) };
+    let Some(data) = (unsafe { f.lent(req.data, data_len) }) else { return };
+    if !f.has_port(port) {
+        return;
+    }
     let now_ns = f.services.clock.vtime_ns();
     let (id, done_ns) = f.services.disks.submit(now_ns, f.device, port, req, data);
     f.services.deadlines.push_disk(done_ns, id);
@@ -277,7 +336,8 @@ unsafe extern "C" fn log(host: *mut c_void, level: u32, text: *const u8, len: u6
     // SAFETY: `host` is this callback's frame.
     let f = unsafe { frame(host) };
     // SAFETY: the ABI demands a valid slice.
-    let text = String::from_utf8_lossy(unsafe { lent(text, len) }).into_owned();
+    let Some(text) = (unsafe { f.lent(text, len) }) else { return };
+    let text = String::from_utf8_lossy(text).into_owned();
     let level = match level {
         0 => LogLevel::Error,
         1 => LogLevel::Warn,
@@ -291,12 +351,103 @@ unsafe extern "C" fn fault(host: *mut c_void, text: *const u8, len: u64) {
     // SAFETY: `host` is this callback's frame.
     let f = unsafe { frame(host) };
     // SAFETY: the ABI demands a valid slice.
-    let message = String::from_utf8_lossy(unsafe { lent(text, len) }).into_owned();
-    let device = f.services.device_ids[f.device].clone();
-    f.services.fault.get_or_insert(PluginFault { device, callback: f.callback, message });
-    f.services.attention = true;
+    let Some(text) = (unsafe { f.lent(text, len) }) else { return };
+    f.breach(String::from_utf8_lossy(text).into_owned());
 }
 
 unsafe extern "C" fn query(_host: *mut c_void, _name: *const u8, _len: u64) -> *const c_void {
     ptr::null()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        bottom_half::BottomHalves,
+        clock::Clock,
+        deadline::Deadlines,
+        disk::Disks,
+        log::{LogRecord, RateLimit},
+        outside::{Input, Outside},
+        port::PortSlot,
+        wires::Wires,
+    };
+    use reprise_abi::desc::PortKind;
+    use reprise_replay::{Gate, Seed};
+
+    struct Nobody;
+
+    impl Outside for Nobody {
+        fn realtime_ns(&mut self) -> u64 {
+            0
+        }
+        fn host_clock_ns(&mut self) -> u64 {
+            0
+        }
+        fn poll(&mut self, _inbox: &mut Vec<Input>) {}
+        fn wait(&mut self, _timeout_ns: Option<u64>) {}
+        fn can_answer(&self) -> bool {
+            false
+        }
+        fn port_write(&mut self, _device: &str, _port: &str, _data: &[u8]) {}
+        fn port_taken(&mut self, _device: &str, _port: &str, _taken: usize) {}
+        fn publish(&mut self, _vtime_ns: u64, _running: bool) {}
+        fn log(&mut self, _record: &LogRecord) {}
+    }
+
+    /// One device with one pin, one timer and one port.
+    fn services() -> Services {
+        Services {
+            clock: Clock::new(0, 1),
+            gate: Gate::live(Seed::from_number(1)),
+            deadlines: Deadlines::new(&[1]),
+            bottom_halves: BottomHalves::default(),
+            wires: Wires::new(&[1], &[]),
+            ports: vec![vec![PortSlot::new("serial", PortKind::Chr)]],
+            disks: Disks::new(crate::board::DiskTiming { latency_ns: 0, bytes_per_second: 1 }),
+            ram: reprise_cpu::GuestRam::new(0, 4096).unwrap(),
+            outside: Box::new(Nobody),
+            device_ids: vec!["odd0".into()],
+            control: None,
+            fault: None,
+            attention: false,
+            warnings: RateLimit::default(),
+        }
+    }
+
+    fn fault_of(call: impl Fn(&HostVtbl, *mut c_void)) -> Option<String> {
+        let mut services = services();
+        with_ctx(&mut services, 0, "on_timer", |cx| call(&TABLE, cx.host));
+        let fault = services.fault?;
+        assert!(services.attention, "the hart must come back");
+        assert_eq!((fault.device.as_str(), fault.callback), ("odd0", "on_timer"));
+        Some(fault.message)
+    }
+
+    #[test]
+    fn what_a_device_did_not_declare_is_its_fault_and_no_abort() {
+        // SAFETY: `host` is the running callback's frame.
+        let pin = |id| fault_of(move |t, host| unsafe { (t.set_pin)(host, id, 1) });
+        // SAFETY: as above.
+        let arm = |id| fault_of(move |t, host| unsafe { (t.timer_arm)(host, id, 1) });
+        // SAFETY: as above.
+        let cancel = |id| fault_of(move |t, host| unsafe { (t.timer_cancel)(host, id) });
+        // SAFETY: as above.
+        let write = |id| fault_of(move |t, host| unsafe { (t.port_write)(host, id, ptr::null(), 0) });
+        assert_eq!((pin(0), arm(0), cancel(0), write(0)), (None, None, None, None));
+        assert_eq!(pin(7).unwrap(), "uses output pin 7 but declared 1");
+        assert_eq!(arm(7).unwrap(), "uses timer 7 but declared 1");
+        assert_eq!(cancel(1).unwrap(), "uses timer 1 but declared 1");
+        assert_eq!(write(1).unwrap(), "uses port 1 but declared 1");
+    }
+
+    #[test]
+    fn garbage_lengths_are_not_followed() {
+        let byte = 0u8;
+        // SAFETY: the host must refuse before it reads a byte.
+        let log = |data: *const u8, len| fault_of(move |t, host| unsafe { (t.log)(host, 1, data, len) });
+        assert!(log(&raw const byte, MAX_SLICE + 1).unwrap().contains("lends 1073741825 bytes"));
+        assert!(log(ptr::null(), 4).unwrap().contains("lends 4 bytes"));
+        assert_eq!(log(&raw const byte, 1), None);
+    }
 }

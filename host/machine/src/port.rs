@@ -61,9 +61,10 @@ impl PortSlot {
     pub(crate) fn save(&self, out: &mut crate::section::Section) {
         out.u64(self.pending() as u64);
         match &self.queue {
-            Queue::Bytes(bytes) => bytes.iter().for_each(|&byte| {
-                out.u64(u64::from(byte));
-            }),
+            // In one piece: where the ring is cut is nobody's state.
+            Queue::Bytes(bytes) => {
+                out.bytes(&bytes.iter().copied().collect::<Vec<u8>>());
+            }
             Queue::Frames(frames) => frames.iter().for_each(|frame| {
                 out.bytes(frame);
             }),

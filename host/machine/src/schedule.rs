@@ -27,6 +27,10 @@ impl Schedule {
         icount: u64,
         mut runnable: impl FnMut(usize) -> bool,
     ) -> Option<(usize, u64)> {
+        if self.harts == 1 {
+            // Nobody to take turns with.
+            return runnable(0).then_some((0, u64::MAX));
+        }
         if icount < self.turn_ends && runnable(self.turn) {
             return Some((self.turn, self.turn_ends));
         }
@@ -64,6 +68,13 @@ mod tests {
         assert_eq!(s.pick(150, |h| h != 1), Some((2, 250)));
         assert_eq!(s.pick(250, |h| h == 2), Some((2, 350)), "alone, it goes on");
         assert_eq!(s.pick(260, |_| false), None);
+    }
+
+    #[test]
+    fn a_hart_alone_is_never_cut_short() {
+        let mut s = Schedule::new(1, 100, 0);
+        assert_eq!((s.pick(0, |_| true), s.pick(500, |_| true)), (Some((0, u64::MAX)), Some((0, u64::MAX))));
+        assert_eq!(s.pick(500, |_| false), None);
     }
 
     #[test]

@@ -80,10 +80,4 @@ impl Services {
         let now_ns = self.clock.vtime_ns();
         self.gate.host_clock(now_ns, || self.outside.host_clock_ns())
     }
-
-    pub(crate) fn port(&mut self, device: usize, port: u32) -> &mut PortSlot {
-        let declared = self.ports[device].len();
-        let slot = self.ports[device].get_mut(port as usize);
-        slot.unwrap_or_else(|| panic!("device {device} uses port {port} but declared {declared}"))
-    }
 }
