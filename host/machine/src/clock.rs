@@ -93,8 +93,8 @@ impl Clock {
         }
     }
 
-    /// When the time base wraps to 0, which makes what was pending by it not pending any more; `None` if a guest has not
-    /// set it so that this comes.
+    /// When the time base wraps to 0, which makes what was pending by it not pending any more; `None` if a guest has
+    /// not set it so that this comes.
     pub(crate) fn wraps_ns(&self) -> Option<u64> {
         let wraps_at = self.time_offset.wrapping_neg();
         let comes = self.time_offset != 0 && self.raw(self.vtime_ns()) < wraps_at;

@@ -405,7 +405,8 @@ impl Machine {
         self.sleep_to(now_ns + 1).or_else(|| self.look_outside())
     }
 
-    /// Let virtual time pass while every hart waits. Inputs enter behind the safe point of a position, here as elsewhere.
+    /// Let virtual time pass while every hart waits. Inputs enter behind the safe point of a position, here as
+    /// elsewhere.
     fn sleep_to(&mut self, at_ns: u64) -> Option<Stop> {
         self.services.clock.skip_to(at_ns);
         self.safe_point_once()
