@@ -104,8 +104,11 @@ impl Bus for MachineBus<'_> {
         let device = self.map.find(access.gpa).map(|m| m.device);
         let what = if device.is_some() { "refused by the device" } else { "nothing is mapped there" };
         let text = format!(
-            "{verb} {} bytes at {:#x}, pc {:#x}: {what}; the guest takes an access fault",
-            access.size, access.gpa, access.pc
+            "{verb} {} bytes at {:#x}, pc {:#x}{}: {what}; the guest takes an access fault",
+            access.size,
+            access.gpa,
+            access.pc,
+            self.services.symbols.name(access.pc)
         );
         self.services.log(LogLevel::Warn, device, text);
     }

@@ -26,6 +26,7 @@ mod run;
 mod schedule;
 mod section;
 mod services;
+mod symbols;
 mod wires;
 
 pub use harts::{boot_images, device_tree};

@@ -18,6 +18,7 @@ use crate::{
     schedule::Schedule,
     section::Section,
     services::Services,
+    symbols::Symbols,
     wires::Wires,
 };
 use reprise_abi::{
@@ -152,6 +153,7 @@ impl Machine {
             fault: None,
             attention: false,
             warnings: RateLimit::default(),
+            symbols: Symbols::default(),
         };
         let mut machine = Machine {
             cluster,
@@ -228,6 +230,7 @@ impl Machine {
     }
 
     fn place(&mut self, placement: &Placement) {
+        self.services.symbols = Symbols::new(&placement.symbols);
         for (gpa, bytes) in &placement.chunks {
             let written = self.services.ram.write(*gpa, bytes);
             assert!(written.is_ok(), "boot image at {gpa:#x} leaves RAM: placement checks that");

@@ -412,6 +412,7 @@ mod tests {
             fault: None,
             attention: false,
             warnings: RateLimit::default(),
+            symbols: crate::symbols::Symbols::default(),
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
     log::{LogLevel, LogRecord, RateLimit, Verdict},
     outside::Outside,
     port::PortSlot,
+    symbols::Symbols,
     wires::Wires,
 };
 use reprise_cpu::GuestRam;
@@ -50,6 +51,8 @@ pub(crate) struct Services {
     /// Something is queued, or a deadline moved: the hart must come back at the next instruction boundary.
     pub(crate) attention: bool,
     pub(crate) warnings: RateLimit,
+    /// Names of the booted ELF files, for messages.
+    pub(crate) symbols: Symbols,
 }
 
 impl Services {
