@@ -1,4 +1,4 @@
-//! The NS16550A UART: a PC16550D chip ([`chip`]) on a bus, with a serial port to the outside.
+//! The NS16550A UART: a PC16550D chip (`chip.rs`) on a bus, with a serial port to the outside.
 //!
 //! Guest to outside: a written character goes to the port at once, and the transmitter is empty again.
 //! Outside to guest: what arrives waits in the host's queue, and the chip takes as many characters as it has room for,

@@ -2,8 +2,8 @@
 //!
 //! Text goes in, a fully resolved [`Board`] or every mistake in it comes out ([`Diagnostic`], with file, line, column
 //! and advice). Nothing is opened here: plugins are seen through [`Catalog`], files are the caller's business. The
-//! language is described in `docs/boards.md`; [`schema`] is the same as JSON Schema for editors and [`print`] writes a
-//! resolved board back.
+//! language is described in `docs/boards.md`; [`schema`] is the same as JSON Schema for editors and [`print()`] writes
+//! a resolved board back.
 
 mod check;
 mod device;
