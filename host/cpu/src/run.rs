@@ -48,11 +48,14 @@ pub(crate) fn run(h: &mut Hart, cx: &mut Cx<'_>, arena: &mut Arena) -> ExitReaso
     reason
 }
 
-/// Ends a wait that is over. False if the hart goes on waiting.
+/// Ends a wait that is over, at the hart's next instruction: a run of none changes nothing. False if the hart goes on
+/// waiting.
 fn wakes(h: &mut Hart, cx: &Cx<'_>) -> bool {
     let lost = h.waiting == Waiting::Reservation && cx.shared.reservations[h.id].is_none();
     if h.waiting == Waiting::No || lost || h.interrupts.pending() != 0 {
-        h.waiting = Waiting::No;
+        if cx.icount < cx.limit {
+            h.waiting = Waiting::No;
+        }
         return true;
     }
     false
@@ -137,6 +140,10 @@ fn execute(h: &mut Hart, cx: &mut Cx<'_>, ops: &[Op]) -> Pause {
                 ($trap:expr) => {{
                     trapped(h, cx, $trap, here!(), count!());
                     pc = h.pc;
+                    // A device may have asked for attention and refused the access all the same.
+                    if cx.exit.is_some() {
+                        return Pause::Check;
+                    }
                     continue 'block;
                 }};
             }

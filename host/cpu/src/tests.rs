@@ -2,5 +2,6 @@
 
 mod chaos;
 mod coherence;
+mod corners;
 mod privileged;
 mod support;

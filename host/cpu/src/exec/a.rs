@@ -76,6 +76,8 @@ fn modify<const N: usize>(
             Ok(())
         }
         _ => {
+            // An AMO is a load and a store to debug triggers too. Debug 1.0 §5.1.5.1.
+            h.check_data_triggers(va, N as u64, Access::Load)?;
             let offset = atomic_offset::<N>(h, cx, op, Access::Store)?;
             let (old, new) = update(cx.ram.get(offset));
             cx.store(h, cx.ram.base() + offset, &new);

@@ -277,24 +277,24 @@ fn require_env(h: &Hart, op: &Op, bits: u64) -> Result<(), Trap> {
     if machine && supervisor { Ok(()) } else { Err(Trap::illegal(op)) }
 }
 
-/// Checks that the block could be written (or, `or_read`, read), as a store would be. Returns its physical address.
-fn cache_block(h: &mut Hart, cx: &mut Cx<'_>, op: &Op, or_read: bool) -> Result<(u64, u64), Trap> {
+/// Checks that the block may be accessed, and reports what is missing as for a store. Returns its physical address.
+fn cache_block(h: &mut Hart, cx: &mut Cx<'_>, op: &Op, access: Access) -> Result<u64, Trap> {
     let va = h.x(op.rs1);
-    let block = va & !(CACHE_BLOCK - 1);
-    let store = translate(h, cx, block, CACHE_BLOCK, Access::Store);
-    let mapped = match store {
-        Err(_) if or_read => translate(h, cx, block, CACHE_BLOCK, Access::Load).or(store),
-        other => other,
-    };
-    let pa = mapped.map_err(|trap| Trap { tval: va, ..trap })?.pa;
-    if cx.ram.contains(pa, CACHE_BLOCK) { Ok((block, pa)) } else { Err(Access::Store.access_fault(va)) }
+    // Debug 1.0 §5.1.5.3: cache operations match as stores.
+    h.check_data_triggers(va, 1, Access::Store)?;
+    let mapped =
+        translate(h, cx, va & !(CACHE_BLOCK - 1), CACHE_BLOCK, access).map_err(|trap| match trap.cause {
+            Exception::LoadPage | Exception::StorePage => Access::Store.page_fault(va),
+            _ => Access::Store.access_fault(va),
+        })?;
+    if cx.ram.contains(mapped.pa, CACHE_BLOCK) { Ok(mapped.pa) } else { Err(Access::Store.access_fault(va)) }
 }
 
-/// There are no caches to manage: the operation only checks that it would be allowed. Clean and flush want any right
-/// to the block.
+/// There are no caches to manage: the operation only checks that it would be allowed. The right to load or to store
+/// will do, and nothing becomes dirty (CMO §2.5.2). Neither PTEs nor PMP can give the right to store alone.
 fn manage_block(h: &mut Hart, cx: &mut Cx<'_>, op: &Op, enable: u64) -> Result<(), Stop> {
     require_env(h, op, enable)?;
-    cache_block(h, cx, op, true)?;
+    cache_block(h, cx, op, Access::Load)?;
     cx.finish()
 }
 
@@ -316,8 +316,7 @@ pub(crate) fn cbo_flush(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), St
 /// Zeroes the cache block of rs1.
 pub(crate) fn cbo_zero(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Stop> {
     require_env(h, op, envcfg::CBZE)?;
-    h.check_data_triggers(h.x(op.rs1), 1, Access::Store)?;
-    let (_, pa) = cache_block(h, cx, op, false)?;
+    let pa = cache_block(h, cx, op, Access::Store)?;
     cx.store(h, pa, &[0; CACHE_BLOCK as usize]);
     cx.finish()
 }
@@ -331,12 +330,13 @@ pub(crate) fn atomic_offset<const N: usize>(
     access: Access,
 ) -> Result<u64, Trap> {
     let va = h.x(op.rs1);
+    // Breakpoints come before misalignment. Privileged §3.1.15, "Synchronous exception priority".
+    h.check_data_triggers(va, N as u64, access)?;
     if !va.is_multiple_of(N as u64) {
         let misaligned =
             if access == Access::Load { Exception::LoadMisaligned } else { Exception::StoreMisaligned };
         return Err(Trap { cause: misaligned, tval: va });
     }
-    h.check_data_triggers(va, N as u64, access)?;
     let mapped = translate(h, cx, va, N as u64, access)?;
     // An AMO needs both rights; neither PTEs nor PMP can give the right to write without the right to read.
     if !cx.ram.contains(mapped.pa, N as u64) {

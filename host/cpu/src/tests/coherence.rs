@@ -72,7 +72,7 @@ fn an_instruction_that_straddles_pages_follows_writes_to_both() {
 
 const ROOT: u64 = BASE + 0x10000;
 const MIDDLE: u64 = BASE + 0x11000;
-const LEAVES: u64 = BASE + 0x12000;
+pub(super) const LEAVES: u64 = BASE + 0x12000;
 /// V, R, W, X, A, D.
 const RWX: u64 = 0xcf;
 
@@ -81,7 +81,7 @@ fn pte(pa: u64, bits: u64) -> u64 {
 }
 
 /// S-mode under Sv39: RAM is mapped to itself by a gigapage, and page 0 up by 4 KiB pages from `LEAVES`.
-fn paged(code: &[u32]) -> Bench {
+pub(super) fn paged(code: &[u32]) -> Bench {
     let mut bench = Bench::new(code);
     bench.put_u64(ROOT, pte(MIDDLE, 1));
     bench.put_u64(ROOT + 2 * 8, pte(BASE, RWX));
