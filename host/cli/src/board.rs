@@ -2,7 +2,11 @@
 
 use crate::{args::MachineArgs, failure::Failure};
 use reprise_machine::board::{self, Board, Catalog, Override};
-use std::{fs::File, io::Read, path::Path};
+use std::{
+    fs::{self, File},
+    io::Read,
+    path::Path,
+};
 
 /// The board of a command line that names none.
 const VIRT: &str = include_str!("../../../configs/virt.toml");
@@ -30,11 +34,12 @@ pub(crate) fn load(args: &MachineArgs, catalog: &dyn Catalog) -> Result<Board, F
 fn read(path: &Path) -> Result<String, Failure> {
     let failed = |error: &std::io::Error| Failure::io("cannot read the board", error).at(path.display());
     let bad = |why: &str| Failure::config("this file is no board").at(path.display()).note(why);
-    let file = File::open(path).map_err(|e| failed(&e))?;
-    if !file.metadata().map_err(|e| failed(&e))?.is_file() {
+    // Asked before it is opened: a FIFO would wait for a writer.
+    if !fs::metadata(path).map_err(|e| failed(&e))?.is_file() {
         return Err(bad("it is not a regular file"));
     }
     let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|e| failed(&e))?;
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| failed(&e))?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(
@@ -93,6 +98,7 @@ fn ram_size(text: &str) -> Result<String, Failure> {
         "" | "M" | "MB" | "MIB" => "M",
         "K" | "KB" | "KIB" => "K",
         "G" | "GB" | "GIB" => "G",
+        "T" | "TB" | "TIB" => "T",
         _ => "",
     };
     if digits.is_empty() || unit.is_empty() {

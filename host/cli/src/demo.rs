@@ -24,11 +24,11 @@ pub(crate) fn demo(args: &DemoArgs, catalog: &Plugins) -> Result<u8, Failure> {
     };
     let board = board::load(&run_args.machine, catalog)?;
     let plugins: Vec<&str> = setup::plugin_names(&board).into_iter().collect();
-    eprint!("{}", introduction(&board.machine.name, board.devices.len(), &plugins));
+    run::say(&introduction(&board.machine.name, board.devices.len(), &plugins));
     let files = BootFiles::embedded("the embedded demo guest", GUEST);
     let ended = run::run_board(&run_args, catalog, board, files)?;
     let seconds = ended.host_time.as_secs_f64();
-    eprint!(
+    run::say(&format!(
         "{}\nreprise: the guest ended with code {}: {} instructions in {:.3} s of virtual time\n\
          reprise: and {seconds:.2} s of host time\n\
          reprise: to boot Linux: reprise run --kernel Image --initrd initramfs.cpio --append console=ttyS0\n",
@@ -36,7 +36,7 @@ pub(crate) fn demo(args: &DemoArgs, catalog: &Plugins) -> Result<u8, Failure> {
         ended.code,
         grouped(ended.status.icount),
         ended.status.vtime_ns as f64 / 1e9,
-    );
+    ));
     Ok(ended.code)
 }
 

@@ -7,7 +7,6 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,
-    clippy::print_stderr,
     reason = "this crate is the outside: clocks, files, sockets, threads and the terminal are its business"
 )]
 

@@ -10,7 +10,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     env, fs,
-    io::ErrorKind,
+    io::{Error, ErrorKind},
     path::{Path, PathBuf},
 };
 
@@ -54,7 +54,8 @@ impl Plugins {
         let file_name = format!("{PREFIX}{}{SUFFIX}", name.replace('-', "_"));
         let candidate = |place: &PathBuf| match plugin_name(place) {
             Some(plugin) if place.is_file() => (plugin == name.replace('_', "-")).then(|| place.clone()),
-            _ => Some(place.join(&file_name)).filter(|file| file.exists()),
+            // Also a link to nowhere: what is wrong with it is said when it is read.
+            _ => Some(place.join(&file_name)).filter(|file| file.symlink_metadata().is_ok()),
         };
         self.places.iter().find_map(candidate)
     }
@@ -62,10 +63,16 @@ impl Plugins {
     /// Load a file that the user named.
     pub(crate) fn load_file(&self, path: &Path) -> Result<Plugin, CatalogError> {
         let broken = |message: String, help: Option<String>| CatalogError::Broken { message, help };
-        let bytes = fs::read(path).map_err(|error| match error.kind() {
+        let unread = |error: Error| match error.kind() {
             ErrorKind::NotFound => broken(format!("{}: no such file", path.display()), None),
             _ => broken(format!("{}: {}", path.display(), reason(&error)), None),
-        })?;
+        };
+        // Asked before it is opened: a FIFO would wait for a writer.
+        let kind = fs::metadata(path).map_err(unread)?.file_type();
+        if !kind.is_file() && !kind.is_dir() {
+            return Err(broken(format!("{}: not a regular file", path.display()), None));
+        }
+        let bytes = fs::read(path).map_err(unread)?;
         PluginFile::load(&path.display().to_string(), &bytes).map_err(|error| {
             let help = advice(&error).map(str::to_owned);
             broken(error.to_string(), help)

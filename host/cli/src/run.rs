@@ -31,8 +31,13 @@ pub(crate) fn run(args: &RunArgs, catalog: &Plugins) -> Result<u8, Failure> {
     let board = setup::board_of(args, catalog)?;
     let files = BootFiles::from_args(args)?;
     let ended = run_board(args, catalog, board, files)?;
-    eprint!("{}", ended.words);
+    say(&ended.words);
     Ok(ended.code)
+}
+
+/// Tell the user. A terminal that is gone is no reason to fail.
+pub(crate) fn say(words: &str) {
+    drop(std::io::stderr().write_all(words.as_bytes()));
 }
 
 /// How a run ended.
@@ -85,11 +90,12 @@ pub(crate) fn run_board(
     drop(machine);
     // Everything that the guest said is out, and the terminal as it was, before we speak.
     drop(io);
+    // What the guest wrote comes first: whatever fails after it, it is on the disk.
+    let committed = commit(&disks, &end);
     if let (Some(file), Some(digest)) = (&mut summary, digest) {
         write_summary(file, args.summary.as_deref(), &end, status, host_time, &digest)?;
     }
-    let committed = commit(&disks, &end)?;
-    let words = end.words() + &committed;
+    let words = end.words() + &committed?;
     match end.failure() {
         Some(failure) => Err(failure),
         None => Ok(Ended { code: end.code(), words, status, host_time }),
@@ -238,17 +244,18 @@ fn write_summary(
     writeln!(file, "{summary}").map_err(|error| Failure::io("cannot write the summary", &error).at(path))
 }
 
-/// Write overlays back, for those who asked, after a clean end only.
+/// Write overlays back, for those who asked, after a clean end only. A disk that fails does not cost the others theirs.
 fn commit(disks: &BTreeMap<PortKey, HostDisk>, end: &End) -> Result<String, Failure> {
     let mut words = String::new();
-    if end.is_clean() {
-        for disk in disks.values() {
-            if disk.commit()? {
-                words += &format!("reprise: disk \"{}\" committed\n", disk.id());
-            }
+    let mut first_failure = None;
+    for disk in disks.values().filter(|_| end.is_clean()) {
+        match disk.commit() {
+            Ok(true) => words += &format!("reprise: disk \"{}\" committed\n", disk.id()),
+            Ok(false) => (),
+            Err(failure) => drop(first_failure.get_or_insert(failure)),
         }
     }
-    Ok(words)
+    first_failure.map_or(Ok(words), Err)
 }
 
 #[cfg(test)]

@@ -53,6 +53,9 @@ impl HostDisk {
         let size_bytes = opener.size(&file)?;
         let base = opener.base(format, size_bytes)?;
         opener.check_size(base.size_bytes())?;
+        if spec.commit {
+            opener.journal_place()?;
+        }
         let target = match spec.commit {
             true => Some(Target {
                 image: opener.target(format)?,
@@ -238,6 +241,16 @@ impl Opener<'_> {
             Format::Raw => Ok(commit::Target::Raw(file)),
             Format::Qcow2 => Ok(commit::Target::Qcow(self.qcow2(file, true)?)),
         }
+    }
+
+    /// The commit needs a journal beside the image: better said now than when the guest's work is to be saved.
+    fn journal_place(&self) -> Result<(), Failure> {
+        let folder = sys::folder_of(&self.spec.file);
+        sys::check_writable(folder).map_err(|error| {
+            Failure::io(format!("disk \"{}\" cannot be committed to", self.spec.id), &error)
+                .at(folder.display())
+                .help("the folder of the image has to be writable, for a journal; or leave out `,commit`")
+        })
     }
 
     /// A commit that was interrupted is finished before anybody reads the image.

@@ -1,6 +1,6 @@
 //! The operating system's part of disks: files without names, locks, identities.
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::fs::{Access, FlockOperation, Mode, OFlags, access, flock, open};
 use std::{
     fs::{File, Metadata},
     io,
@@ -71,6 +71,15 @@ impl From<&Metadata> for Identity {
 
 /// Make a change of names in `path`'s folder durable.
 pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    File::open(folder_of(path))?.sync_all()
+}
+
+/// The folder that a file is in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Whether files can be made in a folder.
+pub(super) fn check_writable(folder: &Path) -> io::Result<()> {
+    Ok(access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
 }

@@ -14,6 +14,8 @@ use std::{
     },
 };
 
+/// The terminal is gone.
+pub(super) const HANG_UP: i32 = SIGHUP;
 /// Signals that end a run cleanly.
 pub(super) const ENDING: [i32; 4] = [SIGINT, SIGTERM, SIGHUP, SIGQUIT];
 

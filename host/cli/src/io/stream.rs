@@ -4,12 +4,14 @@
 use mio::{Interest, Registry, Token, unix::SourceFd};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    fs::{Mode, OFlags, open},
     io::{Errno, read, write},
+    termios::isatty,
 };
 use std::{
     collections::VecDeque,
     io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
 };
 
 /// A write of this much does not block on a pipe that is ready. POSIX `PIPE_BUF` on Linux.
@@ -45,6 +47,20 @@ pub(super) fn register(
         // Standard output and standard error may be one descriptor's copies, never the same one twice.
         result => result,
     }
+}
+
+/// A handle for writing. Of a terminal it is one of our own, non-blocking: a terminal that is ready still blocks a
+/// write of more than it has room for, and a thread that sleeps there hears no signal and no Ctrl-A.
+pub(super) fn output(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    if isatty(fd) {
+        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        // Refused for a terminal of another user, after `su` say.
+        if let Ok(own) = open(path, flags, Mode::empty()) {
+            return Ok(own);
+        }
+    }
+    fd.try_clone_to_owned()
 }
 
 fn is_ready(fd: &OwnedFd, wanted: PollFlags) -> bool {
@@ -107,6 +123,24 @@ mod tests {
         assert_eq!(write_some(&writer, &mut output).unwrap(), Written::Later);
         drop(reader);
         assert!(write_some(&writer, &mut output).is_err());
+    }
+
+    #[test]
+    fn a_full_terminal_is_later_too() {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        use std::os::fd::AsFd;
+        let user = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&user).unwrap();
+        unlockpt(&user).unwrap();
+        let name = ptsname(&user, Vec::new()).unwrap();
+        let terminal = open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+        let own = output(terminal.as_fd()).unwrap();
+        let mut bytes: VecDeque<u8> = vec![b'x'; 200_000].into();
+        assert_eq!(write_some(&own, &mut bytes).unwrap(), Written::Later);
+        assert!(
+            !rustix::fs::fcntl_getfl(&terminal).unwrap().contains(OFlags::NONBLOCK),
+            "the shell's is as it was"
+        );
     }
 
     #[test]

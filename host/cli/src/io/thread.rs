@@ -4,7 +4,7 @@ use super::{
     backend::Backend,
     escape::{self, Command, Escape},
     link::{EndReason, INPUT_LIMIT, Link, PortState},
-    signals::{self, Signal, Signals},
+    signals::{self, HANG_UP, Signal, Signals},
     spec::BackendSpec,
     status::StatusLine,
     stream::{self, Read},
@@ -16,7 +16,10 @@ use crate::{
 use mio::{Events, Interest, Poll, Token, Waker};
 use reprise_machine::PortChange;
 use reprise_net::ExternalTimers;
-use rustix::stdio::{stderr, stdin, stdout};
+use rustix::{
+    io::Errno,
+    stdio::{stderr, stdin, stdout},
+};
 use std::{
     collections::VecDeque,
     io, mem,
@@ -162,7 +165,7 @@ impl Worker {
                 timers.arm(timer_of(index), 0);
             }
         }
-        let errors = stderr().as_fd().try_clone_to_owned()?;
+        let errors = stream::output(stderr())?;
         stream::register(registry, &errors, STDERR, Interest::WRITABLE)?;
         let console = match plans.iter().position(|plan| plan.backend == BackendSpec::Stdio) {
             Some(port) => Some(Console::open(port, registry)?),
@@ -212,7 +215,8 @@ impl Worker {
         for signal in self.signals.take() {
             match signal {
                 Signal::End(number) => {
-                    if self.ending {
+                    // A closed window sends SIGHUP more than once, and means no haste by it.
+                    if self.ending && number != HANG_UP {
                         // The user means it: do not wait for the machine.
                         terminal::restore();
                         signals::default_action(number);
@@ -232,8 +236,9 @@ impl Worker {
     }
 
     fn raw_again(&self) {
-        let is_raw = self.console.as_ref().is_some_and(|console| console.raw.is_some());
-        if is_raw && let Err(error) = terminal::enter_raw() {
+        if self.is_raw()
+            && let Err(error) = terminal::enter_raw()
+        {
             self.link.notice(&format!("warning: the terminal stays as it is: {}\n", reason(&error)));
         }
     }
@@ -320,7 +325,11 @@ impl Worker {
         let Some(console) = &mut self.console else { return };
         match command {
             Command::Help => self.link.notice(escape::HELP),
-            Command::Exit => self.link.end(EndReason::Keys),
+            Command::Exit => {
+                // At once: output that nobody takes does not hold it up.
+                self.ending = true;
+                self.link.end(EndReason::Keys);
+            }
             Command::Monitor => self.link.notice("\nreprise: the monitor is not in this version\n"),
             Command::Timestamps => console.timestamps = !console.timestamps,
             Command::Status => {
@@ -393,8 +402,17 @@ impl Worker {
             console.pending.clear();
             let port = console.port;
             self.link.state().ports[port].connected = false;
-            self.fail("standard output", &error);
+            // The terminal is gone, and SIGHUP on its way.
+            if error.raw_os_error() == Some(Errno::IO.raw_os_error()) && self.is_raw() {
+                self.link.end(EndReason::Signal(HANG_UP));
+            } else {
+                self.fail("standard output", &error);
+            }
         }
+    }
+
+    fn is_raw(&self) -> bool {
+        self.console.as_ref().is_some_and(|console| console.raw.is_some())
     }
 
     fn error_output(&mut self) {
@@ -433,7 +451,7 @@ impl Worker {
 impl Console {
     fn open(port: usize, registry: &mio::Registry) -> io::Result<Self> {
         let input = stdin().as_fd().try_clone_to_owned()?;
-        let output = stdout().as_fd().try_clone_to_owned()?;
+        let output = stream::output(stdout())?;
         let raw = RawTerminal::enter()?;
         stream::register(registry, &input, STDIN, Interest::READABLE)?;
         stream::register(registry, &output, STDOUT, Interest::WRITABLE)?;
