@@ -129,7 +129,7 @@ impl Cluster {
     /// reservation it waits on.
     pub fn has_pending(&self, hart: usize) -> bool {
         let h = &self.harts[hart];
-        let lost = h.waiting == Waiting::Reservation && self.shared.reservations[hart].is_none();
+        let lost = h.waiting == Waiting::Reservation && self.held_reservation(hart).is_none();
         h.interrupts.pending() != 0 || lost
     }
 

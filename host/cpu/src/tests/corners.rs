@@ -97,3 +97,15 @@ fn a_run_of_no_instructions_does_not_end_a_wait() {
     bench.step(1);
     assert!(!bench.cluster.is_waiting(0));
 }
+
+#[test]
+fn a_device_that_writes_the_line_ends_a_wait_before_any_hart_runs() {
+    let wrs_nto = 0x00d0_0073;
+    let mut bench = Bench::new(&[r(0x2f, 3, 2 << 2, 10, 5, 0), wrs_nto, SPIN]);
+    bench.cluster.set_x(0, 5, BASE + 0x8000);
+    assert_eq!(bench.step(3), ExitReason::Wfi);
+    bench.put_u64(BASE + 0x8040, 1);
+    assert!(!bench.cluster.has_pending(0), "another line");
+    bench.put_u64(BASE + 0x8008, 1);
+    assert!(bench.cluster.has_pending(0));
+}
