@@ -1,12 +1,19 @@
-//! The gate: the one door by which anything nondeterministic enters the machine.
+//! The gate: the one door by which anything nondeterministic enters the machine, and the log behind it.
 //!
-//! This crate knows ids and bytes, never a device. It owns what an event is, where it stands in time, and (with the
-//! recorder) the log format and its version. In this version the gate is live: it stamps and passes.
+//! This crate knows ids and bytes, never a device or a file. It owns what an event is, where it stands in time, and the
+//! log's format and version. [`Gate::live`] stamps and passes, [`Gate::record`] appends what it stamped to a log,
+//! [`Gate::replay`] lets the log speak in the outside's place. The machine is wired to the first; to the others it is
+//! wired by the recorder.
+
+#![warn(missing_docs)]
 
 mod event;
 mod gate;
+pub mod log;
 mod random;
+mod record;
 
 pub use event::{Control, Event, PortChange, Position};
-pub use gate::Gate;
+pub use gate::{Divergence, DivergenceKind, Found, Gate, Halt, RecordSink, RecordSource};
 pub use random::{RandomStream, Seed};
+pub use record::{EndReason, Entry, Record};

@@ -1,0 +1,351 @@
+//! A replay that does what was recorded agrees; any other is told so.
+
+use super::*;
+use crate::log::{Corruption, LogReader, LogWriter, RunId, Sizes, tests::Memory};
+use std::sync::{Arc, Mutex};
+
+fn reset() -> Event {
+    Event::Control(crate::Control::Reset)
+}
+
+#[test]
+fn positions_are_unique_and_ordered() {
+    let mut gate = Gate::live(Seed::from_number(1));
+    let got: Vec<Position> = [5, 5, 5, 9, 9].iter().map(|&at| gate.admit(at, &reset())).collect();
+    assert_eq!(got.iter().map(|p| p.order).collect::<Vec<_>>(), [0, 1, 2, 0, 1]);
+    assert!(got.windows(2).all(|w| w[0] < w[1]));
+}
+
+#[test]
+#[should_panic(expected = "backwards")]
+fn time_cannot_run_backwards() {
+    let mut gate = Gate::live(Seed::from_number(1));
+    gate.admit(5, &reset());
+    gate.admit(4, &reset());
+}
+
+#[test]
+fn the_host_clock_is_an_event() {
+    let mut gate = Gate::live(Seed::from_number(1));
+    assert_eq!(gate.host_clock(3, || 77), 77);
+    assert_eq!(gate.admitted(), 1);
+}
+
+/// What a run does at the gate, each at a virtual time; icount is a tenth of it.
+#[derive(Clone, Debug)]
+enum Step {
+    /// From outside, in record; from the log, in replay.
+    Input(Event),
+    BottomHalf(u32),
+    /// What the host's clock says in record.
+    Clock(u64),
+    Digest(u8),
+    End(EndReason),
+}
+
+fn key(byte: u8) -> Event {
+    Event::Input { device: 1, port: 0, data: vec![byte] }
+}
+
+/// Some of everything, also several at one time.
+fn script() -> Vec<(u64, Step)> {
+    let mut steps = vec![(0, Step::BottomHalf(3)), (0, Step::Input(key(b'a'))), (0, Step::Input(key(b'b')))];
+    for at in 1..20 {
+        steps.push((at * 100, Step::Digest(at as u8)));
+        steps.push((at * 100, Step::BottomHalf(1)));
+        steps.push((at * 100, Step::BottomHalf(2)));
+        steps.push((at * 100 + 30, Step::Clock(1_000_000 + at)));
+        steps.push((at * 100 + 50, Step::Input(key(at as u8))));
+        steps.push((at * 100 + 50, Step::Input(reset())));
+    }
+    steps.push((2500, Step::Digest(99)));
+    steps.push((2500, Step::End(EndReason::PowerOff { code: 3 })));
+    steps
+}
+
+/// What the machine saw of the outside.
+type Seen = Vec<String>;
+
+fn go(gate: &mut Gate, steps: &[(u64, Step)]) -> Seen {
+    let mut seen = Seen::new();
+    for (at_ns, step) in steps {
+        gate.set_icount(at_ns / 10);
+        match step {
+            Step::Input(event) if !gate.is_replaying() => {
+                gate.admit(*at_ns, event);
+                seen.push(event.to_string());
+            }
+            Step::Input(_) => seen.extend(gate.take_due(*at_ns).map(|event| event.to_string())),
+            Step::BottomHalf(bh) => {
+                gate.bottom_half(*at_ns, 4, *bh, false);
+            }
+            Step::Clock(value_ns) => seen.push(gate.host_clock(*at_ns, || *value_ns).to_string()),
+            Step::Digest(byte) => gate.digest(*at_ns, [*byte; 32]),
+            Step::End(reason) => gate.end(*at_ns, *reason),
+        }
+    }
+    seen
+}
+
+fn writer(memory: &Memory) -> Box<dyn RecordSink> {
+    Box::new(
+        LogWriter::create(memory.clone(), RunId([1; 16]), Sizes { chunk_bytes: 50, segment_bytes: 500 })
+            .unwrap(),
+    )
+}
+
+fn reader(segments: Vec<Vec<u8>>) -> Box<dyn RecordSource> {
+    Box::new(LogReader::open(Memory::of(segments)).unwrap())
+}
+
+fn record(steps: &[(u64, Step)]) -> (Vec<Vec<u8>>, Seen) {
+    let memory = Memory::default();
+    let mut gate = Gate::record(Seed::from_number(7), writer(&memory));
+    let seen = go(&mut gate, steps);
+    assert!(gate.halt(9999).is_none(), "{:?}", gate.halt(9999));
+    (memory.take(), seen)
+}
+
+fn replay(recorded: &[(u64, Step)], replayed: &[(u64, Step)]) -> Divergence {
+    let mut gate = Gate::replay(reader(record(recorded).0)).unwrap();
+    go(&mut gate, replayed);
+    gate.take_due(9999);
+    let divergence = gate.divergence().expect("they differ").clone();
+    assert!(matches!(gate.halt(9999), Some(Halt::Diverged(_))));
+    divergence
+}
+
+#[test]
+fn a_replay_sees_what_the_recording_saw() {
+    let (segments, seen) = record(&script());
+    let mut gate = Gate::replay(reader(segments)).unwrap();
+    assert_eq!(gate.random_stream().seed(), Seed::from_number(7));
+    assert_eq!(go(&mut gate, &script()), seen);
+    assert_eq!(gate.divergence(), None);
+    assert!(
+        matches!(gate.halt(2500), Some(Halt::Ended(EndReason::PowerOff { code: 3 }))),
+        "{:?}",
+        gate.halt(2500)
+    );
+}
+
+#[test]
+fn the_log_says_how_far_to_run() {
+    let (segments, _) = record(&script());
+    let mut gate = Gate::replay(reader(segments)).unwrap();
+    let at = |vtime_ns, order| Some(Position { vtime_ns, order });
+    assert_eq!(gate.next_position(), at(0, 0));
+    assert_eq!(gate.take_due(0), None, "the bottom half comes first");
+    gate.bottom_half(0, 4, 3, false);
+    assert_eq!(gate.take_due(0), Some(key(b'a')));
+    assert_eq!(gate.next_position(), at(0, 2));
+    assert_eq!(gate.take_due(0), Some(key(b'b')));
+    assert_eq!(gate.take_due(0), None);
+    assert_eq!(gate.next_position(), at(100, 0), "a digest is a place to stop as well");
+    assert_eq!(gate.take_due(99), None);
+    assert!(gate.halt(99).is_none() && gate.divergence().is_none());
+    assert_eq!(Gate::live(Seed::from_number(1)).next_position(), None);
+}
+
+#[test]
+fn a_replay_records_the_same_log() {
+    let (segments, _) = record(&script());
+    let again = Memory::default();
+    let mut gate = Gate::replay(reader(segments.clone())).unwrap().recorded_again(writer(&again));
+    go(&mut gate, &script());
+    assert_eq!(again.take(), segments);
+}
+
+/// A recording that somebody stopped: nothing inside says when, so the log does.
+#[test]
+fn a_stop_from_outside_is_found_in_the_log() {
+    let mut steps = script();
+    let last = steps.len() - 1;
+    steps[last].1 = Step::End(EndReason::Stopped);
+    let mut gate = Gate::replay(reader(record(&steps).0)).unwrap();
+    go(&mut gate, &steps[..last]);
+    assert_eq!(gate.next_position().unwrap().vtime_ns, 2500);
+    assert!(gate.halt(2499).is_none());
+    assert!(matches!(gate.halt(2500), Some(Halt::Ended(EndReason::Stopped))));
+    gate.end(2500, EndReason::Stopped);
+    assert!(matches!(gate.halt(2500), Some(Halt::Ended(EndReason::Stopped))));
+    assert_eq!(gate.divergence(), None);
+}
+
+#[test]
+fn a_bottom_half_without_an_entry_diverges() {
+    let mut steps = script();
+    steps.insert(3, (60, Step::BottomHalf(9)));
+    let divergence = replay(&script(), &steps);
+    assert_eq!(divergence.kind, DivergenceKind::Unlogged);
+    let text = divergence.to_string();
+    let expected = "the replay did what is not in the log at 60 ns, order 0 (icount 6): \
+                    found bottom half 9 of device 4, expected digest 0101";
+    assert!(text.starts_with(expected), "{text}");
+    assert!(text.ends_with(" at 100 ns, order 0 (icount 10)"), "{text}");
+}
+
+#[test]
+fn an_entry_without_a_bottom_half_diverges() {
+    let mut steps = script();
+    steps.remove(5);
+    let divergence = replay(&script(), &steps);
+    assert_eq!(divergence.kind, DivergenceKind::Missed);
+    let text = divergence.to_string();
+    let expected = "the replay passed an entry of the log at 130 ns, order 0 (icount 13): \
+                    found a read of the host clock, expected bottom half 2 of device 4 at 100 ns, order 1 (icount 10)";
+    assert_eq!(text, expected);
+    // The same, where nothing is asked of the gate but inputs.
+    let divergence = replay(&script(), &script()[..5]);
+    assert_eq!((divergence.kind, divergence.found), (DivergenceKind::Missed, Found::Nothing));
+    assert_eq!(divergence.position, Position { vtime_ns: 9999, order: 0 });
+}
+
+#[test]
+fn bottom_halves_in_another_order_diverge() {
+    let mut steps = script();
+    steps.swap(4, 5);
+    let divergence = replay(&script(), &steps);
+    assert_eq!(divergence.kind, DivergenceKind::Different);
+    let (found, expected) = (divergence.found.to_string(), divergence.expected.unwrap().entry.to_string());
+    assert_eq!((&*found, &*expected), ("bottom half 2 of device 4", "bottom half 1 of device 4"));
+}
+
+#[test]
+fn another_digest_end_or_instruction_count_diverges() {
+    let mut steps = script();
+    steps[3].1 = Step::Digest(77);
+    assert_eq!(replay(&script(), &steps).kind, DivergenceKind::Digest);
+    let mut steps = script();
+    let last = steps.len() - 1;
+    steps[last].1 = Step::End(EndReason::PowerOff { code: 4 });
+    assert_eq!(replay(&script(), &steps).kind, DivergenceKind::Different);
+    let mut gate = Gate::replay(reader(record(&script()).0)).unwrap();
+    go(&mut gate, &script()[..4]);
+    gate.set_icount(11);
+    gate.bottom_half(100, 4, 1, false);
+    let divergence = gate.divergence().unwrap();
+    assert_eq!((divergence.kind, divergence.icount), (DivergenceKind::Icount, 11));
+    assert_eq!(divergence.expected.as_ref().unwrap().icount, 10);
+}
+
+#[test]
+fn an_input_that_no_log_brought_diverges() {
+    let mut gate = Gate::replay(reader(record(&script()).0)).unwrap();
+    gate.admit(0, &key(b'x'));
+    assert_eq!(gate.divergence().unwrap().kind, DivergenceKind::Different);
+    assert_eq!(gate.take_due(0), None, "the log has no say any more");
+}
+
+#[test]
+fn a_clock_read_that_differs_diverges() {
+    let mut steps = script();
+    steps[6].0 = 125;
+    assert_eq!(replay(&script(), &steps).kind, DivergenceKind::Unlogged);
+    let mut gate = Gate::replay(reader(record(&script()).0)).unwrap();
+    let value_ns = gate.host_clock(0, || panic!("nobody asks the host in replay"));
+    assert_eq!((value_ns, &gate.divergence().unwrap().found), (0, &Found::HostClock));
+}
+
+#[test]
+fn nothing_may_happen_behind_the_end() {
+    let mut steps = script();
+    steps.push((2600, Step::BottomHalf(1)));
+    let divergence = replay(&script(), &steps);
+    assert_eq!((divergence.kind, divergence.expected), (DivergenceKind::Unlogged, None));
+}
+
+/// Only the first counts: all that follows follows from it.
+#[test]
+fn the_first_divergence_is_kept() {
+    let mut steps = script();
+    steps[3].1 = Step::Digest(77);
+    steps[9].1 = Step::Digest(78);
+    assert_eq!(replay(&script(), &steps).position.vtime_ns, 100);
+}
+
+/// Cut anywhere, a recording replays to its last complete record without a complaint, and then says why it stops.
+#[test]
+fn a_torn_log_replays_to_its_last_record() {
+    let (segments, seen) = record(&script());
+    let mut seen_before = 0;
+    for (number, segment) in segments.iter().enumerate() {
+        for length in 0..segment.len() {
+            let mut cut = segments[..=number].to_vec();
+            cut[number].truncate(length);
+            let mut gate = match Gate::replay(reader(cut)) {
+                Ok(gate) => gate,
+                Err(LogError::NoSeed) => {
+                    assert_eq!(number, 0);
+                    continue;
+                }
+                Err(error) => panic!("segment {number} cut at {length}: {error}"),
+            };
+            let got = go(&mut gate, &script());
+            // Behind the last record there are no inputs, and the clock repeats what it said last.
+            let right = got.iter().zip(&seen).take_while(|(got, seen)| got == seen).count();
+            assert!(right >= seen_before, "a longer log replays no less: segment {number} cut at {length}");
+            seen_before = right;
+            assert!(got[right..].iter().all(|entry| entry.parse::<u64>().is_ok()), "{:?}", &got[right..]);
+            assert_eq!(gate.divergence(), None, "segment {number} cut at {length}");
+            let halt = gate.halt(2500);
+            assert!(matches!(halt, Some(Halt::OutOfRecords(_) | Halt::Ended(_))), "{halt:?}");
+        }
+    }
+    assert_eq!(seen_before, seen.len());
+}
+
+#[test]
+fn a_damaged_log_halts_the_replay_where_it_is_damaged() {
+    let (mut segments, _) = record(&script());
+    let last = segments.len() - 1;
+    segments[last][60] ^= 1;
+    let mut gate = Gate::replay(reader(segments)).unwrap();
+    go(&mut gate, &script());
+    let Some(Halt::Failed(LogError::Corrupt { segment, what, .. })) = gate.halt(2500) else {
+        panic!("{:?}", gate.halt(2500))
+    };
+    assert_eq!((*segment as usize, what), (last, &Corruption::FrameHeader));
+    assert_eq!(gate.divergence(), None);
+}
+
+/// Takes so many records and then has no more room.
+#[derive(Clone)]
+struct Full {
+    room: usize,
+    taken: Arc<Mutex<Vec<Record>>>,
+}
+
+impl RecordSink for Full {
+    fn push(&mut self, record: Record) -> Result<(), LogError> {
+        let mut taken = self.taken.lock().unwrap();
+        assert!(taken.len() <= self.room, "nothing is pushed after an error");
+        taken.push(record);
+        match taken.len() > self.room {
+            true => Err(LogError::Oversized { bytes: 2, limit: 1 }),
+            false => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_halts_the_recording() {
+    let full = Full { room: 5, taken: Arc::default() };
+    let mut gate = Gate::record(Seed::from_number(7), Box::new(full.clone()));
+    go(&mut gate, &script()[..4]);
+    assert!(gate.halt(100).is_none());
+    go(&mut gate, &script()[4..]);
+    assert!(matches!(gate.halt(2500), Some(Halt::Failed(LogError::Oversized { .. }))));
+    assert_eq!(full.taken.lock().unwrap().len(), 6);
+}
+
+#[test]
+fn what_is_no_recording_is_refused() {
+    let nothing = Gate::replay(Box::new(LogReader::open(Memory::default()).unwrap()));
+    assert!(matches!(nothing, Err(LogError::NoSeed)));
+    let memory = Memory::default();
+    let mut sink = writer(&memory);
+    let end = Entry::End { reason: EndReason::Limit };
+    sink.push(Record { position: Position::default(), icount: 0, entry: end }).unwrap();
+    assert!(matches!(Gate::replay(reader(memory.take())), Err(LogError::NoSeed)));
+}

@@ -1,0 +1,114 @@
+//! What the log is made of: an entry, and where it stands.
+
+use crate::{Control, Event, PortChange, Position, Seed};
+use std::fmt;
+
+/// Why a recording ended. Written once, as the last record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The guest powered off.
+    PowerOff {
+        /// Its exit code.
+        code: u32,
+    },
+    /// Somebody outside stopped the recording.
+    Stopped,
+    /// The instruction limit was reached.
+    Limit,
+    /// Every hart waited for an interrupt that nothing could raise any more.
+    Deadlock,
+    /// A plugin did what it must not.
+    PluginFault,
+    /// The guest asked for a reset and the host could not make the boot images again.
+    ResetFailed,
+}
+
+/// One line of the log: an event that entered the machine, or a mark that the recorder made.
+///
+/// Marks are not [`Event`]s: they change nothing in the machine and take no place in the order of events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Something entered, or was checked at the gate.
+    Event(Event),
+    /// The seed of the run's random stream. Always the first record.
+    Seed(Seed),
+    /// The machine's state had this digest.
+    Digest {
+        /// The digest, as the machine defines it.
+        hash: [u8; 32],
+    },
+    /// The recording ended here on purpose. Always the last record.
+    End {
+        /// Why.
+        reason: EndReason,
+    },
+}
+
+/// An [`Entry`] in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Where. An event has its own position; a mark has that of the event which could come next at this time.
+    pub position: Position,
+    /// Instructions that all harts had attempted: a cross-check of the position.
+    pub icount: u64,
+    /// What.
+    pub entry: Entry,
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EndReason::PowerOff { code } => write!(f, "power-off with code {code}"),
+            EndReason::Stopped => write!(f, "stopped from outside"),
+            EndReason::Limit => write!(f, "instruction limit"),
+            EndReason::Deadlock => write!(f, "deadlock"),
+            EndReason::PluginFault => write!(f, "plugin fault"),
+            EndReason::ResetFailed => write!(f, "failed reset"),
+        }
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Entry::Event(event) => write!(f, "{event}"),
+            Entry::Seed(seed) => write!(f, "{seed:?}"),
+            Entry::Digest { hash } => {
+                write!(f, "digest ")?;
+                hash.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+            Entry::End { reason } => write!(f, "end of the recording ({reason})"),
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Input { device, port, data } => {
+                write!(f, "input of {} bytes for port {port} of device {device}", data.len())
+            }
+            Event::PortChange { device, port, change } => {
+                let what = match change {
+                    PortChange::Opened => "opened",
+                    PortChange::Closed => "closed",
+                    PortChange::Break => "break",
+                };
+                write!(f, "{what} on port {port} of device {device}")
+            }
+            Event::Control(Control::Reset) => write!(f, "reset button"),
+            Event::Control(Control::PowerOff) => write!(f, "power button"),
+            Event::BottomHalf { device, bh, oneshot } => {
+                let oneshot = if *oneshot { "one-shot " } else { "" };
+                write!(f, "{oneshot}bottom half {bh} of device {device}")
+            }
+            Event::HostClock { value_ns } => write!(f, "host clock read as {value_ns} ns"),
+        }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ns, order {}", self.vtime_ns, self.order)
+    }
+}
