@@ -183,7 +183,7 @@ pub use device::{
     Access, Bh, BlockDone, Device, Fault, InPin, OutPin, Port, PortEvent, Region, Reset, Size, Timer,
 };
 pub use reprise_abi::desc;
-pub use reprise_plugin_derive::{DeviceConfig, DeviceState};
+pub use reprise_derive::{DeviceConfig, DeviceState};
 pub use state::{DeviceState, Reader, StateError, Writer};
 
 /// What `export_devices!` and the derives expand to needs these; not for authors.

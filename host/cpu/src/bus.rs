@@ -5,6 +5,17 @@
 #[error("no device answers")]
 pub struct AccessFault;
 
+/// What a [`Refused`] access was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Attempt {
+    /// A load.
+    Load,
+    /// A store.
+    Store,
+    /// An instruction fetch: only RAM can be executed.
+    Fetch,
+}
+
 /// An access that the bus refused, for a message: the hart raises the access fault all the same.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Refused {
@@ -12,10 +23,12 @@ pub struct Refused {
     pub gpa: u64,
     /// Bytes: 1, 2, 4 or 8.
     pub size: u8,
-    /// A store; otherwise a load.
-    pub write: bool,
+    /// What it was for.
+    pub attempt: Attempt,
     /// Where the instruction is, in guest virtual memory.
     pub pc: u64,
+    /// The machine's count of instructions attempted before it.
+    pub icount: u64,
 }
 
 /// What lies around the harts.
@@ -36,7 +49,7 @@ pub trait Bus {
     /// must end before the next instruction.
     fn attention(&self) -> bool;
 
-    /// Told after a load or store that the bus refused. It must change nothing that the guest can see.
+    /// Told after a load or store that the bus refused, or a fetch from where no RAM is. It must change nothing that the guest can see.
     fn refused(&mut self, access: Refused) {
         let _ = access;
     }

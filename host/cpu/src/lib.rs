@@ -34,7 +34,7 @@ mod trigger;
 #[cfg(test)]
 mod tests;
 
-pub use bus::{AccessFault, Bus, Refused};
+pub use bus::{AccessFault, Attempt, Bus, Refused};
 pub use cluster::{Cluster, Entry, Exit, ExitReason};
 pub use config::{HartConfig, SatpMode};
 pub use disasm::{disassemble, mnemonics};

@@ -4,6 +4,7 @@
 //! else can. So how a run is cut into pieces, and how code is cut into blocks, changes nothing.
 
 use crate::block::Arena;
+use crate::bus::{Attempt, Refused};
 use crate::cluster::ExitReason;
 use crate::exec;
 use crate::hart::{Hart, Waiting};
@@ -100,8 +101,8 @@ fn run_awake(h: &mut Hart, cx: &mut Cx<'_>, arena: &mut Arena) -> ExitReason {
 #[inline(never)]
 fn trapped(h: &mut Hart, cx: &mut Cx<'_>, trap: Trap, pc: u64, attempted: u64) {
     cx.icount += attempted;
-    if let Some((gpa, size, write)) = cx.refused.take() {
-        cx.bus.refused(crate::bus::Refused { gpa, size, write, pc });
+    if let Some((gpa, size, attempt)) = cx.refused.take() {
+        cx.bus.refused(Refused { gpa, size, attempt, pc, icount: cx.icount - 1 });
     }
     cx.clear_reservation(h.id);
     h.take_trap(trap, pc);
@@ -251,6 +252,7 @@ fn find_block(h: &mut Hart, cx: &mut Cx<'_>, arena: &mut Arena) -> Result<(), Tr
 fn fetch_page(h: &mut Hart, cx: &mut Cx<'_>, pc: u64) -> Result<(u64, bool), Trap> {
     let mapped = translate(h, cx, pc, 2, Access::Fetch)?;
     if !cx.ram.contains(mapped.pa, 2) {
+        cx.refused = Some((mapped.pa, 2, Attempt::Fetch));
         return Err(Access::Fetch.access_fault(pc));
     }
     if mapped.whole_page {

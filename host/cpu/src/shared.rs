@@ -1,7 +1,7 @@
 //! What all harts share besides RAM: decoded code, watched page tables, reservations, and news of changes to them.
 
 use crate::block::{Arena, Blocks};
-use crate::bus::Bus;
+use crate::bus::{Attempt, Bus};
 use crate::cluster::ExitReason;
 use crate::hart::Hart;
 use crate::isa::Op;
@@ -173,8 +173,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) stale: bool,
     /// The run loop must choose anew how to run.
     pub(crate) reconsider: bool,
-    /// The bus refused this access (address, size, store); whoever takes the trap knows the pc and tells the bus.
-    pub(crate) refused: Option<(u64, u8, bool)>,
+    /// The bus refused this access (address, size, purpose); whoever takes the trap knows the pc and tells the bus.
+    pub(crate) refused: Option<(u64, u8, Attempt)>,
 }
 
 impl Cx<'_> {

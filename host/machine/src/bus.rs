@@ -1,8 +1,8 @@
 //! The address map: from a guest physical address to a device's region.
 
-use crate::{log::LogLevel, machine::Slot, plugin_ctx::with_ctx, services::Services};
+use crate::{machine::Slot, plugin_ctx::with_ctx, services::Services};
 use reprise_abi::hot::{IO_OK, IoRes};
-use reprise_cpu::{AccessFault, Bus};
+use reprise_cpu::{AccessFault, Attempt, Bus};
 
 /// Where a region lies.
 #[derive(Clone, Copy, Debug)]
@@ -100,17 +100,20 @@ impl Bus for MachineBus<'_> {
     }
 
     fn refused(&mut self, access: reprise_cpu::Refused) {
-        let verb = if access.write { "write of" } else { "read of" };
+        self.services.clock.set_icount(access.icount);
         let device = self.map.find(access.gpa).map(|m| m.device);
-        let what = if device.is_some() { "refused by the device" } else { "nothing is mapped there" };
-        let text = format!(
-            "{verb} {} bytes at {:#x}, pc {:#x}{}: {what}; the guest takes an access fault",
-            access.size,
-            access.gpa,
-            access.pc,
-            self.services.symbols.name(access.pc)
-        );
-        self.services.log(LogLevel::Warn, device, text);
+        self.services.warn(device, |services| {
+            let (verb, what) = match (access.attempt, device) {
+                (Attempt::Load, Some(_)) => ("read", "refused by the device"),
+                (Attempt::Store, Some(_)) => ("write", "refused by the device"),
+                (Attempt::Load, None) => ("read", "nothing is mapped there"),
+                (Attempt::Store, None) => ("write", "nothing is mapped there"),
+                (Attempt::Fetch, _) => ("fetch", "no RAM is there, and only RAM can be executed"),
+            };
+            let name = services.symbols.name(access.pc);
+            let (size, gpa, pc) = (access.size, access.gpa, access.pc);
+            format!("{verb} of {size} bytes at {gpa:#x}, pc {pc:#x}{name}: {what}; the guest takes an access fault")
+        });
     }
 }
 

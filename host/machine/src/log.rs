@@ -51,6 +51,11 @@ pub(crate) enum Verdict {
 }
 
 impl RateLimit {
+    /// How many were left out since the last that passed; they are then accounted for.
+    pub(crate) fn take_suppressed(&mut self) -> u64 {
+        std::mem::take(&mut self.suppressed)
+    }
+
     pub(crate) fn check(&mut self, vtime_ns: u64) -> Verdict {
         let window = vtime_ns / WINDOW_NS;
         if window != self.window {

@@ -99,6 +99,8 @@ pub struct Machine {
     pub(crate) idle: IdlePolicy,
     pub(crate) align: bool,
     pub(crate) stop: StopHandle,
+    /// The icount at which the machine looks outside next; nobody inside can see it.
+    pub(crate) slice_end: u64,
     pub(crate) icount_limit: Option<u64>,
     pub(crate) chaos: Option<Chaos>,
     /// The position whose safe point has happened.
@@ -165,6 +167,7 @@ impl Machine {
             idle: spec.idle,
             align: spec.align,
             stop: StopHandle::default(),
+            slice_end: 0,
             icount_limit,
             chaos: chaos_seed.map(Chaos::new),
             settled: None,

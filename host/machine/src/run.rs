@@ -67,6 +67,7 @@ impl Machine {
             }
         };
         self.publish(false);
+        self.services.log_left_out();
         stop
     }
 
@@ -78,14 +79,14 @@ impl Machine {
     }
 
     fn run_until_pause(&mut self) -> Pause {
-        let mut slice_end = self.services.clock.icount();
+        self.slice_end = self.services.clock.icount();
         loop {
             if let Some(stop) = self.safe_point_once() {
                 return Pause::Stop(stop);
             }
             let icount = self.services.clock.icount();
-            if icount >= slice_end {
-                slice_end = icount + SLICE;
+            if icount >= self.slice_end {
+                self.slice_end = icount + SLICE;
                 if let Some(stop) = self.look_outside() {
                     return Pause::Stop(stop);
                 }
@@ -96,20 +97,20 @@ impl Machine {
             if self.icount_limit.is_some_and(|limit| icount >= limit) {
                 return Pause::Stop(Stop::Limit);
             }
-            if let Some(stop) = self.advance(slice_end) {
+            if let Some(stop) = self.advance() {
                 return Pause::Stop(stop);
             }
         }
     }
 
     /// Run the hart whose turn it is, or let time pass if all wait.
-    fn advance(&mut self, slice_end: u64) -> Option<Stop> {
+    fn advance(&mut self) -> Option<Stop> {
         let cluster = &self.cluster;
         let runnable = |hart| !cluster.is_waiting(hart) || cluster.has_pending(hart);
         match self.schedule.pick(self.services.clock.icount(), runnable) {
             Some((hart, turn_ends)) => {
                 self.barren = 0;
-                self.execute(hart, slice_end.min(turn_ends));
+                self.execute(hart, self.slice_end.min(turn_ends));
                 None
             }
             None => self.idle(),
@@ -194,7 +195,11 @@ impl Machine {
     fn obey(&mut self) -> Option<Stop> {
         match self.services.control.take()? {
             Control::PowerOff { code } => Some(Stop::PowerOff { code }),
-            Control::Reset => self.reset().err().map(Stop::ResetFailed),
+            Control::Reset => {
+                // Placing the images takes longer than a slice: a guest that resets in a loop must not keep us in it.
+                self.slice_end = self.services.clock.icount();
+                self.reset().err().map(Stop::ResetFailed)
+            }
         }
     }
 

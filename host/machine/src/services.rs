@@ -62,20 +62,41 @@ impl Services {
         self.attention = true;
     }
 
+    /// A line for people. Warnings are rate-limited.
     pub(crate) fn log(&mut self, level: LogLevel, device: Option<usize>, text: String) {
-        let vtime_ns = self.clock.vtime_ns();
         if level == LogLevel::Warn {
-            match self.warnings.check(vtime_ns) {
-                Verdict::Suppress => return,
-                Verdict::Pass => {}
-                Verdict::PassAfter(n) => {
-                    let text = format!("{n} similar warnings left out");
-                    self.outside.log(&LogRecord { level, device: None, text, vtime_ns });
-                }
-            }
+            return self.warn(device, |_| text);
         }
+        let vtime_ns = self.clock.vtime_ns();
         let device = device.map(|index| self.device_ids[index].clone());
         self.outside.log(&LogRecord { level, device, text, vtime_ns });
+    }
+
+    /// A warning, written only if it passes: a guest that faults in a loop must not pay for text that nobody reads.
+    pub(crate) fn warn(&mut self, device: Option<usize>, text: impl FnOnce(&Services) -> String) {
+        let vtime_ns = self.clock.vtime_ns();
+        let level = LogLevel::Warn;
+        match self.warnings.check(vtime_ns) {
+            Verdict::Suppress => return,
+            Verdict::Pass => {}
+            Verdict::PassAfter(n) => {
+                let text = format!("{n} similar warnings left out");
+                self.outside.log(&LogRecord { level, device: None, text, vtime_ns });
+            }
+        }
+        let text = text(self);
+        let device = device.map(|index| self.device_ids[index].clone());
+        self.outside.log(&LogRecord { level, device, text, vtime_ns });
+    }
+
+    /// Account for the warnings that were left out, before somebody looks at the lines.
+    pub(crate) fn log_left_out(&mut self) {
+        let left_out = self.warnings.take_suppressed();
+        if left_out > 0 {
+            let text = format!("{left_out} similar warnings left out");
+            let vtime_ns = self.clock.vtime_ns();
+            self.outside.log(&LogRecord { level: LogLevel::Warn, device: None, text, vtime_ns });
+        }
     }
 
     /// The recorded host clock.

@@ -4,6 +4,7 @@
 //! code of a load is a compare, an index and a move.
 
 use super::sext_imm;
+use crate::bus::Attempt;
 use crate::hart::{Hart, Privilege, envcfg};
 use crate::isa::{Op, Reg};
 use crate::mmu::{Access, translate};
@@ -183,7 +184,7 @@ fn load_slow<const N: usize>(h: &mut Hart, cx: &mut Cx<'_>, op: &Op, va: u64) ->
     let value = cx.bus.load(low.pa, N as u8, cx.icount_of(op));
     cx.after_bus(h);
     let value = value.map_err(|_| {
-        cx.refused = Some((low.pa, N as u8, false));
+        cx.refused = Some((low.pa, N as u8, Attempt::Load));
         Access::Load.access_fault(va)
     })?;
     Ok(*value.to_le_bytes().first_chunk().expect("1 to 8 bytes"))
@@ -232,7 +233,7 @@ fn store_slow<const N: usize>(
     let stored = cx.bus.store(low.pa, N as u8, u64::from_le_bytes(value), cx.icount_of(op));
     cx.after_bus(h);
     stored.map_err(|_| {
-        cx.refused = Some((low.pa, N as u8, true));
+        cx.refused = Some((low.pa, N as u8, Attempt::Store));
         Access::Store.access_fault(va)
     })
 }

@@ -102,6 +102,12 @@ impl BootError {
             Self::Empty { .. } => Some("was the download or the build cut short?"),
             Self::NotLoadable { advice, .. } => Some(advice),
             Self::Elf { why, .. } => why.advice(),
+            Self::OutsideRam { segment, ram, .. } if segment.start < ram.start && segment.end > ram.start => {
+                Some(
+                    "the linker has put the ELF headers into the first segment, in front of the code: link with `-n` \
+                 (gcc: `-Wl,-n`)",
+                )
+            }
             Self::OutsideRam { .. } => Some(
                 "link it for this machine's RAM, or move RAM with `ram.base`; of a Linux build take \
                  arch/riscv/boot/Image, whose addresses are relative",
