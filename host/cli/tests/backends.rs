@@ -123,8 +123,10 @@ fn a_unix_client_calls_until_somebody_listens_and_again() {
     let machine = Machine::start("client", &["--port", &format!("uart0=unix:{},connect", path.display())]);
     thread::sleep(Duration::from_millis(300));
     let listener = UnixListener::bind(&path).unwrap();
+    listener.set_nonblocking(true).unwrap();
     for text in [b"first", b"again"] {
-        let (stream, _) = listener.accept().unwrap();
+        let (stream, _) = patiently(|| listener.accept().ok());
+        stream.set_nonblocking(false).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         echoes(stream, text);
     }

@@ -49,7 +49,8 @@ pub trait Bus {
     /// must end before the next instruction.
     fn attention(&self) -> bool;
 
-    /// Told after a load or store that the bus refused, or a fetch from where no RAM is. It must change nothing that the guest can see.
+    /// Told after a load or store that the bus refused, or a fetch from where no RAM is. It must change nothing that
+    /// the guest can see.
     fn refused(&mut self, access: Refused) {
         let _ = access;
     }

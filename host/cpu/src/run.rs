@@ -96,7 +96,8 @@ fn run_awake(h: &mut Hart, cx: &mut Cx<'_>, arena: &mut Arena) -> ExitReason {
     }
 }
 
-/// Takes a trap of the instruction at `pc`, the last of `attempted` ones.
+/// Takes a trap of the instruction at `pc`, the last of `attempted` ones. The run may have to end all the same: a
+/// device that refuses an access may have asked for attention.
 #[cold]
 #[inline(never)]
 fn trapped(h: &mut Hart, cx: &mut Cx<'_>, trap: Trap, pc: u64, attempted: u64) {
@@ -124,24 +125,20 @@ fn execute(h: &mut Hart, cx: &mut Cx<'_>, ops: &[Op]) -> Pause {
         };
         // A block that does not fit the budget is run as far as it goes: an op is an instruction.
         let count = (len as usize).min(left.min(64) as usize);
-        let block = &ops[start as usize..][..count];
-        let base = pc;
+        let (base, block) = (pc, &ops[start as usize..][..count]);
         for op in block {
-            macro_rules! here {
-                () => {
+            macro_rules! this {
+                (pc) => {
                     base.wrapping_add(u64::from(op.off) * 2)
                 };
-            }
-            macro_rules! count {
-                () => {
+                (count) => {
                     u64::from(op.idx) + 1
                 };
             }
             macro_rules! trap {
                 ($trap:expr) => {{
-                    trapped(h, cx, $trap, here!(), count!());
+                    trapped(h, cx, $trap, this!(pc), this!(count));
                     pc = h.pc;
-                    // A device may have asked for attention and refused the access all the same.
                     if cx.exit.is_some() {
                         return Pause::Check;
                     }
@@ -153,18 +150,18 @@ fn execute(h: &mut Hart, cx: &mut Cx<'_>, ops: &[Op]) -> Pause {
                     $body(h, op)
                 };
                 (pcrel $body:path) => {
-                    $body(h, op, here!())
+                    $body(h, op, this!(pc))
                 };
                 (branch $body:path) => {
                     if $body(h, op) {
-                        pc = here!().wrapping_add(i64::from(op.imm) as u64);
-                        cx.icount += count!();
+                        pc = this!(pc).wrapping_add(i64::from(op.imm) as u64);
+                        cx.icount += this!(count);
                         continue 'block;
                     }
                 };
                 (jump $body:path) => {{
-                    pc = $body(h, op, here!());
-                    cx.icount += count!();
+                    pc = $body(h, op, this!(pc));
+                    cx.icount += this!(count);
                     continue 'block;
                 }};
                 (fp $body:path) => {
@@ -177,17 +174,17 @@ fn execute(h: &mut Hart, cx: &mut Cx<'_>, ops: &[Op]) -> Pause {
                         Ok(()) => {}
                         Err(Stop::Trap(trap)) => trap!(trap),
                         Err(Stop::Leave) => {
-                            h.pc = here!().wrapping_add(op.len.into());
-                            cx.icount += count!();
+                            h.pc = this!(pc).wrapping_add(op.len.into());
+                            cx.icount += this!(count);
                             return Pause::Check;
                         }
                     }
                 };
                 (system $body:path) => {
-                    match $body(h, cx, op, here!()) {
+                    match $body(h, cx, op, this!(pc)) {
                         Ok(next) => {
                             pc = next;
-                            cx.icount += count!();
+                            cx.icount += this!(count);
                             if h.sample || cx.exit.is_some() || cx.reconsider {
                                 h.pc = pc;
                                 return Pause::Check;
