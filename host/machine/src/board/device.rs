@@ -60,7 +60,7 @@ pub(super) fn read<'d>(
     let given = given_options(stanza, report);
     let (config, desc) = describe(&given, &kind, &plugin.0, machine, entry, plugins.catalog, report)?;
     let mmio = addresses(stanza, &desc, &entry.key_origin, report);
-    let ports = ports(stanza, &desc, report);
+    let ports = ports(stanza, &desc, plugins.catalog.backends(), report);
     let (bases, mmio) = mmio.into_iter().map(|at| (at.map_or(0, |at| at.0), at.map(|at| at.1))).unzip();
     let (port_names, ports) = ports.into_iter().map(Option::unzip).unzip();
     let spec = DeviceSpec {
@@ -340,6 +340,7 @@ fn address<'d>(node: &'d Node, region: &Region, report: &mut Report<'_>) -> Opti
 fn ports<'d>(
     stanza: &'d Table,
     desc: &DeviceDesc,
+    backends: &[&str],
     report: &mut Report<'_>,
 ) -> Vec<Option<(String, &'d Origin)>> {
     let table = stanza.get("ports").and_then(|entry| fields::table(&entry.node, "ports", report));
@@ -349,7 +350,7 @@ fn ports<'d>(
     let mut named = vec![None; desc.ports.len()];
     for entry in &table.entries {
         match desc.ports.iter().position(|port| port.name == entry.key) {
-            Some(id) => named[id] = backend(&entry.node, desc.ports[id].kind, report),
+            Some(id) => named[id] = backend(&entry.node, desc.ports[id].kind, backends, report),
             None => {
                 report
                     .error(
@@ -364,13 +365,25 @@ fn ports<'d>(
     named
 }
 
-fn backend<'d>(node: &'d Node, kind: PortKind, report: &mut Report<'_>) -> Option<(String, &'d Origin)> {
+fn backend<'d>(
+    node: &'d Node,
+    kind: PortKind,
+    backends: &[&str],
+    report: &mut Report<'_>,
+) -> Option<(String, &'d Origin)> {
     let name = fields::string(node, "ports", report)?;
     let fits = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
         report
             .error(Code::BadValue, &node.origin, format!("`{name}` is no name of a backend"))
-            .help("write `console`, `null` or a name of your own that `--port` or `--disk` refer to");
+            .help("write `console`, `null`, `pty`, or for a disk a name of your own");
+        return None;
+    }
+    if kind == PortKind::Chr && !backends.contains(&name.as_str()) {
+        report
+            .error(Code::BadValue, &node.origin, format!("there is no backend `{name}` for this port"))
+            .suggest(&name, backends.iter().copied())
+            .help("files and sockets are given with `--port`");
         return None;
     }
     if name == "console" && kind != PortKind::Chr {

@@ -263,6 +263,12 @@ pub trait Catalog {
 
     /// The names of all plugins, for advice and for the schema.
     fn available(&self) -> Vec<String>;
+
+    /// What a board may connect a port of bytes to, by name. Places in the file system and on the network are not a
+    /// board's business but the command line's.
+    fn backends(&self) -> &'static [&'static str] {
+        &["console", "null", "pty"]
+    }
 }
 
 /// Why a plugin cannot be had.

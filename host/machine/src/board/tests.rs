@@ -488,6 +488,10 @@ fn ports_have_backends() {
     assert!(
         uart("{ serial = \"/dev/tty\" }").starts_with("9:20 bad-value `/dev/tty` is no name of a backend")
     );
+    assert!(
+        uart("{ serial = \"consol\" }")
+            .starts_with("9:20 bad-value there is no backend `consol` for this port")
+    );
     let disk = "plugin = \"virtio-blk\"\nmmio = 0x1000_0000\nserial = \"x\"\nports = { disk = \"console\" }";
     assert_eq!(one(disk), "10:18 bad-value the console cannot be connected here");
     let two = format!(
