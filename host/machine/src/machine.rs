@@ -13,7 +13,6 @@ use crate::{
     outside::{Disk, Input, Outside, StopHandle},
     pace::Pacer,
     plugin::{Instance, Plugin},
-    plugin_ctx::with_ctx,
     port::PortSlot,
     schedule::Schedule,
     section::Section,
@@ -250,8 +249,8 @@ impl Machine {
     }
 
     fn reset_devices(&mut self, kind: u32) {
-        for (index, slot) in self.slots.iter_mut().enumerate() {
-            with_ctx(&mut self.services, index, "reset", |cx| slot.instance.reset(cx, kind));
+        for device in 0..self.slots.len() {
+            self.callback(device, "reset", |instance, cx| instance.reset(cx, kind));
         }
         self.drain_wires();
     }

@@ -10,10 +10,11 @@ use crate::{
     machine::Machine,
     outside::Input,
     pace::Pacer,
+    plugin::Instance,
     plugin_ctx::with_ctx,
     services::{Control, PluginFault},
 };
-use reprise_abi::hot;
+use reprise_abi::hot::{self, CtxRaw};
 use reprise_cpu::{ExitReason, Irq};
 use reprise_replay::{Control as Button, Event, PortChange};
 
@@ -224,12 +225,21 @@ impl Machine {
         match end {
             WireEnd::Hart { hart, line } => self.cluster.set_irq(hart as usize, irq(line), high),
             WireEnd::Device { device, pin } => {
-                let instance = &mut self.slots[device].instance;
-                with_ctx(&mut self.services, device, "on_pin", |cx| {
-                    instance.on_pin(cx, pin, u32::from(high))
-                });
+                self.callback(device, "on_pin", |instance, cx| instance.on_pin(cx, pin, u32::from(high)));
             }
         }
+    }
+
+    /// Let a device run: every callback but MMIO, which comes from inside an instruction.
+    pub(crate) fn callback(
+        &mut self,
+        device: usize,
+        name: &'static str,
+        call: impl FnOnce(&mut Instance, &mut CtxRaw) -> u64,
+    ) {
+        let instance = &mut self.slots[device].instance;
+        // What it returns says only whether it panicked, and a panic has been told to `fault` already.
+        with_ctx(&mut self.services, device, name, |cx| call(instance, cx));
     }
 
     fn blame_wires(&mut self, end: WireEnd) {
@@ -248,8 +258,7 @@ impl Machine {
         while let Some(due) = self.services.deadlines.pop(now_ns, mark) {
             match due {
                 Due::Timer { device, timer } => {
-                    let instance = &mut self.slots[device].instance;
-                    with_ctx(&mut self.services, device, "on_timer", |cx| instance.on_timer(cx, timer));
+                    self.callback(device, "on_timer", |instance, cx| instance.on_timer(cx, timer));
                 }
                 Due::Disk { request } => self.complete_disk(request),
             }
@@ -262,8 +271,7 @@ impl Machine {
             let text = format!("disk I/O failed on the host, the guest sees an I/O error: {error}");
             self.services.log(LogLevel::Error, Some(request.device), text);
         }
-        let instance = &mut self.slots[request.device].instance;
-        with_ctx(&mut self.services, request.device, "on_blk", |cx| {
+        self.callback(request.device, "on_blk", |instance, cx| {
             instance.on_blk(cx, request.port, request.token, outcome.status, &outcome.data)
         });
     }
@@ -276,8 +284,7 @@ impl Machine {
         for pending in self.services.bottom_halves.take() {
             let device = u32::try_from(pending.device).expect("device indices are u32");
             self.services.gate.bottom_half(now_ns, device, pending.bh, pending.payload.is_some());
-            let instance = &mut self.slots[pending.device].instance;
-            with_ctx(&mut self.services, pending.device, "on_bh", |cx| {
+            self.callback(pending.device, "on_bh", |instance, cx| {
                 instance.on_bh(cx, pending.bh, pending.payload.as_deref())
             });
         }
@@ -373,8 +380,7 @@ impl Machine {
     }
 
     fn notify_port(&mut self, device: usize, port: u32, kind: u32) {
-        let instance = &mut self.slots[device].instance;
-        with_ctx(&mut self.services, device, "on_port", |cx| instance.on_port(cx, port, kind));
+        self.callback(device, "on_port", |instance, cx| instance.on_port(cx, port, kind));
     }
 
     /// Every hart waits. Virtual time jumps to the next deadline, or follows host time until something arrives.
