@@ -122,6 +122,18 @@ impl Disks {
         (request, outcome)
     }
 
+    /// After [`complete`](Self::complete), for a recording: tell the blocks of the image that the disk of this port had
+    /// never read before ([`Disk::first_reads`]).
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the run's loop calls it once the gate takes block hashes")
+    )]
+    pub(crate) fn first_reads(&mut self, device: usize, port: u32, tell: &mut dyn FnMut(u64, [u8; 32])) {
+        if let Some(attached) = self.attached.get_mut(&(device, port)) {
+            attached.disk.first_reads(tell);
+        }
+    }
+
     /// A device is being reset: drop its requests in flight, unserved. Returns their ids.
     pub(crate) fn cancel_device(&mut self, device: usize) -> Vec<u64> {
         let dropped: Vec<u64> =
@@ -239,6 +251,9 @@ mod tests {
             self.0[offset as usize..][..len as usize].fill(0);
             Ok(())
         }
+        fn first_reads(&mut self, tell: &mut dyn FnMut(u64, [u8; 32])) {
+            tell(7, [b'h'; 32]);
+        }
     }
 
     fn disks(read_only: bool) -> Disks {
@@ -302,6 +317,19 @@ mod tests {
         assert_eq!(chain(&disks), before);
         status(&mut disks, &request(hot::BLK_WRITE, 0, 512), &[5; 512]);
         assert_ne!(chain(&disks), before);
+    }
+
+    #[test]
+    fn first_reads_come_from_the_disk_of_the_port() {
+        let mut disks = disks(false);
+        let told = |disks: &mut Disks, device, port| {
+            let mut told = Vec::new();
+            disks.first_reads(device, port, &mut |block, hash| told.push((block, hash)));
+            told
+        };
+        assert_eq!(told(&mut disks, 0, 0), [(7, [b'h'; 32])]);
+        assert!(told(&mut disks, 0, 1).is_empty());
+        assert!(told(&mut disks, 1, 0).is_empty());
     }
 
     #[test]

@@ -32,7 +32,7 @@ mod wires;
 pub use harts::{boot_images, device_tree};
 pub use log::{LogLevel, LogRecord};
 pub use machine::{BootSource, BuildError, Machine, Setup, Status};
-pub use outside::{ControlInput, Disk, DiskError, Input, Outside, PortChange, StopHandle};
+pub use outside::{ControlInput, DISK_BLOCK_BYTES, Disk, DiskError, Input, Outside, PortChange, StopHandle};
 pub use reprise_abi::desc;
 pub use reprise_replay::Seed;
 pub use run::Stop;

@@ -101,6 +101,9 @@ impl StopHandle {
 #[error("{0}")]
 pub struct DiskError(pub String);
 
+/// The unit in which [`Disk::first_reads`] counts. Part of the log's format.
+pub const DISK_BLOCK_BYTES: u64 = 16 << 10;
+
 /// A disk image with its overlay. Offsets and lengths are multiples of 512 inside the disk: the machine checks.
 pub trait Disk {
     /// Capacity in bytes, a multiple of 512.
@@ -134,4 +137,13 @@ pub trait Disk {
     /// # Errors
     /// The host could not.
     fn write_zeroes(&mut self, offset: u64, len: u64) -> Result<(), DiskError>;
+    /// Tell the blocks of the image (not of the overlay) that were read since the last call and never before in this
+    /// run, each once: its number, in units of [`DISK_BLOCK_BYTES`], and blake3 of the whole block (of what there is of
+    /// it, if the disk ends inside). Requests in their order; within one request ascending.
+    ///
+    /// The machine asks after each request while it records or replays: what is told is a fact of the run's position,
+    /// and so may depend on the requests alone. A disk without an image has nothing to tell.
+    fn first_reads(&mut self, tell: &mut dyn FnMut(u64, [u8; 32])) {
+        let _nothing = tell;
+    }
 }
