@@ -12,6 +12,7 @@ mod bus;
 mod chaos;
 mod clock;
 mod deadline;
+mod digest;
 mod disk;
 pub mod fdt;
 mod harts;
