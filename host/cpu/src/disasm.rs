@@ -8,11 +8,13 @@ use crate::csr;
 use crate::decode::Decoder;
 use crate::isa::{Op, ROWS, Reg};
 
-const X: [&str; 32] = [
+/// ABI names of the integer registers.
+pub const X_NAMES: [&str; 32] = [
     "zero", "ra", "sp", "gp", "tp", "t0", "t1", "t2", "s0", "s1", "a0", "a1", "a2", "a3", "a4", "a5", "a6",
     "a7", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "t3", "t4", "t5", "t6",
 ];
-const F: [&str; 32] = [
+/// ABI names of the floating-point registers.
+pub const F_NAMES: [&str; 32] = [
     "ft0", "ft1", "ft2", "ft3", "ft4", "ft5", "ft6", "ft7", "fs0", "fs1", "fa0", "fa1", "fa2", "fa3", "fa4",
     "fa5", "fa6", "fa7", "fs2", "fs3", "fs4", "fs5", "fs6", "fs7", "fs8", "fs9", "fs10", "fs11", "ft8",
     "ft9", "ft10", "ft11",
@@ -46,8 +48,8 @@ fn text(op: &Op, pc: u64) -> String {
 }
 
 fn push_operand(text: &mut String, operand: char, op: &Op, pc: u64) {
-    let x = |reg: Reg| X[reg as usize % 33 % 32];
-    let f = |reg: Reg| F[reg as usize % 32];
+    let x = |reg: Reg| X_NAMES[reg as usize % 33 % 32];
+    let f = |reg: Reg| F_NAMES[reg as usize % 32];
     let target = pc.wrapping_add_signed(op.imm.into());
     let written = match operand {
         'd' => write!(text, "{}", if op.rd == Reg::Sink { "zero" } else { x(op.rd) }),

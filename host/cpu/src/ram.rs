@@ -14,7 +14,7 @@ use memmap2::{MmapOptions, MmapRaw};
 
 /// Bytes in a page of guest memory.
 pub const PAGE_SIZE: u64 = 4096;
-/// `page_map` bit: written since [`GuestRam::clear_dirty`].
+/// `page_map` bit: written since [`GuestRam::take_dirty`], by whichever follower.
 pub const PAGE_DIRTY: u8 = 1;
 /// `page_map` bit: something was derived from the page's content; whoever writes it must say so.
 pub const PAGE_WATCHED: u8 = 2;
@@ -25,7 +25,14 @@ pub(crate) const PAGE_TABLE: u8 = 8;
 /// `page_map` bit of this crate: a hart that does not run holds a reservation in the page.
 pub(crate) const PAGE_RESERVED: u8 = 16;
 
+/// `page_map` bits of this crate, one for each [`Follower`]: another one took the page's [`PAGE_DIRTY`], and this one
+/// has not seen it yet.
+const PAGE_OWED: [u8; 2] = [32, 64];
+
 const REASONS: u8 = PAGE_CODE | PAGE_TABLE | PAGE_RESERVED;
+
+/// Pages whose flags are looked at together.
+const SCAN: usize = 64;
 
 /// The host could not give the guest its memory.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +65,21 @@ pub struct OutOfRam {
     pub len: u64,
 }
 
+/// Who follows which pages change. Each is told of every written page once, whatever the others took before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Follower {
+    /// The state digest.
+    Digest,
+    /// Snapshots.
+    Snapshot,
+}
+
+impl Follower {
+    fn owed(self) -> u8 {
+        PAGE_OWED[self as usize]
+    }
+}
+
 /// The machine's RAM: `size` bytes from guest physical address `base`, zero at first, backed by the host when touched.
 pub struct GuestRam {
     map: MmapRaw,
@@ -67,7 +89,7 @@ pub struct GuestRam {
     /// Ranges of watched pages written from outside the hart; the run loop drains them.
     writes: RefCell<Vec<(u64, u64)>>,
     written: Cell<bool>,
-    /// Counts `clear_dirty`: a hart may keep no fast path for stores across it.
+    /// Counts `take_dirty` that cleared something: a hart may keep no fast path for stores across it.
     clears: Cell<u64>,
 }
 
@@ -171,10 +193,28 @@ impl GuestRam {
         self.flags[index].get()
     }
 
-    /// Forgets that the page was written.
-    pub fn clear_dirty(&self, index: usize) {
-        self.flags[index].set(self.flags[index].get() & !PAGE_DIRTY);
-        self.clears.set(self.clears.get() + 1);
+    /// Calls `each` with the index of every page that was written since this follower's last call, in ascending order.
+    ///
+    /// A store after it sets [`PAGE_DIRTY`] anew: harts drop their fast paths for stores when they next run, once for
+    /// a call, however many pages it took. Not to be called while a hart runs.
+    pub fn take_dirty(&self, follower: Follower, mut each: impl FnMut(usize)) {
+        let wanted = PAGE_DIRTY | follower.owed();
+        let others = PAGE_OWED.iter().fold(0, |all, bit| all | bit) & !follower.owed();
+        let mut cleared = 0;
+        for (chunk, pages) in self.flags.chunks(SCAN).enumerate() {
+            // Nearly all chunks end here, so it has no branch for each page.
+            if pages.iter().fold(0, |all, page| all | page.get()) & wanted == 0 {
+                continue;
+            }
+            for (index, page) in pages.iter().enumerate().filter(|(_, page)| page.get() & wanted != 0) {
+                let flags = page.get();
+                cleared |= flags & PAGE_DIRTY;
+                let owed = if flags & PAGE_DIRTY != 0 { others } else { 0 };
+                page.set(flags & !wanted | owed);
+                each(chunk * SCAN + index);
+            }
+        }
+        self.clears.set(self.clears.get() + u64::from(cleared));
     }
 
     /// Copies the page with this index.
@@ -189,7 +229,7 @@ impl GuestRam {
         ((gpa - self.base) / PAGE_SIZE) as usize
     }
 
-    /// How often `clear_dirty` was called.
+    /// How often `take_dirty` cleared something.
     pub(crate) fn clears(&self) -> u64 {
         self.clears.get()
     }
@@ -293,5 +333,34 @@ mod tests {
         assert_eq!(dirty, [true, true, true, false]);
         ram.unwatch(2, PAGE_CODE);
         assert_eq!(ram.page_flags(2), PAGE_DIRTY);
+    }
+
+    #[test]
+    fn every_follower_is_told_of_every_written_page_once() {
+        let ram = GuestRam::new(0x8000_0000, 200 * 4096).unwrap();
+        let take = |follower| {
+            let mut pages = Vec::new();
+            ram.take_dirty(follower, |page| pages.push(page));
+            pages
+        };
+        ram.watch(3, PAGE_CODE);
+        [199, 3, 64].into_iter().for_each(|page| ram.mark_dirty(page));
+        assert_eq!(take(Follower::Digest), [3, 64, 199]);
+        assert_eq!(take(Follower::Digest), []);
+        assert_eq!(ram.page_flags(3) & (PAGE_CODE | PAGE_WATCHED | PAGE_DIRTY), PAGE_CODE | PAGE_WATCHED);
+        [0, 64].into_iter().for_each(|page| ram.mark_dirty(page));
+        assert_eq!(take(Follower::Snapshot), [0, 3, 64, 199]);
+        assert_eq!(take(Follower::Snapshot), []);
+        assert_eq!(take(Follower::Digest), [0, 64]);
+    }
+
+    #[test]
+    fn only_a_call_that_took_something_costs_the_harts_their_fast_paths() {
+        let ram = GuestRam::new(0x8000_0000, 200 * 4096).unwrap();
+        (0..200).for_each(|page| ram.mark_dirty(page));
+        for (follower, clears) in [(Follower::Digest, 1), (Follower::Snapshot, 1), (Follower::Digest, 1)] {
+            ram.take_dirty(follower, |_| {});
+            assert_eq!(ram.clears(), clears, "{follower:?}");
+        }
     }
 }

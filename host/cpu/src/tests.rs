@@ -3,5 +3,6 @@
 mod chaos;
 mod coherence;
 mod corners;
+mod dirty;
 mod privileged;
 mod support;
