@@ -1,112 +1,184 @@
 //! The state digest: what two machines must have in common to be called the same.
 
-use crate::{deadline::Due, machine::Machine, section::Section};
-use reprise_abi::hot;
+use crate::{
+    deadline::Due,
+    machine::Machine,
+    ram_digest::RamDigest,
+    section::{self, Section},
+};
+use reprise_cpu::{F_NAMES, X_NAMES};
+
+/// The section of guest RAM, always the last.
+const RAM: &str = "ram";
 
 impl Machine {
-    /// The state digest: blake3 over every named section and every page of RAM that is not zero.
+    /// The state digest. Costs little: of RAM only the pages that were written since the last one are hashed.
     #[must_use]
     pub fn digest(&mut self) -> [u8; 32] {
-        let mut hasher = blake3::Hasher::new();
-        for (name, bytes) in self.sections() {
-            hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
-            hasher.update(&(bytes.len() as u64).to_le_bytes()).update(&bytes);
-        }
-        self.hash_ram(&mut hasher);
-        *hasher.finalize().as_bytes()
+        self.digest_parts().0
     }
 
-    /// Every section of the state but RAM, by name.
+    /// The digest, and the first four bytes (little-endian) of each section's own hash, in the order of
+    /// [`Machine::section_names`]: enough to say which sections differ.
+    #[must_use]
+    pub fn digest_parts(&mut self) -> ([u8; 32], Vec<u32>) {
+        let ram = self.ram_digest.update(&self.services.ram);
+        self.combine(ram)
+    }
+
+    /// The digest from every byte of RAM, whatever was hashed before. For tests, and for whoever doubts.
+    #[must_use]
+    pub fn digest_from_scratch(&self) -> [u8; 32] {
+        self.combine(RamDigest::from_scratch(&self.services.ram).root()).0
+    }
+
+    fn combine(&self, ram: [u8; 32]) -> ([u8; 32], Vec<u32>) {
+        let mut whole = blake3::Hasher::new();
+        let mut parts = Vec::new();
+        let sections =
+            self.sections().into_iter().map(|(name, bytes)| (name, *blake3::hash(&bytes).as_bytes()));
+        for (name, hash) in sections.chain([(RAM.to_owned(), ram)]) {
+            whole.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes()).update(&hash);
+            parts.push(u32::from_le_bytes(*hash.first_chunk().expect("a hash has 32 bytes")));
+        }
+        (*whole.finalize().as_bytes(), parts)
+    }
+
+    /// The names of all sections, in the fixed order of [`Machine::digest_parts`].
+    #[must_use]
+    pub fn section_names(&self) -> Vec<String> {
+        let harts = (0..self.cluster.harts()).map(|hart| format!("hart{hart}"));
+        let host = ["clock", "timers", "bh", "wires", "ports", "disks"].map(str::to_owned);
+        let devices = self.services.device_ids.iter().map(|id| format!("device.{id}"));
+        harts.chain(host).chain(devices).chain([RAM.to_owned()]).collect()
+    }
+
+    /// Every section of the state but RAM: its name, and a state record ([`reprise_abi::state`]).
     #[must_use]
     pub fn sections(&self) -> Vec<(String, Vec<u8>)> {
-        let mut all = Vec::new();
-        for hart in 0..self.cluster.harts() {
-            let mut section = Section::default();
-            for (name, value) in self.cluster.save(hart) {
-                section.bytes(name.as_bytes()).bytes(&value);
-            }
-            all.push((format!("hart{hart}"), section.finish()));
-        }
-        all.push(("clock".into(), self.clock_section()));
-        all.push(("timers".into(), self.timer_section()));
-        all.push(("bh".into(), self.bottom_half_section()));
-        all.push(("wires".into(), self.wire_section()));
-        all.push(("ports".into(), self.port_section()));
-        let mut disks = Section::default();
-        self.services.disks.save(&mut disks);
-        all.push(("disks".into(), disks.finish()));
-        for (id, slot) in self.services.device_ids.iter().zip(&self.slots) {
-            all.push((format!("device.{id}"), slot.instance.save()));
-        }
-        all
+        let harts = (0..self.cluster.harts()).map(|hart| self.hart_section(hart));
+        let host = [
+            section::encode(|out| self.save_clock(out)),
+            section::encode(|out| self.save_timers(out)),
+            section::encode(|out| self.save_bottom_halves(out)),
+            section::encode(|out| self.save_wires(out)),
+            section::encode(|out| self.save_ports(out)),
+            section::encode(|out| self.services.disks.save(|device, port| self.port_name(device, port), out)),
+        ];
+        let devices = self.slots.iter().map(|slot| slot.instance.save());
+        self.section_names().into_iter().zip(harts.chain(host).chain(devices)).collect()
     }
 
-    fn clock_section(&self) -> Vec<u8> {
-        let mut section = Section::default();
+    fn hart_section(&self, hart: usize) -> Vec<u8> {
+        section::encode(|out| {
+            for (name, value) in self.cluster.save(hart) {
+                save_hart_field(&name, &value, out);
+            }
+        })
+    }
+
+    fn save_clock(&self, out: &mut Section<'_, '_>) {
         let clock = &self.services.clock;
-        section.u64(clock.icount()).u64(clock.idle_ns()).u64(clock.time_offset());
-        self.schedule.state().iter().for_each(|&value| {
-            section.u64(value);
-        });
-        section.u64(self.services.gate.random_stream().drawn_bytes());
-        section.finish()
+        out.u64("icount", clock.icount()).u64("idle_ns", clock.idle_ns());
+        out.u64("time_offset", clock.time_offset());
+        let [turn, turn_ends, seed] = self.schedule.state();
+        out.u64("turn", turn).u64("turn_ends", turn_ends).u64("schedule_seed", seed);
+        out.u64("random_bytes", self.services.gate.random_stream().drawn_bytes());
     }
 
     /// Deadlines by their order, not by the order's number: a run whose timers were armed more often but stand the
     /// same is in the same state.
-    fn timer_section(&self) -> Vec<u8> {
-        let mut section = Section::default();
+    fn save_timers(&self, out: &mut Section<'_, '_>) {
+        let (mut at_ns, mut rank) = (0, 0);
         for (when, due) in self.services.deadlines.iter() {
-            section.u64(when.at_ns);
-            match due {
+            rank = if when.at_ns == at_ns { rank + 1 } else { 0 };
+            at_ns = when.at_ns;
+            let name = match due {
                 Due::Timer { device, timer } => {
-                    section.u64(0).u64(device as u64).u64(u64::from(timer));
+                    let timers = &self.slots[device].instance.desc().timers;
+                    format!("{}.{}", self.services.device_ids[device], timers[timer as usize])
                 }
-                Due::Disk { request } => {
-                    section.u64(1).u64(request);
+                Due::Disk { request } => format!("request{request}"),
+            };
+            out.u64(&format!("{name}.at_ns"), at_ns);
+            // Among equal deadlines.
+            out.u64(&format!("{name}.rank"), rank);
+        }
+    }
+
+    fn save_bottom_halves(&self, out: &mut Section<'_, '_>) {
+        for (index, waiting) in self.services.bottom_halves.iter().enumerate() {
+            let declared = &self.slots[waiting.device].instance.desc().bottom_halves;
+            let name = declared
+                .get(waiting.bh as usize)
+                .map_or_else(|| waiting.bh.to_string(), |bh| bh.name.clone());
+            out.text(
+                &format!("[{index}].name"),
+                &format!("{}.{name}", self.services.device_ids[waiting.device]),
+            );
+            if let Some(payload) = &waiting.payload {
+                out.bytes(&format!("[{index}].payload"), payload.iter().copied());
+            }
+        }
+    }
+
+    fn save_wires(&self, out: &mut Section<'_, '_>) {
+        for (device, levels) in self.services.wires.levels().iter().enumerate() {
+            let id = &self.services.device_ids[device];
+            let mut levels = levels.iter();
+            for pins in &self.slots[device].instance.desc().outputs {
+                let many = pins.count.is_some();
+                for (index, &high) in levels.by_ref().take(pins.count.unwrap_or(1) as usize).enumerate() {
+                    let number = if many { format!(".{index}") } else { String::new() };
+                    out.bool(&format!("{id}.{}{number}", pins.name), high);
                 }
             }
         }
-        section.finish()
     }
 
-    fn bottom_half_section(&self) -> Vec<u8> {
-        let mut section = Section::default();
-        for p in self.services.bottom_halves.iter() {
-            section.u64(p.device as u64).u64(u64::from(p.bh)).u64(u64::from(p.payload.is_some()));
-            section.bytes(p.payload.as_deref().unwrap_or_default());
+    fn save_ports(&self, out: &mut Section<'_, '_>) {
+        for (id, ports) in self.services.device_ids.iter().zip(&self.services.ports) {
+            ports.iter().for_each(|port| port.save(id, out));
         }
-        section.finish()
     }
 
-    fn wire_section(&self) -> Vec<u8> {
-        let mut section = Section::default();
-        for pins in self.services.wires.levels() {
-            let levels: Vec<u8> = pins.iter().map(|&high| u8::from(high)).collect();
-            section.bytes(&levels);
-        }
-        section.finish()
+    fn port_name(&self, device: usize, port: u32) -> String {
+        let port = &self.services.ports[device][port as usize];
+        format!("{}.{}", self.services.device_ids[device], port.name)
     }
+}
 
-    fn port_section(&self) -> Vec<u8> {
-        let mut section = Section::default();
-        self.services.ports.iter().flatten().for_each(|port| port.save(&mut section));
-        section.finish()
-    }
-
-    fn hash_ram(&self, hasher: &mut blake3::Hasher) {
-        let ram = &self.services.ram;
-        let mut page = [0; 4096];
-        let pages = usize::try_from(ram.size() / 4096).expect("RAM is mapped, so its size fits");
-        for index in 0..pages {
-            // A page that was never written is still zero.
-            if ram.page_flags(index) & hot::PAGE_DIRTY == 0 {
-                continue;
+/// A field of a hart, lists as one field for each register, by the names of the manuals.
+fn save_hart_field(name: &str, value: &[u8], out: &mut Section<'_, '_>) {
+    let words = value.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
+    match name {
+        // x0 is no state.
+        "x" => words.zip(X_NAMES).skip(1).for_each(|(value, name)| {
+            out.u64(name, value);
+        }),
+        "f" => words.zip(F_NAMES).for_each(|(value, name)| {
+            out.u64(name, value);
+        }),
+        "pmpcfg" => value.iter().enumerate().for_each(|(index, &byte)| {
+            out.u64(&format!("pmp{index}cfg"), byte.into());
+        }),
+        "pmpaddr" => words.enumerate().for_each(|(index, value)| {
+            out.u64(&format!("pmpaddr{index}"), value);
+        }),
+        "triggers" => words.enumerate().for_each(|(index, value)| {
+            let name = match index.checked_sub(1) {
+                None => "tselect".to_owned(),
+                Some(index) => format!("trigger{}.tdata{}", index / 2, index % 2 + 1),
+            };
+            out.u64(&name, value);
+        }),
+        _ => match value.first_chunk() {
+            Some(word) if value.len() == 8 => {
+                out.u64(name, u64::from_le_bytes(*word));
             }
-            ram.page(index, &mut page);
-            if page != [0; 4096] {
-                hasher.update(&(index as u64).to_le_bytes()).update(&page);
+            _ => {
+                out.bytes(name, value.iter().copied());
             }
-        }
+        },
     }
 }

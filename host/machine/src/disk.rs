@@ -1,6 +1,6 @@
 //! Block ports: requests in flight, and the virtual deadlines at which they complete.
 
-use crate::{board::DiskTiming, outside::Disk};
+use crate::{board::DiskTiming, outside::Disk, section::Section};
 use reprise_abi::hot;
 use std::collections::BTreeMap;
 
@@ -143,14 +143,25 @@ impl Disks {
     }
 
     /// For the saved state: requests in flight, and for each disk when it is free and the chain over what was written.
-    pub(crate) fn save(&self, out: &mut crate::section::Section) {
-        out.u64(self.next_request).u64(self.in_flight.len() as u64);
+    /// `name` says what a device's port is called.
+    pub(crate) fn save(&self, name: impl Fn(usize, u32) -> String, out: &mut Section<'_, '_>) {
+        out.u64("next_request", self.next_request);
         for (&id, r) in &self.in_flight {
-            out.u64(id).u64(r.device as u64).u64(u64::from(r.port)).u64(r.token).u64(u64::from(r.op));
-            out.u64(u64::from(r.flags)).u64(r.offset).u64(r.len).bytes(&r.data);
+            let mut field = |field: &str, value| {
+                out.u64(&format!("request{id}.{field}"), value);
+            };
+            field("token", r.token);
+            field("op", r.op.into());
+            field("flags", r.flags.into());
+            field("offset", r.offset);
+            field("len", r.len);
+            out.text(&format!("request{id}.port"), &name(r.device, r.port));
+            out.bytes(&format!("request{id}.data"), r.data.iter().copied());
         }
         for (&(device, port), a) in &self.attached {
-            out.u64(device as u64).u64(u64::from(port)).u64(a.busy_until_ns).bytes(&a.written);
+            let name = name(device, port);
+            out.u64(&format!("{name}.busy_until_ns"), a.busy_until_ns);
+            out.bytes(&format!("{name}.written"), a.written);
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     pace::Pacer,
     plugin::{Instance, Plugin},
     port::PortSlot,
+    ram_digest::RamDigest,
     schedule::Schedule,
     services::Services,
     symbols::Symbols,
@@ -107,6 +108,8 @@ pub struct Machine {
     pub(crate) inbox: VecDeque<Input>,
     /// How often in a row the idle machine was nudged on: a plugin that keeps it busy for ever is stopped.
     pub(crate) barren: u32,
+    /// Hashes of RAM as of the last digest.
+    pub(crate) ram_digest: RamDigest,
     boot: BootSource,
     /// blake3 of the boot images at power-on: a reset with other images would not be the same machine.
     boot_hash: [u8; 32],
@@ -133,6 +136,7 @@ impl Machine {
         let spec = &board.machine;
         let ram = GuestRam::new(spec.ram_base, spec.ram_size)?;
         let cluster = Cluster::new(crate::harts::config(&spec.isa), spec.harts as usize, Rc::clone(&ram));
+        let ram_digest = RamDigest::new(&ram);
         let mut slots = Vec::with_capacity(board.devices.len());
         for device in &board.devices {
             slots.push(Slot { instance: create(device, &plugins)? });
@@ -171,6 +175,7 @@ impl Machine {
             settled: None,
             inbox: VecDeque::new(),
             barren: 0,
+            ram_digest,
             boot,
             boot_hash: [0; 32],
         };

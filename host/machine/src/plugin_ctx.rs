@@ -275,11 +275,9 @@ unsafe extern "C" fn port_write(host: *mut c_void, port: u32, data: *const u8, l
         return;
     }
     let services = &mut *f.services;
-    services.outside.port_write(
-        &services.device_ids[f.device],
-        &services.ports[f.device][port as usize].name,
-        data,
-    );
+    let slot = &mut services.ports[f.device][port as usize];
+    slot.wrote(data);
+    services.outside.port_write(&services.device_ids[f.device], &slot.name, data);
 }
 
 unsafe extern "C" fn port_pending(host: *mut c_void, port: u32) -> u64 {

@@ -1,5 +1,6 @@
 //! The inside ends of ports: what came through the gate and waits for the device to take it.
 
+use crate::section::Section;
 use reprise_abi::desc::PortKind;
 use std::collections::VecDeque;
 
@@ -12,11 +13,41 @@ pub(crate) enum Queue {
     Frames(VecDeque<Vec<u8>>),
 }
 
+/// Output that waits to be chained, in bytes at most.
+const CHAINED: usize = 1024;
+
+/// Everything that a device wrote to a port, as a count and a hash: how it was cut into calls does not show.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Output {
+    bytes: u64,
+    /// blake3 of the chain before and the next [`CHAINED`] bytes.
+    chain: [u8; 32],
+    /// Written since, less than [`CHAINED`] bytes.
+    tail: Vec<u8>,
+}
+
+impl Output {
+    fn push(&mut self, mut data: &[u8]) {
+        self.bytes += data.len() as u64;
+        while self.tail.len() + data.len() >= CHAINED {
+            let (head, rest) = data.split_at(CHAINED - self.tail.len());
+            self.tail.extend(head);
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&self.chain).update(&self.tail);
+            self.chain = *hasher.finalize().as_bytes();
+            self.tail.clear();
+            data = rest;
+        }
+        self.tail.extend(data);
+    }
+}
+
 /// One port.
 #[derive(Debug)]
 pub(crate) struct PortSlot {
     pub(crate) name: String,
     pub(crate) queue: Queue,
+    output: Output,
 }
 
 impl PortSlot {
@@ -27,7 +58,7 @@ impl PortSlot {
                 Queue::Bytes(VecDeque::new())
             }
         };
-        PortSlot { name: name.to_owned(), queue }
+        PortSlot { name: name.to_owned(), queue, output: Output::default() }
     }
 
     /// Bytes or one frame came through the gate.
@@ -57,18 +88,29 @@ impl PortSlot {
         }
     }
 
+    /// The device wrote bytes, or one frame: part of the state, so that a replay which says something else is found.
+    pub(crate) fn wrote(&mut self, data: &[u8]) {
+        if matches!(self.queue, Queue::Frames(_)) {
+            self.output.push(&(data.len() as u64).to_le_bytes());
+        }
+        self.output.push(data);
+    }
+
     /// For the saved state.
-    pub(crate) fn save(&self, out: &mut crate::section::Section) {
-        out.u64(self.pending() as u64);
+    pub(crate) fn save(&self, device: &str, out: &mut Section<'_, '_>) {
+        let name = |field: &str| format!("{device}.{}.{field}", self.name);
         match &self.queue {
             // In one piece: where the ring is cut is nobody's state.
             Queue::Bytes(bytes) => {
-                out.bytes(&bytes.iter().copied().collect::<Vec<u8>>());
+                out.bytes(&name("waiting"), bytes.iter().copied());
             }
-            Queue::Frames(frames) => frames.iter().for_each(|frame| {
-                out.bytes(frame);
+            Queue::Frames(frames) => frames.iter().enumerate().for_each(|(index, frame)| {
+                out.bytes(&name(&format!("waiting[{index}]")), frame.iter().copied());
             }),
         }
+        out.u64(&name("written_bytes"), self.output.bytes);
+        out.bytes(&name("written"), self.output.chain);
+        out.bytes(&name("written_last"), self.output.tail.iter().copied());
     }
 
     /// Bytes or frames that wait.
@@ -98,5 +140,35 @@ mod tests {
         assert_eq!(net.read(&mut four), (3, 1));
         assert_eq!(net.read(&mut four), (2, 1));
         assert_eq!(net.read(&mut four), (0, 0));
+    }
+
+    #[test]
+    fn output_is_chained_whatever_its_pieces_are() {
+        let data: Vec<u8> = (0..5000u32).map(|byte| byte as u8).collect();
+        let written = |data: &[u8], piece: usize| {
+            let mut port = PortSlot::new("serial", PortKind::Chr);
+            data.chunks(piece).for_each(|piece| port.wrote(piece));
+            port.output
+        };
+        for piece in [1, 7, 1023, 1024, 1025, 4096] {
+            assert_eq!(written(&data, piece), written(&data, 5000), "pieces of {piece} bytes");
+        }
+        assert_eq!((written(&data, 7).bytes, written(&data, 7).tail.len()), (5000, 5000 % 1024));
+        for place in [0, 1023, 1024, 4999] {
+            let mut other = data.clone();
+            other[place] ^= 1;
+            assert_ne!(written(&other, 7), written(&data, 7), "byte {place}");
+        }
+    }
+
+    #[test]
+    fn the_borders_of_written_frames_count() {
+        let written = |frames: &[&[u8]]| {
+            let mut port = PortSlot::new("net", PortKind::Net);
+            frames.iter().for_each(|frame| port.wrote(frame));
+            port.output
+        };
+        assert_ne!(written(&[b"ab", b"c"]), written(&[b"a", b"bc"]));
+        assert_ne!(written(&[b"ab"]), written(&[b"ab", b""]));
     }
 }

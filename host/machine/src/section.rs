@@ -1,22 +1,41 @@
-//! Named sections of the machine's state, as bytes.
+//! Named sections of the machine's state, written field by field.
+//!
+//! A section is a state record of the device ABI: the host's own state has the same form as a device's, so that one
+//! reader and one comparison serve both. Names say what a person would: device ids of the board and names of the
+//! device's descriptor, never an index.
 
-/// The bytes of one section, written field by field: integers little-endian, byte strings with their length.
-#[derive(Debug, Default)]
-pub(crate) struct Section(Vec<u8>);
+use reprise_abi::state::{self, Writer};
 
-impl Section {
-    pub(crate) fn u64(&mut self, value: u64) -> &mut Section {
-        self.0.extend(value.to_le_bytes());
+/// Version of the host's own sections.
+const VERSION: u32 = 1;
+
+/// The fields of one section. A name may be given once.
+#[derive(Debug)]
+pub(crate) struct Section<'a, 'w>(&'a mut Writer<'w>);
+
+/// The bytes of a section.
+pub(crate) fn encode(fields: impl FnOnce(&mut Section<'_, '_>)) -> Vec<u8> {
+    state::encode(VERSION, |writer| fields(&mut Section(writer)))
+}
+
+impl Section<'_, '_> {
+    pub(crate) fn u64(&mut self, name: &str, value: u64) -> &mut Self {
+        self.0.field(name).uint(value.to_le_bytes());
         self
     }
 
-    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> &mut Section {
-        self.u64(bytes.len() as u64);
-        self.0.extend(bytes);
+    pub(crate) fn bool(&mut self, name: &str, value: bool) -> &mut Self {
+        self.0.field(name).bool(value);
         self
     }
 
-    pub(crate) fn finish(self) -> Vec<u8> {
-        self.0
+    pub(crate) fn text(&mut self, name: &str, value: &str) -> &mut Self {
+        self.0.field(name).text(value);
+        self
+    }
+
+    pub(crate) fn bytes(&mut self, name: &str, value: impl IntoIterator<Item = u8>) -> &mut Self {
+        self.0.field(name).bytes(value);
+        self
     }
 }
