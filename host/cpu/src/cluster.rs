@@ -74,6 +74,14 @@ impl Cluster {
         &self.config
     }
 
+    pub(crate) fn ram(&self) -> &GuestRam {
+        &self.ram
+    }
+
+    pub(crate) fn hart(&self, hart: usize) -> &Hart {
+        &self.harts[hart]
+    }
+
     /// Number of harts.
     pub fn harts(&self) -> usize {
         self.harts.len()

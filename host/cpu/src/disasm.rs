@@ -23,8 +23,13 @@ pub const F_NAMES: [&str; 32] = [
 /// The text of the instruction `word` at `pc`: mnemonic and operands without aliases, a compressed one as what it
 /// stands for. Bits that are no instruction become `.insn`.
 pub fn disassemble(word: u32, pc: u64) -> String {
+    text(&decode(word), pc)
+}
+
+/// The instruction with these bits, on a hart that has everything.
+pub(crate) fn decode(word: u32) -> Op {
     static DECODER: LazyLock<Decoder> = LazyLock::new(|| Decoder::new(&HartConfig::default()));
-    text(&DECODER.decode(word), pc)
+    DECODER.decode(word)
 }
 
 /// The mnemonics of all instructions of the table, in its order: what test data and documentation have to cover.
@@ -32,7 +37,7 @@ pub fn mnemonics() -> impl Iterator<Item = String> {
     ROWS.iter().map(|row| row.name.replace('_', "."))
 }
 
-fn text(op: &Op, pc: u64) -> String {
+pub(crate) fn text(op: &Op, pc: u64) -> String {
     let Some(row) = op.kind.row() else {
         return format!(".insn {}, {:#x}", op.len, op.word);
     };

@@ -2,7 +2,7 @@
 
 use crate::config::SatpMode;
 use crate::hart::{Hart, Privilege, envcfg, mstatus};
-use crate::ram::PAGE_SIZE;
+use crate::ram::{GuestRam, PAGE_SIZE};
 use crate::shared::Cx;
 use crate::trap::{Exception, Trap};
 
@@ -151,6 +151,28 @@ fn walk(
         }
         return Ok((ppn * PAGE_SIZE) & !(span - 1) | va & (span - 1));
     }
+}
+
+/// Where the tables lead, for who only wants to look: no rights are asked for, and nothing is marked.
+pub(crate) fn peek(h: &Hart, ram: &GuestRam, va: u64) -> Option<u64> {
+    let levels = levels(h.csr.satp, h.config.max_satp)?;
+    let mut table = (h.csr.satp & PPN) * PAGE_SIZE;
+    for level in (0..levels).rev() {
+        let mut pte = [0; 8];
+        ram.read(table + (va >> (12 + 9 * level) & 511) * 8, &mut pte).ok()?;
+        let pte = u64::from_le_bytes(pte);
+        let ppn = pte >> PPN_SHIFT & PPN;
+        if pte & V == 0 {
+            return None;
+        }
+        if pte & (R | X) != 0 {
+            let span = leaf_span(pte, ppn, level)?;
+            return Some((ppn * PAGE_SIZE) & !(span - 1) | va & (span - 1));
+        }
+        table = ppn * PAGE_SIZE;
+    }
+    // Bare, or tables that end in a pointer.
+    (levels == 0).then_some(va)
 }
 
 fn leaf_allows(h: &Hart, pte: u64, access: Access, privilege: Privilege) -> bool {

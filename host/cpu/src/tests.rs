@@ -4,5 +4,6 @@ mod chaos;
 mod coherence;
 mod corners;
 mod dirty;
+mod peek;
 mod privileged;
 mod support;

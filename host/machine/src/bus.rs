@@ -31,7 +31,8 @@ impl AddressMap {
         AddressMap { sorted: mappings, last: 0 }
     }
 
-    fn find(&mut self, gpa: u64) -> Option<Mapping> {
+    /// The region that holds the address.
+    pub(crate) fn find(&mut self, gpa: u64) -> Option<Mapping> {
         let hit = |m: &Mapping| gpa >= m.base && gpa - m.base < m.size;
         if let Some(m) = self.sorted.get(self.last).filter(|m| hit(m)) {
             return Some(*m);

@@ -30,6 +30,7 @@ mod schedule;
 mod section;
 mod services;
 mod symbols;
+mod upcoming;
 mod wires;
 
 pub use difference::Difference;
@@ -41,3 +42,4 @@ pub use reprise_abi::desc;
 pub use reprise_replay::Seed;
 pub use run::Stop;
 pub use services::PluginFault;
+pub use upcoming::Upcoming;
