@@ -29,6 +29,20 @@ pub enum Control {
     PowerOff,
 }
 
+impl Event {
+    /// Whether it comes from outside of itself; the others happen when the machine asks or computes.
+    pub(crate) fn is_input(&self) -> bool {
+        match self {
+            Event::Input { .. }
+            | Event::PortChange { .. }
+            | Event::Control(_)
+            | Event::WriteMemory { .. }
+            | Event::WriteRegister { .. } => true,
+            Event::BottomHalf { .. } | Event::HostClock { .. } => false,
+        }
+    }
+}
+
 /// Something that enters the machine at a [`Position`]. Sources are indices that the board fixes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -60,6 +74,22 @@ pub enum Event {
         bh: u32,
         /// Whether it was a one-shot with a payload.
         oneshot: bool,
+    },
+    /// A debugger or a monitor wrote guest memory.
+    WriteMemory {
+        /// Guest physical address.
+        gpa: u64,
+        /// The bytes.
+        data: Vec<u8>,
+    },
+    /// A debugger or a monitor wrote a register.
+    WriteRegister {
+        /// Index of the hart.
+        hart: u32,
+        /// Its number in GDB's target description: 0 to 31 is x, 32 is pc.
+        register: u32,
+        /// The value.
+        value: u64,
     },
     /// The host's wall clock was read.
     HostClock {

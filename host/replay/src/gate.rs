@@ -3,7 +3,7 @@
 mod divergence;
 
 use crate::{
-    EndReason, Entry, Event, Position, RandomStream, Record, Seed,
+    EndReason, Entry, Event, Position, RandomStream, Record, Seed, StateDigest,
     log::{LogError, Next, Tail},
 };
 pub use divergence::{Divergence, DivergenceKind, Found};
@@ -41,6 +41,8 @@ pub struct Gate {
     icount: u64,
     random: RandomStream,
     clock_ns: u64,
+    /// blake3 over the digests so far: the log without one of them is another log.
+    chain: [u8; 32],
     sink: Option<Box<dyn RecordSink>>,
     replay: Option<Replay>,
     divergence: Option<Divergence>,
@@ -95,6 +97,7 @@ impl Gate {
             icount: 0,
             random: RandomStream::new(seed),
             clock_ns: 0,
+            chain: [0; 32],
             sink: None,
             replay: None,
             divergence: None,
@@ -173,9 +176,8 @@ impl Gate {
             Head::Record(_) | Head::Tail(_) | Head::Unreadable => return None,
         };
         let Entry::Event(event) = entry else { return None };
-        match event {
-            Event::Input { .. } | Event::PortChange { .. } | Event::Control(_) => {}
-            Event::BottomHalf { .. } | Event::HostClock { .. } => return None,
+        if !event.is_input() {
+            return None;
         }
         self.admit(vtime_ns, &event);
         self.divergence.is_none().then_some(event)
@@ -211,13 +213,16 @@ impl Gate {
 
     /// The machine's state at `vtime_ns` has this digest. To be called at positions and, within the safe point, at a
     /// place that configuration and guest alone decide.
-    pub fn digest(&mut self, vtime_ns: u64, hash: [u8; 32]) {
-        self.mark(vtime_ns, Entry::Digest { hash });
+    pub fn digest(&mut self, vtime_ns: u64, digest: StateDigest) {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.chain).update(&digest.whole);
+        self.chain = *hasher.finalize().as_bytes();
+        self.mark(vtime_ns, Entry::Digest(digest));
     }
 
     /// The run ends at `vtime_ns`, and with it the recording. Nothing may enter any more.
     pub fn end(&mut self, vtime_ns: u64, reason: EndReason) {
-        self.mark(vtime_ns, Entry::End { reason });
+        self.mark(vtime_ns, Entry::End { reason, chain: self.chain });
     }
 
     /// Why the machine must not go on from `vtime_ns`. To be asked at a safe point when [`Gate::take_due`] has nothing
@@ -233,7 +238,7 @@ impl Gate {
         let Replay { head, ended, .. } = self.replay.as_ref()?;
         match (head, ended) {
             (_, Some(reason)) => Some(Halt::Ended(*reason)),
-            (Head::Record(Record { position, entry: Entry::End { reason }, .. }), None) => {
+            (Head::Record(Record { position, entry: Entry::End { reason, .. }, .. }), None) => {
                 (position.vtime_ns <= vtime_ns).then_some(Halt::Ended(*reason))
             }
             (Head::Record(_) | Head::Unreadable, None) => None,
@@ -268,6 +273,68 @@ impl Gate {
     #[must_use]
     pub fn admitted(&self) -> u64 {
         self.admitted
+    }
+
+    /// The seed of the run.
+    #[must_use]
+    pub fn seed(&self) -> Seed {
+        self.random.seed()
+    }
+
+    /// blake3 over the digests so far, in their order.
+    #[must_use]
+    pub fn chain(&self) -> [u8; 32] {
+        self.chain
+    }
+
+    /// Whether a log is being written.
+    #[must_use]
+    pub fn is_recording(&self) -> bool {
+        self.sink.is_some()
+    }
+
+    /// Whether anything wants what is only checked: digests, and hashes of disk blocks.
+    #[must_use]
+    pub fn wants_checks(&self) -> bool {
+        self.sink.is_some() || self.replay.is_some()
+    }
+
+    /// In replay: whether the log has a digest next, and at this time. Then it is to be computed now.
+    #[must_use]
+    pub fn digest_due(&self, vtime_ns: u64) -> bool {
+        self.entry_at(vtime_ns).is_some_and(|entry| matches!(entry, Entry::Digest(_)))
+    }
+
+    /// In replay: whether [`Gate::take_due`] has something at this time.
+    #[must_use]
+    pub fn input_due(&self, vtime_ns: u64) -> bool {
+        self.entry_at(vtime_ns).is_some_and(|entry| match entry {
+            Entry::Event(event) => event.is_input(),
+            Entry::Seed(_) | Entry::Digest(_) | Entry::DiskBlock { .. } | Entry::End { .. } => false,
+        })
+    }
+
+    /// What the log has next, if it is at this time.
+    fn entry_at(&self, vtime_ns: u64) -> Option<&Entry> {
+        match self.head()? {
+            Head::Record(Record { position, entry, .. }) => (position.vtime_ns == vtime_ns).then_some(entry),
+            Head::Tail(_) | Head::Unreadable => None,
+        }
+    }
+
+    /// A block of a disk's image was read at `vtime_ns` for the first time.
+    pub fn disk_block(&mut self, vtime_ns: u64, device: u32, port: u32, block: u64, hash: [u8; 32]) {
+        self.mark(vtime_ns, Entry::DiskBlock { device, port, block, hash });
+    }
+
+    /// Leave the log here: from now on the outside speaks again, and a log that is written goes on.
+    ///
+    /// # Panics
+    /// If nothing is replayed, or the replay has left its recording.
+    pub fn go_live(&mut self) {
+        assert!(self.replay.is_some() && self.divergence.is_none(), "only a good replay goes live");
+        self.replay = None;
+        self.failure = None;
     }
 
     /// The position of the next event at `vtime_ns`.
@@ -329,9 +396,9 @@ impl Gate {
             unreachable!("only a record is found to be as expected")
         };
         match &entry {
-            Entry::End { reason } => replay.ended = Some(*reason),
+            Entry::End { reason, .. } => replay.ended = Some(*reason),
             Entry::Event(Event::HostClock { value_ns }) => self.clock_ns = *value_ns,
-            Entry::Event(_) | Entry::Seed(_) | Entry::Digest { .. } => {}
+            Entry::Event(_) | Entry::Seed(_) | Entry::DiskBlock { .. } | Entry::Digest { .. } => {}
         }
         self.replay = Some(replay);
         Some(entry)

@@ -16,4 +16,4 @@ mod record;
 pub use event::{Control, Event, PortChange, Position};
 pub use gate::{Divergence, DivergenceKind, Found, Gate, Halt, RecordSink, RecordSource};
 pub use random::{RandomStream, Seed};
-pub use record::{EndReason, Entry, Record};
+pub use record::{EndReason, Entry, Record, StateDigest};

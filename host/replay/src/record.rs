@@ -33,15 +33,34 @@ pub enum Entry {
     /// The seed of the run's random stream. Always the first record.
     Seed(Seed),
     /// The machine's state had this digest.
-    Digest {
-        /// The digest, as the machine defines it.
+    Digest(StateDigest),
+    /// A block of a disk's image was read for the first time: in replay it must have the same content.
+    DiskBlock {
+        /// Index of the device in the board.
+        device: u32,
+        /// Port id of the device.
+        port: u32,
+        /// Number of the block.
+        block: u64,
+        /// blake3 of its bytes.
         hash: [u8; 32],
     },
     /// The recording ended here on purpose. Always the last record.
     End {
         /// Why.
         reason: EndReason,
+        /// blake3 over the digests of the run, in their order.
+        chain: [u8; 32],
     },
+}
+
+/// A digest of the machine's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateDigest {
+    /// The digest, as the machine defines it.
+    pub whole: [u8; 32],
+    /// The beginning of each section's own digest, in the machine's order: for reports, never compared alone.
+    pub parts: Vec<u32>,
 }
 
 /// An [`Entry`] in its place.
@@ -73,11 +92,14 @@ impl fmt::Display for Entry {
         match self {
             Entry::Event(event) => write!(f, "{event}"),
             Entry::Seed(seed) => write!(f, "{seed:?}"),
-            Entry::Digest { hash } => {
-                write!(f, "digest ")?;
-                hash.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            Entry::DiskBlock { device, port, block, .. } => {
+                write!(f, "first read of block {block} of the disk at port {port} of device {device}")
             }
-            Entry::End { reason } => write!(f, "end of the recording ({reason})"),
+            Entry::Digest(d) => {
+                write!(f, "digest ")?;
+                d.whole.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+            Entry::End { reason, .. } => write!(f, "end of the recording ({reason})"),
         }
     }
 }
@@ -101,6 +123,10 @@ impl fmt::Display for Event {
             Event::BottomHalf { device, bh, oneshot } => {
                 let oneshot = if *oneshot { "one-shot " } else { "" };
                 write!(f, "{oneshot}bottom half {bh} of device {device}")
+            }
+            Event::WriteMemory { gpa, data } => write!(f, "write of {} bytes to {gpa:#x}", data.len()),
+            Event::WriteRegister { hart, register, value } => {
+                write!(f, "write of {value:#x} to register {register} of hart {hart}")
             }
             Event::HostClock { value_ns } => write!(f, "host clock read as {value_ns} ns"),
         }

@@ -29,6 +29,8 @@ pub enum DivergenceKind {
     Different,
     /// The machine's state has another digest.
     Digest,
+    /// A disk's image has another content.
+    Disk,
     /// The same thing at the same time, after another number of instructions.
     Icount,
 }
@@ -60,14 +62,32 @@ impl Divergence {
                 (Entry::Event(Event::HostClock { .. }), Found::HostClock) if record.icount == icount => {
                     return None;
                 }
-                (logged, Found::Entry(entry)) if logged == entry && record.icount == icount => return None,
+                (logged, Found::Entry(entry)) if same(logged, entry) && record.icount == icount => {
+                    return None;
+                }
                 (Entry::Event(Event::HostClock { .. }), Found::HostClock) => DivergenceKind::Icount,
-                (logged, Found::Entry(entry)) if logged == entry => DivergenceKind::Icount,
-                (Entry::Digest { .. }, Found::Entry(Entry::Digest { .. })) => DivergenceKind::Digest,
+                (logged, Found::Entry(entry)) if same(logged, entry) => DivergenceKind::Icount,
+                (Entry::Digest(_), Found::Entry(Entry::Digest(_))) => DivergenceKind::Digest,
+                (Entry::DiskBlock { hash, .. }, Found::Entry(Entry::DiskBlock { hash: found, .. }))
+                    if hash != found =>
+                {
+                    DivergenceKind::Disk
+                }
                 _ => DivergenceKind::Different,
             },
         };
         Some(Divergence { kind, position, icount, expected: expected.cloned(), found })
+    }
+}
+
+/// Whether the machine did what the log has. Logs of format 1 have no parts and no chain, which are all zero then.
+fn same(logged: &Entry, found: &Entry) -> bool {
+    match (logged, found) {
+        (Entry::Digest(logged), Entry::Digest(found)) => logged.whole == found.whole,
+        (Entry::End { reason, chain }, Entry::End { reason: found, chain: found_chain }) => {
+            reason == found && (chain == found_chain || *chain == [0; 32])
+        }
+        _ => logged == found,
     }
 }
 
@@ -89,6 +109,7 @@ impl fmt::Display for Divergence {
             DivergenceKind::Unlogged => "the replay did what is not in the log",
             DivergenceKind::Different => "log and replay differ",
             DivergenceKind::Digest => "the machine's state differs",
+            DivergenceKind::Disk => "a disk's image differs",
             DivergenceKind::Icount => "the instruction count differs",
         };
         write!(f, "{kind} at {position} (icount {icount}): found {found}, expected ")?;

@@ -80,7 +80,9 @@ fn go(gate: &mut Gate, steps: &[(u64, Step)]) -> Seen {
                 gate.bottom_half(*at_ns, 4, *bh, false);
             }
             Step::Clock(value_ns) => seen.push(gate.host_clock(*at_ns, || *value_ns).to_string()),
-            Step::Digest(byte) => gate.digest(*at_ns, [*byte; 32]),
+            Step::Digest(byte) => {
+                gate.digest(*at_ns, StateDigest { whole: [*byte; 32], parts: vec![u32::from(*byte)] })
+            }
             Step::End(reason) => gate.end(*at_ns, *reason),
         }
     }
@@ -345,7 +347,7 @@ fn what_is_no_recording_is_refused() {
     assert!(matches!(nothing, Err(LogError::NoSeed)));
     let memory = Memory::default();
     let mut sink = writer(&memory);
-    let end = Entry::End { reason: EndReason::Limit };
+    let end = Entry::End { reason: EndReason::Limit, chain: [0; 32] };
     sink.push(Record { position: Position::default(), icount: 0, entry: end }).unwrap();
     assert!(matches!(Gate::replay(reader(memory.take())), Err(LogError::NoSeed)));
 }

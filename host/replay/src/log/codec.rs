@@ -1,7 +1,7 @@
 //! Records as bytes: a tag, what time did since the record before, and the payload in varints.
 
 use super::format::MAX_DATA_BYTES;
-use crate::{Control, EndReason, Entry, Event, PortChange, Position, Record, Seed};
+use crate::{Control, EndReason, Entry, Event, PortChange, Position, Record, Seed, StateDigest};
 
 /// Tag: the low bits say what, two flags spare the deltas that are zero.
 const KIND_MASK: u8 = 0x3f;
@@ -17,6 +17,14 @@ const KIND_HOST_CLOCK: u8 = 5;
 const KIND_SEED: u8 = 6;
 const KIND_DIGEST: u8 = 7;
 const KIND_END: u8 = 8;
+const KIND_WRITE_MEMORY: u8 = 9;
+const KIND_WRITE_REGISTER: u8 = 10;
+const KIND_DISK_BLOCK: u8 = 11;
+const KIND_DIGEST_PARTS: u8 = 12;
+const KIND_END_CHAIN: u8 = 13;
+
+/// Sections of a state that a digest may have parts for.
+const MAX_PARTS: u64 = 4096;
 
 /// Where the log stands between two records. Every chunk begins with one, so that it can be read alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,7 +80,7 @@ impl Place {
                 }
                 order.checked_add(1)?
             }
-            Entry::Seed(_) | Entry::Digest { .. } | Entry::End { .. } => order,
+            Entry::Seed(_) | Entry::DiskBlock { .. } | Entry::Digest { .. } | Entry::End { .. } => order,
         };
         Some(())
     }
@@ -110,10 +118,13 @@ fn kind_of(entry: &Entry) -> u8 {
         Entry::Event(Event::Control(_)) => KIND_CONTROL,
         Entry::Event(Event::BottomHalf { oneshot: false, .. }) => KIND_BOTTOM_HALF,
         Entry::Event(Event::BottomHalf { oneshot: true, .. }) => KIND_BOTTOM_HALF_ONESHOT,
+        Entry::Event(Event::WriteMemory { .. }) => KIND_WRITE_MEMORY,
+        Entry::Event(Event::WriteRegister { .. }) => KIND_WRITE_REGISTER,
         Entry::Event(Event::HostClock { .. }) => KIND_HOST_CLOCK,
         Entry::Seed(_) => KIND_SEED,
-        Entry::Digest { .. } => KIND_DIGEST,
-        Entry::End { .. } => KIND_END,
+        Entry::DiskBlock { .. } => KIND_DISK_BLOCK,
+        Entry::Digest(_) => KIND_DIGEST_PARTS,
+        Entry::End { .. } => KIND_END_CHAIN,
     }
 }
 
@@ -140,12 +151,30 @@ fn encode_entry(entry: &Entry, place: &Place, out: &mut Vec<u8>) {
         Entry::Event(Event::BottomHalf { device, bh, oneshot: _ }) => {
             [u64::from(*device), u64::from(*bh)].iter().for_each(|&v| put_varint(out, v));
         }
+        Entry::Event(Event::WriteMemory { gpa, data }) => {
+            [*gpa, data.len() as u64].iter().for_each(|&v| put_varint(out, v));
+            out.extend_from_slice(data);
+        }
+        Entry::Event(Event::WriteRegister { hart, register, value }) => {
+            [u64::from(*hart), u64::from(*register), *value].iter().for_each(|&v| put_varint(out, v));
+        }
         Entry::Event(Event::HostClock { value_ns }) => {
             put_varint(out, zigzag(value_ns.wrapping_sub(place.clock_ns)));
         }
         Entry::Seed(seed) => out.extend_from_slice(&seed.0),
-        Entry::Digest { hash } => out.extend_from_slice(hash),
-        Entry::End { reason } => encode_end(*reason, out),
+        Entry::DiskBlock { device, port, block, hash } => {
+            [u64::from(*device), u64::from(*port), *block].iter().for_each(|&v| put_varint(out, v));
+            out.extend_from_slice(hash);
+        }
+        Entry::Digest(StateDigest { whole, parts }) => {
+            out.extend_from_slice(whole);
+            put_varint(out, parts.len() as u64);
+            parts.iter().for_each(|part| out.extend_from_slice(&part.to_le_bytes()));
+        }
+        Entry::End { reason, chain } => {
+            encode_end(*reason, out);
+            out.extend_from_slice(chain);
+        }
     }
 }
 
@@ -218,10 +247,37 @@ fn decode_entry(kind: u8, input: &mut Input<'_>, place: &Place) -> Result<Entry,
             Entry::Event(Event::HostClock { value_ns })
         }
         KIND_SEED => Entry::Seed(Seed(input.array()?)),
-        KIND_DIGEST => Entry::Digest { hash: input.array()? },
-        KIND_END => Entry::End { reason: decode_end(input)? },
+        // Format 1 had neither parts nor a chain.
+        KIND_DIGEST => Entry::Digest(StateDigest { whole: input.array()?, parts: Vec::new() }),
+        KIND_END => Entry::End { reason: decode_end(input)?, chain: [0; 32] },
+        KIND_WRITE_MEMORY => {
+            let (gpa, length) = (input.varint()?, input.varint()?);
+            let length = usize::try_from(length).ok().filter(|&n| n <= MAX_DATA_BYTES);
+            let data = input.take(length.ok_or("a write is too long")?)?.to_vec();
+            Entry::Event(Event::WriteMemory { gpa, data })
+        }
+        KIND_WRITE_REGISTER => {
+            let (hart, register, value) = (input.varint_u32()?, input.varint_u32()?, input.varint()?);
+            Entry::Event(Event::WriteRegister { hart, register, value })
+        }
+        KIND_DISK_BLOCK => {
+            let (device, port, block) = (input.varint_u32()?, input.varint_u32()?, input.varint()?);
+            Entry::DiskBlock { device, port, block, hash: input.array()? }
+        }
+        KIND_DIGEST_PARTS => Entry::Digest(decode_digest(input)?),
+        KIND_END_CHAIN => Entry::End { reason: decode_end(input)?, chain: input.array()? },
         _ => return Err("unknown kind of record"),
     })
+}
+
+fn decode_digest(input: &mut Input<'_>) -> Result<StateDigest, &'static str> {
+    let whole = input.array()?;
+    let count = input.varint()?;
+    if count > MAX_PARTS {
+        return Err("a digest has too many parts");
+    }
+    let part = |_| input.array::<4>().map(u32::from_le_bytes);
+    Ok(StateDigest { whole, parts: (0..count).map(part).collect::<Result<_, _>>()? })
 }
 
 fn decode_end(input: &mut Input<'_>) -> Result<EndReason, &'static str> {
@@ -275,8 +331,8 @@ impl<'a> Input<'a> {
         Ok(taken)
     }
 
-    fn array(&mut self) -> Result<[u8; 32], &'static str> {
-        Ok(self.take(32)?.try_into().expect("32 bytes were taken"))
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
+        Ok(self.take(N)?.try_into().expect("as many were taken"))
     }
 
     fn byte(&mut self) -> Result<u8, &'static str> {

@@ -6,9 +6,9 @@ use super::{
 };
 
 /// The format that this crate writes.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// The oldest reader that understands what this crate writes.
-pub(super) const NEEDS: u16 = 1;
+pub(super) const NEEDS: u16 = 2;
 /// The oldest format that this crate reads.
 const OLDEST: u16 = 1;
 

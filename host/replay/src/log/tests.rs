@@ -5,7 +5,9 @@ use super::{
     format::{FRAME_BYTES, Frame, FrameKind, HEADER_BYTES, Header, MAX_BODY_BYTES, MAX_RAW_BYTES},
     *,
 };
-use crate::{Control, EndReason, Entry, Event, PortChange, Position, RandomStream, Record, Seed};
+use crate::{
+    Control, EndReason, Entry, Event, PortChange, Position, RandomStream, Record, Seed, StateDigest,
+};
 use std::{
     io,
     sync::{Arc, Mutex},
@@ -130,7 +132,7 @@ impl Draw {
             4 => {
                 let mut hash = [0; 32];
                 self.0.fill(&mut hash);
-                return Entry::Digest { hash };
+                return Entry::Digest(StateDigest { whole: hash, parts: vec![1, u32::MAX] });
             }
             _ => Event::BottomHalf { device, bh: port, oneshot: self.below(2) == 0 },
         })
@@ -166,7 +168,7 @@ fn run(seed: u64, count: usize) -> Vec<Record> {
         EndReason::ResetFailed,
     ];
     if let Some(&reason) = reasons.get(usize::try_from(draw.below(7)).unwrap()) {
-        put(vtime_ns, icount, Entry::End { reason });
+        put(vtime_ns, icount, Entry::End { reason, chain: [9; 32] });
     }
     records
 }
@@ -272,8 +274,8 @@ fn the_encoding_is_frozen() {
         (302, 32, event(Event::BottomHalf { device: 4, bh: 1, oneshot: true }), &[0xc4, 4, 1]),
         (302, 32, event(Event::HostClock { value_ns: 1000 }), &[0xc5, 0xd0, 0x0f]),
         (302, 32, event(Event::HostClock { value_ns: 999 }), &[0xc5, 1]),
-        (302, 32, Entry::End { reason: EndReason::PowerOff { code: 130 } }, &[0xc8, 0, 0x82, 1]),
-        (302, 32, Entry::End { reason: EndReason::ResetFailed }, &[0xc8, 5, 0]),
+        (302, 32, event(Event::WriteMemory { gpa: 300, data: vec![5] }), &[0xc9, 0xac, 2, 1, 5]),
+        (302, 32, event(Event::WriteRegister { hart: 1, register: 32, value: 7 }), &[0xca, 1, 32, 7]),
     ];
     let mut place = Place::default();
     for (vtime_ns, icount, entry, bytes) in cases {
@@ -283,11 +285,19 @@ fn the_encoding_is_frozen() {
         codec::encode(&Record { position, icount: *icount, entry: entry.clone() }, &mut place, &mut out);
         assert_eq!(out, *bytes, "{entry}");
     }
-    for (entry, tag) in [(Entry::Seed(Seed([7; 32])), 0xc6), (Entry::Digest { hash: [7; 32] }, 0xc7)] {
+    let digest = StateDigest { whole: [7; 32], parts: vec![1, 0x0403_0201] };
+    let end = Entry::End { reason: EndReason::PowerOff { code: 130 }, chain: [7; 32] };
+    let block = Entry::DiskBlock { device: 4, port: 0, block: 200, hash: [7; 32] };
+    for (entry, before, behind) in [
+        (Entry::Seed(Seed([7; 32])), &[0xc6][..], &[][..]),
+        (block, &[0xcb, 4, 0, 0xc8, 1], &[]),
+        (Entry::Digest(digest), &[0xcc], &[2, 1, 0, 0, 0, 1, 2, 3, 4]),
+        (end, &[0xcd, 0, 0x82, 1], &[]),
+    ] {
         let mut out = Vec::new();
         let record = Record { position: Position::default(), icount: 0, entry };
         codec::encode(&record, &mut Place::default(), &mut out);
-        assert_eq!(out, [&[tag][..], &[7; 32]].concat());
+        assert_eq!(out, [before, &[7; 32], behind].concat());
     }
     let header = Header { version: 1, needs: 1, segment: 2, run_id: RunId([0x11; 16]) }.encode();
     let start = [&b"\x8dREPLOG\n\x01\0\x01\0\x02\0\0\0"[..], &[0x11; 16], &[0; 12]].concat();
@@ -486,8 +496,8 @@ fn nothing_follows_the_end() {
     let mut place = Place::default();
     let mut raw = Vec::new();
     place.encode(&mut raw);
-    let end = Entry::End { reason: EndReason::Stopped };
-    for entry in [end, Entry::Digest { hash: [0; 32] }] {
+    let end = Entry::End { reason: EndReason::Stopped, chain: [0; 32] };
+    for entry in [end, Entry::Digest(StateDigest { whole: [0; 32], parts: Vec::new() })] {
         codec::encode(&Record { position: Position::default(), icount: 0, entry }, &mut place, &mut raw);
     }
     assert_eq!(corruption_of(segment_of(&[chunk_of(&raw, 2)])), Corruption::AfterEnd);
