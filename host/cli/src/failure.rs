@@ -11,6 +11,10 @@ pub(crate) enum Exit {
     Usage = 2,
     /// The board, or the content of a file that it needs.
     Config = 3,
+    /// A replay left its recording.
+    Diverged = 4,
+    /// A recording is damaged.
+    Corrupt = 5,
     /// The operating system refuses.
     Io = 6,
     /// A plugin did what it must not.

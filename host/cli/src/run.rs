@@ -9,7 +9,7 @@ use crate::{
     setup::{self, BootFiles, PortKey},
 };
 use reprise_machine::{
-    Disk, LogLevel, Machine, Setup, Status, Stop,
+    Disk, Gate, LogLevel, Machine, Setup, Status, Stop,
     board::{Board, CatalogError},
     plugin::Plugin,
 };
@@ -74,7 +74,8 @@ pub(crate) fn run_board(
         boot,
         disks: disks.iter().map(boxed).collect(),
         outside,
-        seed,
+        gate: Gate::live(seed),
+        digest_every: None,
         icount_limit: args.icount_limit,
         chaos_seed: args.chaos_seed,
     };
@@ -154,6 +155,11 @@ impl End {
             Self::Machine(Stop::Deadlock) => "deadlock",
             Self::Machine(Stop::PluginFault(_)) => "plugin-fault",
             Self::Machine(Stop::ResetFailed(_)) => "reset-failed",
+            Self::Machine(Stop::Until) => "until",
+            Self::Machine(Stop::ReplayEnded(_)) => "end-of-log",
+            Self::Machine(Stop::OutOfRecords(_)) => "torn-log",
+            Self::Machine(Stop::Diverged) => "diverged",
+            Self::Machine(Stop::LogFailed | Stop::BadRecord(_)) => "log-failed",
             Self::Host(EndReason::Signal(_)) => "signal",
             Self::Host(EndReason::Output { .. }) => "output-failed",
         }
@@ -162,9 +168,23 @@ impl End {
     /// The guest decided.
     fn is_clean(&self) -> bool {
         match self {
-            Self::Machine(Stop::PowerOff { .. } | Stop::Limit | Stop::Requested | Stop::Deadlock)
+            Self::Machine(
+                Stop::PowerOff { .. }
+                | Stop::Limit
+                | Stop::Requested
+                | Stop::Deadlock
+                | Stop::Until
+                | Stop::ReplayEnded(_)
+                | Stop::OutOfRecords(_),
+            )
             | Self::Host(EndReason::Keys | EndReason::Signal(_)) => true,
-            Self::Machine(Stop::PluginFault(_) | Stop::ResetFailed(_))
+            Self::Machine(
+                Stop::PluginFault(_)
+                | Stop::ResetFailed(_)
+                | Stop::Diverged
+                | Stop::LogFailed
+                | Stop::BadRecord(_),
+            )
             | Self::Host(EndReason::Output { .. }) => false,
         }
     }
@@ -173,7 +193,17 @@ impl End {
         match self {
             // A process has 8 bits for what the finisher gives 16.
             Self::Machine(Stop::PowerOff { code }) => u8::try_from(*code).unwrap_or(u8::MAX),
-            Self::Machine(Stop::Limit | Stop::Requested | Stop::Deadlock) | Self::Host(EndReason::Keys) => 0,
+            Self::Machine(
+                Stop::Limit
+                | Stop::Requested
+                | Stop::Deadlock
+                | Stop::Until
+                | Stop::ReplayEnded(_)
+                | Stop::OutOfRecords(_),
+            )
+            | Self::Host(EndReason::Keys) => 0,
+            Self::Machine(Stop::Diverged) => Exit::Diverged as u8,
+            Self::Machine(Stop::LogFailed | Stop::BadRecord(_)) => Exit::Corrupt as u8,
             Self::Machine(Stop::PluginFault(_)) => Exit::Plugin as u8,
             Self::Machine(Stop::ResetFailed(_)) | Self::Host(EndReason::Output { .. }) => Exit::Io as u8,
             Self::Host(EndReason::Signal(number)) => {

@@ -124,10 +124,6 @@ impl Disks {
 
     /// After [`complete`](Self::complete), for a recording: tell the blocks of the image that the disk of this port had
     /// never read before ([`Disk::first_reads`]).
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the run's loop calls it once the gate takes block hashes")
-    )]
     pub(crate) fn first_reads(&mut self, device: usize, port: u32, tell: &mut dyn FnMut(u64, [u8; 32])) {
         if let Some(attached) = self.attached.get_mut(&(device, port)) {
             attached.disk.first_reads(tell);

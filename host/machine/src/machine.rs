@@ -9,6 +9,7 @@ use crate::{
     clock::Clock,
     deadline::Deadlines,
     disk::Disks,
+    door::Until,
     log::RateLimit,
     outside::{Disk, Input, Outside, StopHandle},
     pace::Pacer,
@@ -25,7 +26,7 @@ use reprise_abi::{
     hot,
 };
 use reprise_cpu::{Cluster, Entry, GuestRam, RamError};
-use reprise_replay::{Gate, Seed};
+use reprise_replay::{EndReason, Gate};
 use std::{
     collections::{BTreeMap, VecDeque},
     rc::Rc,
@@ -47,8 +48,10 @@ pub struct Setup {
     pub disks: BTreeMap<(String, String), Box<dyn Disk>>,
     /// Everything outside.
     pub outside: Box<dyn Outside>,
-    /// What chance may decide.
-    pub seed: Seed,
+    /// The gate: live, recording or replaying.
+    pub gate: Gate,
+    /// Instructions between two digests in a recording; `None`: only the one at its end.
+    pub digest_every: Option<u64>,
     /// Stop when this many instructions were attempted.
     pub icount_limit: Option<u64>,
     /// Disturb the machine at random instructions, to prove that it cannot be noticed.
@@ -101,6 +104,12 @@ pub struct Machine {
     /// The icount at which the machine looks outside next; nobody inside can see it.
     pub(crate) slice_end: u64,
     pub(crate) icount_limit: Option<u64>,
+    pub(crate) until: Option<Until>,
+    pub(crate) digest_every: Option<u64>,
+    /// The icount of the next digest that we decide to take; nobody inside can see it.
+    pub(crate) next_digest: u64,
+    /// The end of the log was reached and agreed on.
+    pub(crate) log_ended: Option<EndReason>,
     pub(crate) chaos: Option<Chaos>,
     /// The position whose safe point has happened.
     pub(crate) settled: Option<(u64, u64)>,
@@ -132,7 +141,8 @@ impl Machine {
     /// # Errors
     /// See [`BuildError`]; nothing of the machine is left behind.
     pub fn new(setup: Setup) -> Result<Machine, BuildError> {
-        let Setup { board, plugins, boot, disks, mut outside, seed, icount_limit, chaos_seed } = setup;
+        let Setup { board, plugins, boot, disks, mut outside, gate, digest_every, icount_limit, chaos_seed } =
+            setup;
         let spec = &board.machine;
         let ram = GuestRam::new(spec.ram_base, spec.ram_size)?;
         let cluster = Cluster::new(crate::harts::config(&spec.isa), spec.harts as usize, Rc::clone(&ram));
@@ -144,7 +154,7 @@ impl Machine {
         let pacer = Pacer::new(outside.realtime_ns(), 0);
         let services = Services {
             clock: Clock::new(spec.shift, spec.timebase_hz),
-            gate: Gate::live(seed),
+            gate,
             deadlines: Deadlines::new(&counts(&board, |d| d.desc.timers.len())),
             bottom_halves: BottomHalves::default(),
             wires: Wires::new(&counts(&board, |d| pin_count(&d.desc.outputs)), &board.wires),
@@ -171,6 +181,10 @@ impl Machine {
             stop: StopHandle::default(),
             slice_end: 0,
             icount_limit,
+            until: None,
+            digest_every: digest_every.filter(|&every| every > 0),
+            next_digest: u64::MAX,
+            log_ended: None,
             chaos: chaos_seed.map(Chaos::new),
             settled: None,
             inbox: VecDeque::new(),
@@ -180,6 +194,7 @@ impl Machine {
             boot_hash: [0; 32],
         };
         machine.power_on()?;
+        machine.plan_digest();
         Ok(machine)
     }
 
@@ -205,6 +220,13 @@ impl Machine {
     #[must_use]
     pub fn pc(&self, hart: usize) -> u64 {
         self.cluster.pc(hart)
+    }
+
+    /// The function of the booted ELF files that an address lies in, as `name+0x10`.
+    #[must_use]
+    pub fn symbol_at(&self, address: u64) -> Option<String> {
+        let name = self.services.symbols.name(address);
+        (!name.is_empty()).then(|| name.trim_matches([' ', '<', '>']).to_owned())
     }
 
     fn power_on(&mut self) -> Result<(), BuildError> {

@@ -72,6 +72,22 @@ pub enum Input {
     },
     /// A button of the machine.
     Control(ControlInput),
+    /// A monitor or a debugger writes guest memory.
+    WriteMemory {
+        /// Guest physical address; all of it has to be RAM.
+        gpa: u64,
+        /// The bytes.
+        data: Vec<u8>,
+    },
+    /// A monitor or a debugger writes a register.
+    WriteRegister {
+        /// Index of the hart.
+        hart: u32,
+        /// 0 to 31 is x, 32 is pc.
+        register: u32,
+        /// The value.
+        value: u64,
+    },
 }
 
 /// Asks a running machine to stop at the next safe point. May be used from any thread and from a signal handler.

@@ -61,6 +61,14 @@ impl PortSlot {
         PortSlot { name: name.to_owned(), queue, output: Output::default() }
     }
 
+    /// Whether what it carries has borders.
+    pub(crate) fn takes_frames(&self) -> bool {
+        match self.queue {
+            Queue::Frames(_) => true,
+            Queue::Bytes(_) => false,
+        }
+    }
+
     /// Bytes or one frame came through the gate.
     pub(crate) fn push(&mut self, data: &[u8]) {
         match &mut self.queue {

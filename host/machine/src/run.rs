@@ -8,15 +8,14 @@ use crate::{
     deadline::Due,
     log::LogLevel,
     machine::Machine,
-    outside::Input,
     pace::Pacer,
     plugin::Instance,
     plugin_ctx::with_ctx,
     services::{Control, PluginFault},
 };
-use reprise_abi::hot::{self, CtxRaw};
+use reprise_abi::hot::CtxRaw;
 use reprise_cpu::{ExitReason, Irq};
-use reprise_replay::{Control as Button, Event, PortChange};
+use reprise_replay::{EndReason, log::Tail};
 
 /// How long the machine runs before it looks outside, in instructions: a host matter, invisible to the guest.
 const SLICE: u64 = 100_000;
@@ -27,7 +26,8 @@ const MAX_BARREN: u32 = 100_000;
 /// Edges delivered in one go after which the board's wires form a loop.
 const MAX_EDGES: u32 = 1_000_000;
 
-/// Why [`Machine::run`] came back. The machine stands at a safe point and could go on, unless it has faulted.
+/// Why [`Machine::run`] came back. The machine stands at a safe point and could go on, unless it has faulted or the log
+/// has nothing more to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// The guest powered off.
@@ -45,6 +45,18 @@ pub enum Stop {
     PluginFault(PluginFault),
     /// The guest asked for a reset and the host could not make the boot images again.
     ResetFailed(String),
+    /// The place of [`Machine::set_until`] was reached.
+    Until,
+    /// The log ends here, for a reason that lay outside.
+    ReplayEnded(EndReason),
+    /// The log breaks off: everything that it has was replayed.
+    OutOfRecords(Tail),
+    /// The replay left the recording: [`Machine::divergence`] says how.
+    Diverged,
+    /// The log cannot be written, or read, any further: [`Machine::log_error`] says why.
+    LogFailed,
+    /// The log has an event that cannot be one of this machine.
+    BadRecord(String),
 }
 
 /// Why the inner loop ended.
@@ -82,7 +94,7 @@ impl Machine {
     fn run_until_pause(&mut self) -> Pause {
         self.slice_end = self.services.clock.icount();
         loop {
-            if let Some(stop) = self.safe_point_once() {
+            if let Some(stop) = self.safe_point_once().or_else(|| self.answer_from_log()) {
                 return Pause::Stop(stop);
             }
             let icount = self.services.clock.icount();
@@ -134,9 +146,10 @@ impl Machine {
     fn limit(&self, limit: u64) -> u64 {
         let icount = self.services.clock.icount();
         let mut limit = limit.min(self.icount_limit.unwrap_or(u64::MAX));
-        if let Some(at_ns) = self.next_deadline_ns() {
+        if let Some(at_ns) = self.next_stop_ns() {
             limit = limit.min(self.services.clock.icount_at(at_ns));
         }
+        limit = limit.min(self.next_digest).min(self.until_icount());
         if let Some(chaos) = &self.chaos {
             limit = limit.min(chaos.next_icount());
         }
@@ -148,7 +161,7 @@ impl Machine {
     }
 
     /// The earliest virtual time at which anything inside happens by itself.
-    fn next_deadline_ns(&self) -> Option<u64> {
+    pub(crate) fn next_deadline_ns(&self) -> Option<u64> {
         let clock = &self.services.clock;
         let harts = (0..self.cluster.harts()).filter_map(|hart| self.cluster.stimecmp(hart));
         let harts = harts.map(|tick| clock.ns_at_tick(tick)).filter(|&at_ns| at_ns != u64::MAX);
@@ -163,7 +176,10 @@ impl Machine {
             return None;
         }
         self.settled = Some(here);
-        self.safe_point()
+        self.safe_point().or_else(|| {
+            self.record_digest();
+            None
+        })
     }
 
     /// Between two instructions, no plugin on the stack: wires, expired timers, bottom halves, requests.
@@ -179,7 +195,7 @@ impl Machine {
     }
 
     /// Deliver wires, show the harts the time, and obey requests.
-    fn settle(&mut self) -> Option<Stop> {
+    pub(crate) fn settle(&mut self) -> Option<Stop> {
         self.drain_wires();
         let ticks = self.services.clock.ticks_now();
         for hart in 0..self.cluster.harts() {
@@ -189,7 +205,7 @@ impl Machine {
         self.faulted().or_else(|| self.obey()).or_else(|| self.faulted())
     }
 
-    fn faulted(&self) -> Option<Stop> {
+    pub(crate) fn faulted(&self) -> Option<Stop> {
         self.services.fault.clone().map(Stop::PluginFault)
     }
 
@@ -271,6 +287,7 @@ impl Machine {
             let text = format!("disk I/O failed on the host, the guest sees an I/O error: {error}");
             self.services.log(LogLevel::Error, Some(request.device), text);
         }
+        self.tell_first_reads(request.device, request.port);
         self.callback(request.device, "on_blk", |instance, cx| {
             instance.on_blk(cx, request.port, request.token, outcome.status, &outcome.data)
         });
@@ -283,6 +300,7 @@ impl Machine {
         let now_ns = self.services.clock.vtime_ns();
         for pending in self.services.bottom_halves.take() {
             let device = u32::try_from(pending.device).expect("device indices are u32");
+            self.services.sync_gate();
             self.services.gate.bottom_half(now_ns, device, pending.bh, pending.payload.is_some());
             self.callback(pending.device, "on_bh", |instance, cx| {
                 instance.on_bh(cx, pending.bh, pending.payload.as_deref())
@@ -291,10 +309,13 @@ impl Machine {
     }
 
     /// The end of a slice: requests to stop, inputs, and host time if a busy guest is held down to it.
-    fn look_outside(&mut self) -> Option<Stop> {
+    pub(crate) fn look_outside(&mut self) -> Option<Stop> {
         self.publish(true);
         if self.stop.take() {
             return Some(Stop::Requested);
+        }
+        if self.services.gate.is_replaying() {
+            return None;
         }
         self.ask_outside();
         if let Some(stop) = self.admit_inputs() {
@@ -310,79 +331,6 @@ impl Machine {
         None
     }
 
-    /// Fetch what arrived. Returns whether anything waits to enter.
-    fn ask_outside(&mut self) -> bool {
-        let mut arrived = Vec::new();
-        self.services.outside.poll(&mut arrived);
-        self.inbox.extend(arrived);
-        !self.inbox.is_empty()
-    }
-
-    /// Let in what arrived, one after the other: how the outside bundles it must not show. What comes behind a stop
-    /// enters when the machine goes on.
-    fn admit_inputs(&mut self) -> Option<Stop> {
-        while let Some(input) = self.inbox.pop_front() {
-            match self.event_of(input) {
-                Ok(event) => self.enter(event),
-                Err(text) => self.services.log(LogLevel::Error, None, text),
-            }
-            if let Some(stop) = self.settle() {
-                return Some(stop);
-            }
-        }
-        self.faulted()
-    }
-
-    fn event_of(&self, input: Input) -> Result<Event, String> {
-        Ok(match input {
-            Input::PortData { device, port, data } => {
-                let (device, port) = self.find_port(&device, &port)?;
-                Event::Input { device, port, data }
-            }
-            Input::PortEvent { device, port, event } => {
-                let (device, port) = self.find_port(&device, &port)?;
-                Event::PortChange { device, port, change: event }
-            }
-            Input::Control(button) => Event::Control(button),
-        })
-    }
-
-    fn find_port(&self, device: &str, port: &str) -> Result<(u32, u32), String> {
-        let gone = || format!("input for \"{device}.{port}\", which the machine does not have");
-        let index = self.services.device_ids.iter().position(|id| id == device).ok_or_else(gone)?;
-        let id = self.services.ports[index].iter().position(|p| p.name == port).ok_or_else(gone)?;
-        Ok((u32::try_from(index).map_err(|_| gone())?, u32::try_from(id).map_err(|_| gone())?))
-    }
-
-    /// An event passes the gate and has its effect.
-    fn enter(&mut self, event: Event) {
-        let now_ns = self.services.clock.vtime_ns();
-        self.services.gate.admit(now_ns, &event);
-        match event {
-            Event::Input { device, port, data } => {
-                self.services.ports[device as usize][port as usize].push(&data);
-                self.notify_port(device as usize, port, hot::PORT_READABLE);
-            }
-            Event::PortChange { device, port, change } => {
-                let kind = match change {
-                    PortChange::Opened => hot::PORT_OPENED,
-                    PortChange::Closed => hot::PORT_CLOSED,
-                    PortChange::Break => hot::PORT_BREAK,
-                };
-                self.notify_port(device as usize, port, kind);
-            }
-            Event::Control(Button::Reset) => self.services.request(Control::Reset),
-            Event::Control(Button::PowerOff) => self.services.request(Control::PowerOff { code: 0 }),
-            Event::BottomHalf { .. } | Event::HostClock { .. } => {
-                unreachable!("bottom halves and clock reads are stamped where they happen, not in the inbox")
-            }
-        }
-    }
-
-    fn notify_port(&mut self, device: usize, port: u32, kind: u32) {
-        self.callback(device, "on_port", |instance, cx| instance.on_port(cx, port, kind));
-    }
-
     /// Every hart waits. Virtual time jumps to the next deadline, or follows host time until something arrives.
     fn idle(&mut self) -> Option<Stop> {
         let next_ns = self.next_deadline_ns();
@@ -391,6 +339,9 @@ impl Machine {
             return self.nudge();
         }
         self.barren = 0;
+        if self.services.gate.is_replaying() {
+            return self.idle_replayed();
+        }
         let next_ns = next_ns.filter(|&at_ns| at_ns < END_OF_TIME_NS);
         let can_answer = self.services.outside.can_answer();
         let pace = match self.idle {
@@ -418,7 +369,7 @@ impl Machine {
 
     /// Let virtual time pass while every hart waits. Inputs enter behind the safe point of a position, here as
     /// elsewhere.
-    fn sleep_to(&mut self, at_ns: u64) -> Option<Stop> {
+    pub(crate) fn sleep_to(&mut self, at_ns: u64) -> Option<Stop> {
         self.services.clock.skip_to(at_ns);
         self.safe_point_once()
     }
@@ -481,4 +432,4 @@ fn irq(line: crate::board::HartLine) -> Irq {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

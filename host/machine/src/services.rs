@@ -99,8 +99,14 @@ impl Services {
         }
     }
 
+    /// Every record carries the icount: to be called before the gate is asked anything.
+    pub(crate) fn sync_gate(&mut self) {
+        self.gate.set_icount(self.clock.icount());
+    }
+
     /// The recorded host clock.
     pub(crate) fn host_clock_ns(&mut self) -> u64 {
+        self.sync_gate();
         let now_ns = self.clock.vtime_ns();
         self.gate.host_clock(now_ns, || self.outside.host_clock_ns())
     }

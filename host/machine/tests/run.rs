@@ -1,7 +1,7 @@
 //! The run loop on a machine without devices: limits, idle time, stops and chaos.
 
 use reprise_machine::{
-    Input, LogRecord, Machine, Outside, Seed, Setup, Stop,
+    Gate, Input, LogRecord, Machine, Outside, Seed, Setup, Stop,
     board::{Board, DiskTiming, IdlePolicy, IsaSpec, MachineSpec, Mmu},
     boot::Placement,
 };
@@ -82,7 +82,8 @@ fn machine(code: &'static [u32], board: Board, outside: Quiet, limit: u64, chaos
         boot: Box::new(boot),
         disks: BTreeMap::new(),
         outside: Box::new(outside),
-        seed: Seed::from_number(1),
+        gate: Gate::live(Seed::from_number(1)),
+        digest_every: None,
         icount_limit: Some(limit),
         chaos_seed: chaos,
     };

@@ -18,6 +18,10 @@ pub(crate) enum Command {
     Status,
     /// `b`
     Break,
+    /// `r`
+    Reset,
+    /// `p`
+    PowerOff,
 }
 
 /// What `Ctrl-A h` prints.
@@ -28,6 +32,8 @@ pub(crate) const HELP: &str = "\n\
     Ctrl-A t    timestamps (virtual time) on console lines, on and off\n\
     Ctrl-A s    status line, on and off\n\
     Ctrl-A b    send a break\n\
+    Ctrl-A r    press the reset button\n\
+    Ctrl-A p    press the power button\n\
     Ctrl-A Ctrl-A    send Ctrl-A\n";
 
 /// Tells the guest's keys from ours, across reads of any size.
@@ -60,6 +66,8 @@ fn command(key: u8) -> Option<Command> {
         b't' => Some(Command::Timestamps),
         b's' => Some(Command::Status),
         b'b' => Some(Command::Break),
+        b'r' => Some(Command::Reset),
+        b'p' => Some(Command::PowerOff),
         _ => None,
     }
 }

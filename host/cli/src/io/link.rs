@@ -1,6 +1,6 @@
 //! What both threads see, under one lock that neither holds for long.
 
-use reprise_machine::{Input, PortChange, StopHandle};
+use reprise_machine::{ControlInput, Input, PortChange, StopHandle};
 use reprise_net::ExternalClock;
 use std::{
     collections::VecDeque,
@@ -220,6 +220,12 @@ impl Link {
         let input = Input::PortData { device: slot.device.clone(), port: slot.port.clone(), data };
         state.inbox.push(input);
         drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Somebody pressed a button of the machine.
+    pub(super) fn button(&self, button: ControlInput) {
+        self.state().inbox.push(Input::Control(button));
         self.changed.notify_all();
     }
 

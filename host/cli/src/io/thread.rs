@@ -14,7 +14,7 @@ use crate::{
     terminal::{self, RawTerminal},
 };
 use mio::{Events, Interest, Poll, Token, Waker};
-use reprise_machine::PortChange;
+use reprise_machine::{ControlInput, PortChange};
 use reprise_net::ExternalTimers;
 use rustix::{
     io::Errno,
@@ -339,6 +339,8 @@ impl Worker {
                 }
             }
             Command::Break => self.link.event(console.port, PortChange::Break),
+            Command::Reset => self.link.button(ControlInput::Reset),
+            Command::PowerOff => self.link.button(ControlInput::PowerOff),
         }
     }
 

@@ -4,12 +4,12 @@ use crate::{
     boot::Placement,
     log::LogRecord,
     machine::Setup,
-    outside::{ControlInput, Outside},
+    outside::{ControlInput, Input, Outside},
 };
-use reprise_replay::Seed;
+use reprise_replay::{Gate, Seed};
 use std::{borrow::Cow, cell::RefCell, collections::BTreeMap, rc::Rc};
 
-const RAM: u64 = 0x8000_0000;
+pub(crate) const RAM: u64 = 0x8000_0000;
 
 /// `menvcfg.STCE` on, `mie.STIE` on: `li t0,1; slli t0,t0,63; csrw menvcfg,t0; li t0,32; csrw mie,t0`.
 const SSTC: [u32; 5] = [0x0010_0293, 0x03f2_9293, 0x30a2_9073, 0x0200_0293, 0x3042_9073];
@@ -20,13 +20,13 @@ const WFI: u32 = 0x1050_0073;
 
 /// What arrives, in batches: one for each time that the machine asks. Host time passes only while somebody waits.
 #[derive(Default)]
-struct Script {
-    batches: Vec<Vec<Input>>,
-    now_ns: u64,
+pub(crate) struct Script {
+    pub(crate) batches: Vec<Vec<Input>>,
+    pub(crate) now_ns: u64,
     /// Host time that passes at each question.
-    slow_ns: u64,
-    answers: bool,
-    lines: Rc<RefCell<Vec<(u64, String)>>>,
+    pub(crate) slow_ns: u64,
+    pub(crate) answers: bool,
+    pub(crate) lines: Rc<RefCell<Vec<(u64, String)>>>,
 }
 
 impl Outside for Script {
@@ -56,7 +56,7 @@ impl Outside for Script {
     }
 }
 
-fn board(shift: u8, idle: IdlePolicy) -> Board {
+pub(crate) fn board(shift: u8, idle: IdlePolicy) -> Board {
     Board {
         machine: MachineSpec {
             name: "test".into(),
@@ -81,6 +81,19 @@ fn board(shift: u8, idle: IdlePolicy) -> Board {
 
 /// A machine whose hart starts with `a1` in a1.
 fn machine(code: &[u32], a1: u64, board: Board, outside: Script, chaos_seed: Option<u64>) -> Machine {
+    machine_at(code, a1, board, outside, chaos_seed, Gate::live(Seed::from_number(1)), None)
+}
+
+/// The same at a gate of the caller's.
+pub(crate) fn machine_at(
+    code: &[u32],
+    a1: u64,
+    board: Board,
+    outside: Script,
+    chaos_seed: Option<u64>,
+    gate: Gate,
+    digest_every: Option<u64>,
+) -> Machine {
     let bytes: Vec<u8> = code.iter().flat_map(|word| word.to_le_bytes()).collect();
     let boot = move || {
         Ok(Placement {
@@ -97,7 +110,8 @@ fn machine(code: &[u32], a1: u64, board: Board, outside: Script, chaos_seed: Opt
         boot: Box::new(boot),
         disks: BTreeMap::new(),
         outside: Box::new(outside),
-        seed: Seed::from_number(1),
+        gate,
+        digest_every,
         icount_limit: Some(300_000),
         chaos_seed,
     };
@@ -114,8 +128,29 @@ fn hart_field(m: &Machine, name: &str) -> u64 {
     u64::from_le_bytes(bytes.as_slice().try_into().unwrap())
 }
 
+/// Adds a word of memory up, is busy for a while, and sleeps for 5 µs; again and again.
+pub(crate) fn sleeper_loop() -> Vec<u32> {
+    // auipc s1,1; 1: csrr a1,time; addi a1,a1,50
+    // csrw stimecmp,a1; wfi; ld t1,4(s1); add s0,s0,t1
+    // li t2,200; 2: addi t2,t2,-1; bnez t2,2b; j 1b
+    let body = [
+        0x0000_1497,
+        0xc010_25f3,
+        0x0325_8593,
+        SET_STIMECMP,
+        WFI,
+        0x0044_b303,
+        0x0064_0433,
+        0x0c80_0393,
+        0xfff3_8393,
+        0xfe03_9ee3,
+        0xfddf_f06f,
+    ];
+    SSTC.into_iter().chain(body).collect()
+}
+
 /// Sets `stimecmp` to a1 and waits for ever.
-fn sleeper() -> Vec<u32> {
+pub(crate) fn sleeper() -> Vec<u32> {
     // wfi; j .-4
     SSTC.into_iter().chain([SET_STIMECMP, WFI, 0xffdf_f06f]).collect()
 }

@@ -1,0 +1,250 @@
+use super::*;
+use crate::{
+    board::IdlePolicy,
+    chaos::splitmix,
+    run::tests::{RAM, Script, board, machine_at, sleeper_loop},
+};
+use reprise_replay::{Entry, Gate, Record, RecordSink, RecordSource, Seed, log::Next, log::Tail};
+use std::sync::{Arc, Mutex};
+
+type Records = Arc<Mutex<Vec<Record>>>;
+
+struct ToMemory(Records);
+
+impl RecordSink for ToMemory {
+    fn push(&mut self, record: Record) -> Result<(), LogError> {
+        self.0.lock().unwrap().push(record);
+        Ok(())
+    }
+}
+
+struct FromMemory(std::vec::IntoIter<Record>);
+
+impl RecordSource for FromMemory {
+    fn next(&mut self) -> Result<Next, LogError> {
+        Ok(self.0.next().map_or(Next::Tail(Tail::Closed), Next::Record))
+    }
+}
+
+fn replay_of(records: &[Record]) -> Gate {
+    Gate::replay(Box::new(FromMemory(records.to_vec().into_iter()))).unwrap()
+}
+
+/// The guest's word of memory that is added up for ever.
+const WORD: u64 = RAM + 0x1018;
+
+/// Writes to memory and registers, at the moments when the machine happens to ask.
+fn script(seed: u64) -> Script {
+    let mut state = seed;
+    let batches = (0..400)
+        .map(|_| match splitmix(&mut state) % 4 {
+            0 => vec![Input::WriteMemory { gpa: WORD, data: splitmix(&mut state).to_le_bytes().to_vec() }],
+            1 => {
+                let value = splitmix(&mut state);
+                vec![
+                    Input::WriteRegister { hart: 0, register: 18, value },
+                    Input::WriteMemory { gpa: WORD, data: value.to_le_bytes().to_vec() },
+                ]
+            }
+            _ => vec![],
+        })
+        .collect();
+    Script { batches, slow_ns: 777, answers: true, ..Script::default() }
+}
+
+/// Records a run and gives its log, and where it ended.
+fn recorded(idle: IdlePolicy, seed: u64, chaos: Option<u64>) -> (Vec<Record>, [u8; 32]) {
+    let records = Records::default();
+    let gate = Gate::record(Seed::from_number(seed), Box::new(ToMemory(records.clone())));
+    let mut m = machine_at(&sleeper_loop(), 0, board(0, idle), script(seed), chaos, gate, Some(10_000));
+    assert_eq!(m.run(), Stop::Limit);
+    m.end(EndReason::Limit);
+    let records = records.lock().unwrap().clone();
+    (records, m.digest())
+}
+
+fn replaying(gate: Gate, chaos: Option<u64>) -> Machine {
+    let mut m =
+        machine_at(&sleeper_loop(), 0, board(0, IdlePolicy::Auto), Script::default(), chaos, gate, None);
+    m.icount_limit = None;
+    m
+}
+
+fn inputs(records: &[Record]) -> usize {
+    records.iter().filter(|record| matches!(record.entry, Entry::Event(_))).count()
+}
+
+#[test]
+fn a_replay_ends_in_the_state_of_its_recording() {
+    for idle in [IdlePolicy::Auto, IdlePolicy::Pace, IdlePolicy::Warp] {
+        for seed in 1..4 {
+            let (records, digest) = recorded(idle, seed, None);
+            assert!(inputs(&records) > 50, "{idle:?}: {} inputs", inputs(&records));
+            for chaos in [None, Some(seed), Some(seed + 77)] {
+                let mut m = replaying(replay_of(&records), chaos);
+                assert_eq!(m.run(), Stop::ReplayEnded(EndReason::Limit), "{:?}", m.divergence());
+                assert_eq!(m.digest(), digest, "{idle:?}, seed {seed}, chaos {chaos:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_recording_under_chaos_replays() {
+    for chaos in 1..6 {
+        let (records, digest) = recorded(IdlePolicy::Pace, 9, Some(chaos));
+        let mut m = replaying(replay_of(&records), None);
+        assert_eq!(m.run(), Stop::ReplayEnded(EndReason::Limit), "{:?}", m.divergence());
+        assert_eq!(m.digest(), digest, "chaos {chaos}");
+    }
+}
+
+#[test]
+fn a_replay_recorded_again_gives_the_same_records() {
+    let (records, _) = recorded(IdlePolicy::Pace, 5, None);
+    let again = Records::default();
+    let gate = replay_of(&records).recorded_again(Box::new(ToMemory(again.clone())));
+    assert_eq!(replaying(gate, Some(3)).run(), Stop::ReplayEnded(EndReason::Limit));
+    assert_eq!(*again.lock().unwrap(), records);
+}
+
+#[test]
+fn a_log_that_breaks_off_replays_to_its_last_record() {
+    let (records, _) = recorded(IdlePolicy::Pace, 6, None);
+    for length in [1, 2, 10, records.len() - 1] {
+        let mut m = replaying(replay_of(&records[..length]), None);
+        assert_eq!(m.run(), Stop::OutOfRecords(Tail::Closed));
+        assert_eq!(m.status().icount, records[length - 1].icount, "{length} records");
+    }
+}
+
+#[test]
+fn stops_anywhere_in_a_replay_change_nothing() {
+    let (records, digest) = recorded(IdlePolicy::Pace, 7, None);
+    let mut m = replaying(replay_of(&records), None);
+    let mut state = 1;
+    loop {
+        let status = m.status();
+        let until = match splitmix(&mut state) % 3 {
+            0 => Until::Icount(status.icount + splitmix(&mut state) % 500),
+            1 => {
+                let vtime_ns = status.vtime_ns + splitmix(&mut state) % 20_000;
+                Until::Position(Position { vtime_ns, order: 0 })
+            }
+            _ => Until::Position(records[(splitmix(&mut state) % records.len() as u64) as usize].position),
+        };
+        m.set_until(Some(until));
+        match m.run() {
+            Stop::Until => {}
+            Stop::ReplayEnded(reason) => break assert_eq!(reason, EndReason::Limit),
+            stop => panic!("{stop:?}: {:?}", m.divergence()),
+        }
+    }
+    assert_eq!(m.digest(), digest);
+}
+
+#[test]
+fn until_an_event_is_before_that_event() {
+    let (records, _) = recorded(IdlePolicy::Pace, 8, None);
+    let twins = records.windows(2).filter(|w| w[0].position.vtime_ns == w[1].position.vtime_ns);
+    let second = twins.map(|w| &w[1]).find(|record| matches!(record.entry, Entry::Event(_))).unwrap();
+    let mut m = replaying(replay_of(&records), None);
+    m.set_until(Some(Until::Position(second.position)));
+    assert_eq!(m.run(), Stop::Until);
+    assert_eq!(m.services.gate.next_position(), Some(second.position));
+    assert_eq!(m.run(), Stop::Until, "a place that is reached stays reached");
+}
+
+#[test]
+fn a_replay_that_goes_live_is_a_recording_of_its_own() {
+    let (records, _) = recorded(IdlePolicy::Pace, 4, None);
+    let child = Records::default();
+    let gate = replay_of(&records).recorded_again(Box::new(ToMemory(child.clone())));
+    let mut m = replaying(gate, None);
+    let fork = records[records.len() / 2].position;
+    m.set_until(Some(Until::Position(fork)));
+    assert_eq!(m.run(), Stop::Until);
+    m.set_until(None);
+    m.go_live(Box::new(script(99)));
+    m.icount_limit = Some(m.status().icount + 100_000);
+    assert_eq!(m.run(), Stop::Limit);
+    m.end(EndReason::Limit);
+    let digest = m.digest();
+    let child = child.lock().unwrap().clone();
+    let common = records.iter().zip(&child).take_while(|(a, b)| a == b).count();
+    assert!(common >= records.len() / 2 && common < records.len(), "{common} of {}", records.len());
+    let mut m = replaying(replay_of(&child), Some(1));
+    assert_eq!(m.run(), Stop::ReplayEnded(EndReason::Limit), "{:?}", m.divergence());
+    assert_eq!(m.digest(), digest);
+}
+
+/// Every digest that is not the machine's is told. An input that was changed is told by a later digest, unless another
+/// hid it before the guest looked.
+#[test]
+fn an_edited_log_is_found_out() {
+    let (records, digest) = recorded(IdlePolicy::Pace, 3, None);
+    let (mut found, mut hidden) = (0, 0);
+    for at in 1..records.len() - 1 {
+        let mut edited = records.clone();
+        let must_tell = match &mut edited[at].entry {
+            Entry::Digest(digest) => {
+                digest.whole[0] ^= 1;
+                true
+            }
+            Entry::Event(Event::WriteMemory { data, .. }) => {
+                data[0] ^= 1;
+                false
+            }
+            Entry::Event(_) | Entry::Seed(_) | Entry::DiskBlock { .. } | Entry::End { .. } => continue,
+        };
+        let mut m = replaying(replay_of(&edited), None);
+        match m.run() {
+            Stop::Diverged => found += 1,
+            stop => {
+                assert_eq!((stop, must_tell), (Stop::ReplayEnded(EndReason::Limit), false), "record {at}");
+                assert_eq!(m.digest(), digest, "record {at}");
+                hidden += 1;
+            }
+        }
+    }
+    assert!(found > 100, "{found} found, {hidden} hidden");
+}
+
+#[test]
+fn a_log_may_name_what_the_machine_has_not() {
+    for event in [
+        Event::Input { device: 0, port: 0, data: vec![1] },
+        Event::PortChange { device: 7, port: u32::MAX, change: PortChange::Opened },
+        Event::WriteMemory { gpa: u64::MAX, data: vec![1, 2] },
+        Event::WriteRegister { hart: 1, register: 0, value: 0 },
+        Event::WriteRegister { hart: 0, register: 33, value: 0 },
+    ] {
+        let entry = Entry::Event(event);
+        let seed = Record { position: Position::default(), icount: 0, entry: Entry::Seed(Seed([0; 32])) };
+        let position = Position { vtime_ns: 5, order: 0 };
+        let log = [seed, Record { position, icount: 5, entry }];
+        let mut m = replaying(replay_of(&log), None);
+        assert!(matches!(m.run(), Stop::BadRecord(_)));
+    }
+}
+
+#[test]
+fn an_idle_day_replays_at_once() {
+    let day_ns = 86_400_000_000_000;
+    let seed = Record { position: Position::default(), icount: 0, entry: Entry::Seed(Seed([0; 32])) };
+    let position = Position { vtime_ns: day_ns, order: 0 };
+    let code = crate::run::tests::sleeper();
+    let event = Event::Control(Button::PowerOff);
+    let icount = {
+        let gate = Gate::live(Seed([0; 32]));
+        let mut m =
+            machine_at(&code, u64::MAX, board(0, IdlePolicy::Warp), Script::default(), None, gate, None);
+        assert_eq!(m.run(), Stop::Deadlock);
+        m.status().icount
+    };
+    let log = [seed, Record { position, icount, entry: Entry::Event(event) }];
+    let gate = replay_of(&log);
+    let mut m = machine_at(&code, u64::MAX, board(0, IdlePolicy::Pace), Script::default(), None, gate, None);
+    assert_eq!(m.run(), Stop::PowerOff { code: 0 });
+    assert_eq!(m.status().vtime_ns, day_ns);
+}
