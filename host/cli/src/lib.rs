@@ -18,6 +18,8 @@ mod failure;
 mod inspect;
 mod io;
 mod plugins;
+#[cfg_attr(not(test), expect(dead_code, reason = "its commands come with recordings"))]
+mod report;
 mod run;
 mod setup;
 mod terminal;

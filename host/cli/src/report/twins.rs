@@ -1,0 +1,203 @@
+//! Two machines side by side.
+
+use super::search::{Met, Pair};
+use reprise_machine::{
+    Difference, Machine, Status, Stop, Until, Upcoming,
+    replay::{Divergence, EndReason, Position},
+};
+
+/// Two machines that should do the same.
+pub(crate) struct Twins {
+    a: Twin,
+    b: Twin,
+    /// Where they stood when they were last the same.
+    before: Option<Stand>,
+}
+
+struct Twin {
+    machine: Machine,
+    stop: Option<Stop>,
+}
+
+/// Where a machine stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stand {
+    pub(crate) icount: u64,
+    pub(crate) vtime_ns: u64,
+    /// What each hart does next.
+    pub(crate) harts: Vec<Upcoming>,
+    /// Why it goes no further, if it has stopped by itself.
+    pub(crate) stop: Option<Stop>,
+    /// How it left the log, if it did.
+    pub(crate) divergence: Option<Divergence>,
+}
+
+/// What there is to say about two machines.
+#[derive(Clone, Debug)]
+pub(crate) struct Finding {
+    /// Where they were last the same; `None` if they never were.
+    pub(crate) before: Option<Stand>,
+    pub(crate) a: Stand,
+    pub(crate) b: Stand,
+    /// What they do not have in common.
+    pub(crate) differences: Vec<Difference>,
+}
+
+impl Twins {
+    pub(crate) fn new(a: Machine, b: Machine) -> Self {
+        let twin = |machine| Twin { machine, stop: None };
+        Self { a: twin(a), b: twin(b), before: None }
+    }
+}
+
+impl Twin {
+    fn go_to(&mut self, at: Position) {
+        if self.stop.is_some() {
+            return;
+        }
+        self.machine.set_until(Some(Until::Position(at)));
+        let stop = self.machine.run();
+        // What a machine ends by itself is compared with the log's end too.
+        match &stop {
+            Stop::Until => return,
+            Stop::PowerOff { code } => self.machine.end(EndReason::PowerOff { code: *code }),
+            Stop::PluginFault(_) => self.machine.end(EndReason::PluginFault),
+            Stop::ResetFailed(_) => self.machine.end(EndReason::ResetFailed),
+            Stop::Limit
+            | Stop::Requested
+            | Stop::Deadlock
+            | Stop::ReplayEnded(_)
+            | Stop::OutOfRecords(_)
+            | Stop::Diverged
+            | Stop::LogFailed
+            | Stop::BadRecord(_) => (),
+        }
+        self.stop = Some(stop);
+    }
+
+    fn status(&self) -> Status {
+        self.machine.status()
+    }
+
+    /// Nothing can be asked of a plugin that has failed.
+    fn has_failed(&self) -> bool {
+        matches!(self.stop, Some(Stop::PluginFault(_)))
+    }
+
+    fn stand(&mut self) -> Stand {
+        let Status { icount, vtime_ns, .. } = self.status();
+        Stand {
+            icount,
+            vtime_ns,
+            harts: (0..self.machine.harts()).map(|hart| self.machine.upcoming(hart)).collect(),
+            stop: self.stop.clone(),
+            divergence: self.machine.divergence().cloned(),
+        }
+    }
+}
+
+impl Pair for Twins {
+    type Finding = Finding;
+
+    fn go_to(&mut self, at: Position) -> Met {
+        // They were the same so far, so one of them tells where. A machine that has not run yet was never compared.
+        if at > Position::default() {
+            self.before = Some(self.a.stand());
+        }
+        self.a.go_to(at);
+        self.b.go_to(at);
+        let (a, b) = (&mut self.a, &mut self.b);
+        let (left, right) = (a.machine.divergence(), b.machine.divergence());
+        let mut same = a.status() == b.status() && a.stop == b.stop && left == right;
+        let over = a.stop.is_some() || b.stop.is_some() || left.is_some() || right.is_some();
+        if same && !a.has_failed() {
+            same = Machine::same_state(&mut a.machine, &mut b.machine);
+        }
+        Met { same, over, vtime_ns: a.status().vtime_ns }
+    }
+
+    fn finding(&mut self) -> Finding {
+        let (a, b) = (&mut self.a, &mut self.b);
+        let differences = match a.has_failed() || b.has_failed() {
+            true => Vec::new(),
+            false => Machine::differences(&mut a.machine, &mut b.machine),
+        };
+        Finding { before: self.before.clone(), a: a.stand(), b: b.stand(), differences }
+    }
+}
+
+impl Finding {
+    /// The hart that went on, and from where: what it did made the difference, as far as an instruction did.
+    pub(crate) fn culprit(&self) -> Option<(usize, &Upcoming)> {
+        let before = self.before.as_ref()?;
+        if self.a.icount == before.icount && self.b.icount == before.icount {
+            return None;
+        }
+        if let [only] = before.harts.as_slice() {
+            return Some((0, only));
+        }
+        let went_on = |hart: usize, from: &Upcoming| {
+            [&self.a, &self.b].iter().any(|stand| stand.harts.get(hart).is_some_and(|now| now.pc != from.pc))
+        };
+        let mut moved = before.harts.iter().enumerate().filter(|(hart, from)| went_on(*hart, from));
+        moved.next().filter(|_| moved.next().is_none())
+    }
+
+    /// The device to look at first, by id: one whose own state differs, and of those the one that was spoken to; else
+    /// the one that was spoken to, because it gave two answers.
+    pub(crate) fn suspect(&self) -> Option<&str> {
+        let spoken_to = self.culprit().and_then(|(_, upcoming)| upcoming.device.as_deref());
+        let mut differing = self.differences.iter().filter_map(|difference| {
+            let field = difference.what.strip_prefix("device.")?;
+            field.split('.').next()
+        });
+        match spoken_to {
+            Some(device) if differing.clone().any(|id| id == device) => Some(device),
+            Some(device) if self.differences.iter().any(|d| d.what.starts_with("hart")) => Some(device),
+            _ => differing.next().or(spoken_to),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stand(icount: u64, pcs: &[u64], device: Option<&str>) -> Stand {
+        let upcoming = |&pc: &u64| Upcoming { pc, device: device.map(str::to_owned), ..Upcoming::default() };
+        let harts = pcs.iter().map(upcoming).collect();
+        Stand { icount, vtime_ns: icount, harts, stop: None, divergence: None }
+    }
+
+    fn finding(before: Stand, after: Stand, differing: &[&str]) -> Finding {
+        let difference = |what: &&str| Difference { what: (*what).to_owned(), a: "1".into(), b: "2".into() };
+        let differences = differing.iter().map(difference).collect();
+        Finding { before: Some(before), a: after.clone(), b: after, differences }
+    }
+
+    #[test]
+    fn the_hart_that_went_on_did_it() {
+        let culprit = |before: &[u64], after: &[u64]| {
+            let found = finding(stand(5, before, None), stand(6, after, None), &[]);
+            found.culprit().map(|(hart, _)| hart)
+        };
+        assert_eq!(culprit(&[8], &[8]), Some(0), "a jump to itself");
+        assert_eq!(culprit(&[8, 8], &[8, 12]), Some(1));
+        assert_eq!(culprit(&[8, 8], &[12, 12]), None, "which of them is not known");
+        assert_eq!(finding(stand(5, &[8], None), stand(5, &[8], None), &[]).culprit(), None, "all sleep");
+    }
+
+    #[test]
+    fn the_device_that_differs_or_was_asked_is_suspected() {
+        let suspect = |asked, differing: &[&str]| {
+            let found = finding(stand(5, &[8], asked), stand(6, &[12], None), differing);
+            found.suspect().map(str::to_owned)
+        };
+        assert_eq!(suspect(None, &["hart0.a0"]), None);
+        assert_eq!(suspect(Some("rng0"), &["hart0.a0"]).as_deref(), Some("rng0"));
+        assert_eq!(suspect(Some("rng0"), &["hart0.a0", "device.plic.claim"]).as_deref(), Some("rng0"));
+        assert_eq!(suspect(None, &["device.uart0.lsr", "device.plic.x"]).as_deref(), Some("uart0"));
+        assert_eq!(suspect(Some("plic"), &["device.uart0.lsr", "device.plic.x"]).as_deref(), Some("plic"));
+        assert_eq!(suspect(Some("ram0"), &["device.uart0.lsr"]).as_deref(), Some("uart0"));
+    }
+}
