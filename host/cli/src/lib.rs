@@ -20,6 +20,7 @@ mod io;
 mod plugins;
 #[cfg_attr(not(test), expect(dead_code, reason = "its commands come with recordings"))]
 mod report;
+mod recording;
 mod run;
 mod setup;
 mod terminal;

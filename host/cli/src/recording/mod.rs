@@ -1,0 +1,68 @@
+//! Recordings on disk: a folder with a manifest, the log, and what the machine was made of.
+//!
+//! `docs/recording-format.md` says what is in it. Everything read from one is hostile input.
+
+mod manifest;
+mod queue;
+mod recorder;
+mod store;
+
+pub(crate) use manifest::{DeviceRow, DiskRow, EndRow, ImageRow, Images, Manifest, ParentRow, PluginRow};
+pub(crate) use recorder::{Recorder, Saved};
+pub(crate) use store::Store;
+
+use crate::failure::{Exit, Failure};
+use std::{fmt, path::Path};
+
+/// The name of the manifest in a recording.
+const MANIFEST: &str = "manifest.toml";
+
+/// blake3 of some content, as its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Hash(pub(crate) [u8; 32]);
+
+impl Hash {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
+    }
+
+    /// From 64 hex digits in lower case: one content has one name.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        blake3::Hash::from_hex(text).ok().map(|hash| Self(*hash.as_bytes())).filter(|h| h.to_string() == text)
+    }
+}
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl serde::Serialize for Hash {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Hash {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not the 64 hex digits of a blake3 hash"))
+    }
+}
+
+/// A recording that is damaged.
+fn corrupt(place: &Path, why: impl Into<String>) -> Failure {
+    Failure::new(Exit::Corrupt, "the recording is damaged").at(place.display()).note(why)
+}
+
+fn segment_name(number: u32) -> String {
+    format!("log/{number:06}.seg")
+}
+
+fn blob_name(hash: &Hash) -> String {
+    format!("blobs/{hash}")
+}
+
+#[cfg(test)]
+mod tests;

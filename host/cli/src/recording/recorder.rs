@@ -1,0 +1,167 @@
+//! Writing a recording.
+
+use super::{
+    EndRow, Hash, MANIFEST, Manifest, blob_name,
+    queue::{self, QueueSink, Writing},
+    segment_name,
+};
+use crate::failure::{Exit, Failure};
+use reprise_machine::replay::log::{LogError, LogWriter, RunId, Sink, Sizes};
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, ErrorKind, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+/// A recording in the making. What has reached the folder stays readable whatever happens to this process.
+pub(crate) struct Recorder {
+    path: PathBuf,
+    manifest: Manifest,
+    writing: Writing,
+}
+
+/// What became of a recording.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Saved {
+    pub(crate) log_bytes: u64,
+}
+
+impl Recorder {
+    /// Make the folder, put `contents` and the manifest into it and start the thread that writes the log. Returns the
+    /// gate's end, too. `failed` is called from that thread, once, when it can no longer write.
+    pub(crate) fn create(
+        path: &Path,
+        mut manifest: Manifest,
+        contents: &[(Hash, &[u8])],
+        force: bool,
+        failed: impl FnOnce() + Send + 'static,
+    ) -> Result<(Self, QueueSink), Failure> {
+        let cannot = |error: &io::Error| Failure::io("cannot make the recording", error).at(path.display());
+        make_folder(path, force)?;
+        let run_id = draw_run_id().map_err(|e| cannot(&e))?;
+        manifest.run_id = run_id.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        for folder in ["log", "blobs"] {
+            folder_builder().create(path.join(folder)).map_err(|e| cannot(&e))?;
+        }
+        for (hash, bytes) in contents {
+            write_once(&path.join(blob_name(hash)), bytes).map_err(|e| cannot(&e))?;
+        }
+        publish(path, &manifest).map_err(|e| cannot(&e))?;
+        let sink = Segments { path: path.to_owned(), file: None };
+        let writer = LogWriter::create(sink, run_id, Sizes::default()).map_err(|e| log_failure(path, &e))?;
+        let (sink, writing) = queue::start(writer, failed).map_err(|e| cannot(&e))?;
+        Ok((Self { path: path.to_owned(), manifest, writing }, sink))
+    }
+
+    /// Why nothing more can be written, if so.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        self.writing.failure().map(|error| log_failure(&self.path, &error))
+    }
+
+    /// Wait for the log, then note how it ended. The machine, and with it the gate's end, must be gone. Without an end
+    /// the log stays open-ended, and replays to its last record.
+    pub(crate) fn finish(mut self, end: Option<EndRow>) -> Result<Saved, Failure> {
+        self.writing.finish().map_err(|error| log_failure(&self.path, &error))?;
+        if end.is_some() {
+            self.manifest.end = end;
+            publish(&self.path, &self.manifest)
+                .map_err(|e| Failure::io("cannot finish the recording", &e).at(self.path.display()))?;
+        }
+        let length = |number| fs::metadata(self.path.join(segment_name(number))).ok().map(|meta| meta.len());
+        Ok(Saved { log_bytes: (0..).map_while(length).sum() })
+    }
+}
+
+fn log_failure(path: &Path, error: &LogError) -> Failure {
+    Failure::new(Exit::Io, "the recording cannot be written any further")
+        .at(path.display())
+        .note(error.to_string())
+        .help("what was recorded before is whole: `reprise replay` goes to its last record")
+}
+
+/// `force`: an older recording may go, and nothing else.
+fn make_folder(path: &Path, force: bool) -> Result<(), Failure> {
+    let failed = |error: &io::Error| Failure::io("cannot make the recording", error).at(path.display());
+    if force && path.join(MANIFEST).is_file() {
+        fs::remove_dir_all(path).map_err(|e| failed(&e))?;
+    }
+    folder_builder().create(path).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => Failure::usage("the recording would overwrite something")
+            .at(path.display())
+            .help("choose another name; `--force` replaces an older recording, and nothing but a recording"),
+        ErrorKind::NotFound => failed(&error).help("the folder that it is to lie in has to exist"),
+        _ => failed(&error),
+    })
+}
+
+/// What was typed is in a recording: it is its owner's.
+fn folder_builder() -> DirBuilder {
+    let mut builder = DirBuilder::new();
+    builder.mode(0o700);
+    builder
+}
+
+fn draw_run_id() -> io::Result<RunId> {
+    let mut id = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut id)?;
+    Ok(RunId(id))
+}
+
+fn new_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Equal contents are one file.
+fn write_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    match new_file(path) {
+        Ok(mut file) => file.write_all(bytes),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// At no moment is there half a manifest.
+fn publish(path: &Path, manifest: &Manifest) -> io::Result<()> {
+    let temporary = path.join("manifest.toml.new");
+    let _none_left = fs::remove_file(&temporary);
+    let mut file = new_file(&temporary)?;
+    file.write_all(manifest.to_text().as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, path.join(MANIFEST))?;
+    File::open(path)?.sync_all()
+}
+
+/// The log's segments as files.
+struct Segments {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+impl Segments {
+    fn file(&mut self) -> io::Result<&mut File> {
+        self.file.as_mut().ok_or_else(|| io::Error::other("no segment was begun"))
+    }
+}
+
+impl Sink for Segments {
+    fn begin(&mut self, number: u32) -> io::Result<()> {
+        let path = self.path.join(segment_name(number));
+        let mut options = OpenOptions::new();
+        self.file = Some(options.append(true).create(true).mode(0o600).open(path)?);
+        self.truncate(0)?;
+        File::open(self.path.join("log"))?.sync_all()
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file()?.write_all(bytes)
+    }
+
+    fn truncate(&mut self, bytes: u64) -> io::Result<()> {
+        self.file()?.set_len(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file()?.sync_data()
+    }
+}
