@@ -2,15 +2,15 @@
 
 use super::sys::Identity;
 use imago::{
-    DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder, PermissiveImplicitOpenGate, StorageOpenOptions,
-    file::File as ImagoFile, qcow2::Qcow2,
+    DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder, PermissiveImplicitOpenGate, Storage,
+    StorageOpenOptions, file::File as ImagoFile, qcow2::Qcow2,
 };
 use std::{
     fs::File,
     io,
     os::unix::fs::FileExt,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// An image that is only read.
@@ -18,6 +18,14 @@ pub(super) trait Base {
     fn size_bytes(&self) -> u64;
     /// Fill `into`; the range lies inside the disk.
     fn read(&mut self, offset: u64, into: &mut [u8]) -> io::Result<()>;
+    /// Numbers and hashes of the blocks that were read since the last call and never before.
+    fn first_reads(&mut self) -> Vec<(u64, [u8; 32])> {
+        Vec::new()
+    }
+    /// Files besides the image that hold parts of the disk.
+    fn other_files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
 }
 
 /// A file with the disk's bytes.
@@ -92,6 +100,11 @@ impl Base for Qcow {
     fn read(&mut self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         contained(|| self.0.read(into, offset))
     }
+
+    fn other_files(&self) -> Vec<PathBuf> {
+        let storages = self.0.inner().collect_storage_dependencies();
+        storages.into_iter().filter_map(Storage::get_filename).collect()
+    }
 }
 
 /// Images are hostile input and the library that reads them is not ours: its panics are errors of the image.
@@ -104,15 +117,15 @@ fn contained<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
 /// A base that must not change while the machine runs on it: what was read would not be what is read again.
 pub(super) struct Pinned {
     base: Box<dyn Base>,
-    /// Another handle of the same file.
-    file: File,
-    identity: Identity,
+    /// Other handles of the same files, and what they were. The handles keep the locks.
+    files: Vec<(File, Identity)>,
 }
 
 impl Pinned {
-    pub(super) fn new(base: Box<dyn Base>, file: File) -> io::Result<Self> {
-        let identity = Identity::of(&file)?;
-        Ok(Self { base, file, identity })
+    /// `files`: all that the base reads.
+    pub(super) fn new(base: Box<dyn Base>, files: Vec<File>) -> io::Result<Self> {
+        let pinned = |file| Identity::of(&file).map(|identity| (file, identity));
+        Ok(Self { base, files: files.into_iter().map(pinned).collect::<io::Result<_>>()? })
     }
 }
 
@@ -124,8 +137,12 @@ impl Base for Pinned {
     fn read(&mut self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         self.base.read(offset, into)?;
         // After the read: a change in between would not be seen before it.
-        if Identity::of(&self.file)? != self.identity {
-            return Err(io::Error::other("somebody changed the image while the machine was running on it"));
+        for (file, identity) in &self.files {
+            if Identity::of(file)? != *identity {
+                return Err(io::Error::other(
+                    "somebody changed the image while the machine was running on it",
+                ));
+            }
         }
         Ok(())
     }

@@ -2,24 +2,28 @@
 
 mod base;
 mod commit;
+mod open;
 mod overlay;
 mod qcow2_header;
+mod recorded;
 mod spec;
 mod sys;
+mod watched;
 
-pub(crate) use spec::{DiskSpec, Format};
-
-use crate::failure::{Exit, Failure, reason};
-use base::{Base, Pinned, Qcow, Raw};
-use overlay::Overlay;
-use reprise_machine::{Disk, DiskError};
-use std::{
-    cell::RefCell,
-    fs::File,
-    io::{self, ErrorKind, Seek, SeekFrom},
-    os::unix::fs::{FileExt, FileTypeExt},
-    rc::Rc,
+pub(crate) use spec::DiskSpec;
+#[cfg_attr(not(test), expect(unused_imports, reason = "the commands that record and replay come next"))]
+pub(crate) use {
+    recorded::{DiskFacts, ImageBlocks, ImageFacts},
+    spec::Format,
 };
+
+use crate::failure::{Failure, reason};
+use base::{Base, Blank};
+use open::{Opened, Opener, Target};
+use overlay::{Overlay, Spill};
+use reprise_machine::{Disk, DiskError};
+use std::{cell::RefCell, io, rc::Rc};
+use watched::Watched;
 
 /// What disks count in.
 const SECTOR: u64 = 512;
@@ -30,52 +34,40 @@ pub(crate) struct HostDisk(Rc<RefCell<Inner>>);
 
 struct Inner {
     spec: DiskSpec,
+    /// `None`: there is none, the disk began empty.
+    image: Option<ImageFacts>,
     overlay: Overlay,
     target: Option<Target>,
-}
-
-/// The image for the commit, opened and locked from the start so that the end holds no surprise.
-struct Target {
-    image: commit::Target,
-    /// Another handle of the same file.
-    file: File,
-    identity: sys::Identity,
 }
 
 impl HostDisk {
     /// Open an image: locked, checked, its base pinned.
     pub(crate) fn open(spec: &DiskSpec) -> Result<Self, Failure> {
+        Self::opened(spec, |base| base)
+    }
+
+    /// As [`open`](Self::open), for a run that is recorded: [`Disk::first_reads`] tells what was read of the image.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the commands that record and replay come next"))]
+    pub(crate) fn open_watched(spec: &DiskSpec) -> Result<Self, Failure> {
+        Self::opened(spec, |base| Box::new(Watched::new(base)))
+    }
+
+    fn opened(spec: &DiskSpec, wrap: impl FnOnce(Box<dyn Base>) -> Box<dyn Base>) -> Result<Self, Failure> {
         let opener = Opener { spec };
-        let file = opener.file(spec.commit)?;
-        opener.lock(&file)?;
-        let format = opener.format(&file)?;
-        opener.settle_journal(&file, format)?;
-        let size_bytes = opener.size(&file)?;
-        let base = opener.base(format, size_bytes)?;
-        opener.check_size(base.size_bytes())?;
-        if spec.commit {
-            opener.journal_place()?;
-        }
-        let target = match spec.commit {
-            true => Some(Target {
-                image: opener.target(format)?,
-                file: opener.clone_of(&file)?,
-                identity: sys::Identity::of(&file).map_err(|e| opener.io(&e))?,
-            }),
-            false => None,
-        };
-        // The base keeps the file, and with it the lock.
-        let pinned = Pinned::new(base, file).map_err(|e| opener.io(&e))?;
-        Ok(Self::over(spec.clone(), Box::new(pinned), target))
+        let Opened { base, format, target } = opener.opened()?;
+        let image = ImageFacts { path: opener.absolute()?, format, backing: spec.backing };
+        let overlay = Overlay::new(wrap(Box::new(base)), Spill::File);
+        Ok(Self::over(spec.clone(), Some(image), overlay, target))
     }
 
     /// An empty disk that lasts for one run.
     pub(crate) fn scratch(id: &str, size_bytes: u64) -> Self {
-        Self::over(DiskSpec::new(id, "scratch"), Box::new(base::Blank(size_bytes)), None)
+        let overlay = Overlay::new(Box::new(Blank(size_bytes)), Spill::File);
+        Self::over(DiskSpec::new(id, "scratch"), None, overlay, None)
     }
 
-    fn over(spec: DiskSpec, base: Box<dyn Base>, target: Option<Target>) -> Self {
-        Self(Rc::new(RefCell::new(Inner { spec, overlay: Overlay::new(base), target })))
+    fn over(spec: DiskSpec, image: Option<ImageFacts>, overlay: Overlay, target: Option<Target>) -> Self {
+        Self(Rc::new(RefCell::new(Inner { spec, image, overlay, target })))
     }
 
     /// Write the overlay back if the command line asked for that. Returns whether anything was written.
@@ -104,176 +96,6 @@ impl HostDisk {
     /// The device that it is for.
     pub(crate) fn id(&self) -> String {
         self.0.borrow().spec.id.clone()
-    }
-}
-
-/// The steps of opening, and how each one's failure is told.
-struct Opener<'a> {
-    spec: &'a DiskSpec,
-}
-
-impl Opener<'_> {
-    fn io(&self, error: &io::Error) -> Failure {
-        self.place(Failure::io(format!("cannot open disk \"{}\"", self.spec.id), error))
-    }
-
-    fn bad(&self, why: impl Into<String>) -> Failure {
-        self.place(Failure::config(format!("disk \"{}\" cannot be used", self.spec.id)).note(why))
-    }
-
-    fn place(&self, failure: Failure) -> Failure {
-        failure.at(self.spec.file.display())
-    }
-
-    fn file(&self, writable: bool) -> Result<File, Failure> {
-        let file = sys::open_image(&self.spec.file, writable).map_err(|error| match error.kind() {
-            ErrorKind::IsADirectory => self.bad("it is a directory"),
-            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem if writable => {
-                self.io(&error).help("without `,commit` the image need not be writable")
-            }
-            _ => self.io(&error),
-        })?;
-        let kind = file.metadata().map_err(|e| self.io(&e))?.file_type();
-        match kind {
-            kind if kind.is_dir() => Err(self.bad("it is a directory")),
-            kind if kind.is_file() || kind.is_block_device() => Ok(file),
-            _ => Err(self.bad("it is neither a regular file nor a block device")),
-        }
-    }
-
-    fn clone_of(&self, file: &File) -> Result<File, Failure> {
-        file.try_clone().map_err(|e| self.io(&e))
-    }
-
-    fn lock(&self, file: &File) -> Result<(), Failure> {
-        sys::lock(file, self.spec.commit).map_err(|error| match error.kind() {
-            ErrorKind::WouldBlock if self.spec.commit => {
-                let busy = Failure::new(Exit::Io, format!("disk \"{}\" is in use", self.spec.id));
-                self.place(busy.note("another process runs on this image; to commit, this run must be alone"))
-                    .help("wait for it, or leave out `,commit`")
-            }
-            ErrorKind::WouldBlock => {
-                let busy = Failure::new(Exit::Io, format!("disk \"{}\" is in use", self.spec.id));
-                self.place(busy.note("another process may commit to this image"))
-                    .help("wait for it, or copy the image")
-            }
-            _ => self.io(&error),
-        })
-    }
-
-    fn format(&self, file: &File) -> Result<Format, Failure> {
-        let head = self.head(file)?;
-        let is_qcow2 = head.starts_with(&qcow2_header::MAGIC);
-        match self.spec.format {
-            Some(Format::Qcow2) if !is_qcow2 => {
-                Err(self.bad("it is not a qcow2 image: the magic number is missing"))
-            }
-            Some(format) => Ok(format),
-            None if is_qcow2 => Ok(Format::Qcow2),
-            None => Ok(Format::Raw),
-        }
-    }
-
-    fn head(&self, file: &File) -> Result<Vec<u8>, Failure> {
-        let mut head = vec![0; qcow2_header::HEADER_LEN];
-        let mut len = 0;
-        while len < head.len() {
-            match file.read_at(&mut head[len..], len as u64).map_err(|e| self.io(&e))? {
-                0 => break,
-                n => len += n,
-            }
-        }
-        head.truncate(len);
-        Ok(head)
-    }
-
-    /// The file's length, which is the size of a raw disk.
-    fn size(&self, file: &File) -> Result<u64, Failure> {
-        let mut handle = file;
-        handle.seek(SeekFrom::End(0)).map_err(|e| self.io(&e))
-    }
-
-    fn check_size(&self, size_bytes: u64) -> Result<(), Failure> {
-        if size_bytes == 0 {
-            return Err(self.bad("it is empty").help("make one: `truncate -s 1G FILE`"));
-        }
-        if !size_bytes.is_multiple_of(SECTOR) {
-            let why = format!("its size, {size_bytes} bytes, is not a multiple of {SECTOR}");
-            let whole = size_bytes.next_multiple_of(SECTOR);
-            return Err(self.bad(why).help(format!("pad it: `truncate -s {whole} FILE`")));
-        }
-        Ok(())
-    }
-
-    fn base(&self, format: Format, size_bytes: u64) -> Result<Box<dyn Base>, Failure> {
-        let file = self.file(false)?;
-        match format {
-            Format::Raw => Ok(Box::new(Raw { file, size_bytes })),
-            Format::Qcow2 => Ok(Box::new(self.qcow2(file, false)?)),
-        }
-    }
-
-    fn qcow2(&self, file: File, writable: bool) -> Result<Qcow, Failure> {
-        let head = self.head(&file)?;
-        let facts = qcow2_header::check(&head, self.size(&file)?).map_err(|why| self.bad(why))?;
-        if facts.has_backing && !self.spec.backing {
-            return Err(self
-                .bad("the image names another file as its backing file")
-                .help("if you trust it to name the right one, add `,backing`"));
-        }
-        if self.spec.commit && (facts.has_snapshots || facts.dirty) {
-            let why = if facts.dirty { "it was not closed cleanly" } else { "it has internal snapshots" };
-            return Err(self
-                .bad(format!("{why}, and so cannot be committed to"))
-                .help("leave out `,commit`"));
-        }
-        Qcow::open(file, &self.spec.file, writable, self.spec.backing).map_err(|error| {
-            match error.raw_os_error() {
-                Some(_) => self.io(&error),
-                None => self.bad(format!("the qcow2 image is damaged: {}", reason(&error))),
-            }
-        })
-    }
-
-    fn target(&self, format: Format) -> Result<commit::Target, Failure> {
-        let file = self.file(true)?;
-        match format {
-            Format::Raw => Ok(commit::Target::Raw(file)),
-            Format::Qcow2 => Ok(commit::Target::Qcow(self.qcow2(file, true)?)),
-        }
-    }
-
-    /// The commit needs a journal beside the image: better said now than when the guest's work is to be saved.
-    fn journal_place(&self) -> Result<(), Failure> {
-        let folder = sys::folder_of(&self.spec.file);
-        sys::check_writable(folder).map_err(|error| {
-            Failure::io(format!("disk \"{}\" cannot be committed to", self.spec.id), &error)
-                .at(folder.display())
-                .help("the folder of the image has to be writable, for a journal; or leave out `,commit`")
-        })
-    }
-
-    /// A commit that was interrupted is finished before anybody reads the image.
-    fn settle_journal(&self, file: &File, format: Format) -> Result<(), Failure> {
-        let journal = commit::journal_path(&self.spec.file);
-        let failed = |error: io::Error| {
-            Failure::io(format!("disk \"{}\": a commit was interrupted and cannot be finished", self.spec.id), &error)
-                .at(journal.display())
-                .help("finish it with a run that may write to the image, or remove the journal if you do not want it")
-        };
-        let Some(found) = commit::find(&self.spec.file).map_err(failed)? else { return Ok(()) };
-        // Alone, so that the journal is not somebody's who is about to apply it.
-        sys::lock(file, true).map_err(failed)?;
-        match found {
-            commit::Found::Torn => commit::discard(&self.spec.file).map_err(failed)?,
-            commit::Found::Complete => {
-                let target = self.target(format)?;
-                let size = self.base(format, self.size(file)?)?.size_bytes();
-                let inode = sys::Identity::of(file).map_err(failed)?.inode;
-                commit::recover(&self.spec.file, inode, size, &target).map_err(failed)?;
-            }
-        }
-        sys::lock(file, self.spec.commit).map_err(failed)
     }
 }
 
@@ -312,6 +134,11 @@ impl Disk for HostDisk {
     fn write_zeroes(&mut self, offset: u64, len: u64) -> Result<(), DiskError> {
         self.work(|overlay| overlay.zero(offset, len))
     }
+
+    fn first_reads(&mut self, tell: &mut dyn FnMut(u64, [u8; 32])) {
+        let first_reads = self.0.borrow_mut().overlay.first_reads();
+        first_reads.into_iter().for_each(|(block, hash)| tell(block, hash));
+    }
 }
 
 impl HostDisk {
@@ -328,5 +155,7 @@ impl HostDisk {
     }
 }
 
+#[cfg(test)]
+mod recorded_tests;
 #[cfg(test)]
 mod tests;

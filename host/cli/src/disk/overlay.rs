@@ -1,14 +1,27 @@
 //! Where a guest's writes go: blocks over a base that stays as it was.
 
 use super::{base::Base, sys};
+use reprise_machine::DISK_BLOCK_BYTES;
 use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt};
 
 /// A block is what is copied up at a guest's first write to it. Small enough for 4 KiB file system blocks, large enough
-/// that the table of a full disk stays at one thousandth of it.
+/// that the table of a full disk stays at one thousandth of it. What recordings pin of an image has the same unit, as
+/// a copy reads a whole block.
 pub(super) const BLOCK: usize = 16 << 10;
 const BLOCK_U64: u64 = BLOCK as u64;
+const _: () = assert!(BLOCK_U64 == DISK_BLOCK_BYTES);
 /// Blocks kept in memory before the rest goes to a file: 16 MiB, for the whole disk and its life.
 const MEMORY_BLOCKS: u32 = 1024;
+
+/// Where the blocks go that are too many for [`MEMORY_BLOCKS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spill {
+    /// Into a file without a name.
+    File,
+    /// Nowhere, all stay in memory: a replay opens no file for writing, and so costs as much memory as the guest writes
+    /// blocks.
+    Never,
+}
 
 /// A base with the guest's writes over it.
 pub(super) struct Overlay {
@@ -30,9 +43,14 @@ pub(super) enum Change<'a> {
 }
 
 impl Overlay {
-    pub(super) fn new(base: Box<dyn Base>) -> Self {
+    pub(super) fn new(base: Box<dyn Base>, spill: Spill) -> Self {
         let size_bytes = base.size_bytes();
-        Self { base, size_bytes, slots: BTreeMap::new(), zeroes: BTreeMap::new(), store: Store::default() }
+        Self { base, size_bytes, slots: BTreeMap::new(), zeroes: BTreeMap::new(), store: Store::new(spill) }
+    }
+
+    /// As [`Base::first_reads`].
+    pub(super) fn first_reads(&mut self) -> Vec<(u64, [u8; 32])> {
+        self.base.first_reads()
     }
 
     pub(super) fn size_bytes(&self) -> u64 {
@@ -89,15 +107,11 @@ impl Overlay {
         let mut block = vec![0; BLOCK];
         for (&index, &slot) in &self.slots {
             let offset = index * BLOCK_U64;
-            let len = self.block_len(index);
+            let len = block_len(self.size_bytes, index);
             self.store.read(slot, 0, &mut block[..len])?;
             visit(Change::Data(offset, &block[..len]))?;
         }
         Ok(())
-    }
-
-    fn block_len(&self, index: u64) -> usize {
-        usize::try_from((self.size_bytes - index * BLOCK_U64).min(BLOCK_U64)).expect("at most a block")
     }
 
     fn is_zero(&self, block: u64) -> bool {
@@ -109,7 +123,7 @@ impl Overlay {
             return self.store.write(slot, piece.within, data);
         }
         let mut block = vec![0; BLOCK];
-        let len = self.block_len(piece.block);
+        let len = block_len(self.size_bytes, piece.block);
         if piece.len < len && !self.is_zero(piece.block) {
             self.base.read(piece.block * BLOCK_U64, &mut block[..len])?;
         }
@@ -145,15 +159,22 @@ impl Overlay {
     }
 }
 
-/// The part of a transfer that lies in one block.
-struct Piece {
-    block: u64,
-    within: usize,
-    from: usize,
-    len: usize,
+/// How long a block of a disk is: the last one may be short.
+pub(super) fn block_len(size_bytes: u64, block: u64) -> usize {
+    usize::try_from((size_bytes - block * BLOCK_U64).min(BLOCK_U64)).expect("at most a block")
 }
 
-fn pieces(offset: u64, len: usize) -> impl Iterator<Item = Piece> {
+/// The part of a transfer that lies in one block.
+pub(super) struct Piece {
+    pub(super) block: u64,
+    /// Where it begins in the block, and in the transfer.
+    pub(super) within: usize,
+    pub(super) from: usize,
+    pub(super) len: usize,
+}
+
+/// Cut a transfer at the borders of blocks.
+pub(super) fn pieces(offset: u64, len: usize) -> impl Iterator<Item = Piece> {
     let mut from = 0;
     std::iter::from_fn(move || {
         let at = offset + from as u64;
@@ -166,8 +187,9 @@ fn pieces(offset: u64, len: usize) -> impl Iterator<Item = Piece> {
 
 /// Slots of one block each: the first ones in memory, the others in a file without a name, so that it goes with us
 /// however we end.
-#[derive(Default)]
 struct Store {
+    /// Slots below this one are in memory.
+    memory_slots: u32,
     memory: Vec<Box<[u8]>>,
     file: Option<File>,
     next: u32,
@@ -175,6 +197,14 @@ struct Store {
 }
 
 impl Store {
+    fn new(spill: Spill) -> Self {
+        let memory_slots = match spill {
+            Spill::File => MEMORY_BLOCKS,
+            Spill::Never => u32::MAX,
+        };
+        Self { memory_slots, memory: Vec::new(), file: None, next: 0, free: Vec::new() }
+    }
+
     fn allocate(&mut self) -> u32 {
         self.free.pop().unwrap_or_else(|| {
             self.next += 1;
@@ -187,18 +217,18 @@ impl Store {
     }
 
     fn read(&self, slot: u32, within: usize, into: &mut [u8]) -> io::Result<()> {
-        if slot < MEMORY_BLOCKS {
+        if slot < self.memory_slots {
             into.copy_from_slice(&self.memory[slot as usize][within..within + into.len()]);
             return Ok(());
         }
         self.file
             .as_ref()
             .expect("a slot was written before it is read")
-            .read_exact_at(into, place(slot, within))
+            .read_exact_at(into, self.place(slot, within))
     }
 
     fn write(&mut self, slot: u32, within: usize, data: &[u8]) -> io::Result<()> {
-        if slot < MEMORY_BLOCKS {
+        if slot < self.memory_slots {
             while self.memory.len() <= slot as usize {
                 self.memory.push(vec![0; BLOCK].into_boxed_slice());
             }
@@ -208,12 +238,13 @@ impl Store {
         if self.file.is_none() {
             self.file = Some(sys::unnamed_file()?);
         }
-        self.file.as_ref().expect("made above").write_all_at(data, place(slot, within))
+        self.file.as_ref().expect("made above").write_all_at(data, self.place(slot, within))
     }
-}
 
-fn place(slot: u32, within: usize) -> u64 {
-    u64::from(slot - MEMORY_BLOCKS) * BLOCK_U64 + within as u64
+    /// Where in the file.
+    fn place(&self, slot: u32, within: usize) -> u64 {
+        u64::from(slot - self.memory_slots) * BLOCK_U64 + within as u64
+    }
 }
 
 #[cfg(test)]

@@ -27,7 +27,10 @@ struct Model {
 
 impl Model {
     fn new(size: u64) -> Self {
-        Self { overlay: Overlay::new(Box::new(Pattern(size))), bytes: (0..size).map(pattern).collect() }
+        Self {
+            overlay: Overlay::new(Box::new(Pattern(size)), Spill::File),
+            bytes: (0..size).map(pattern).collect(),
+        }
     }
 
     fn write(&mut self, offset: u64, data: &[u8]) {
@@ -105,6 +108,19 @@ fn any_mixture_agrees_with_a_plain_vector() {
         }
     }
     disk.check();
+}
+
+#[test]
+fn a_replay_spills_nowhere() {
+    let blocks = u64::from(MEMORY_BLOCKS) + 40;
+    let mut overlay = Overlay::new(Box::new(Pattern(blocks * BLOCK as u64)), Spill::Never);
+    for block in 0..blocks {
+        overlay.write(block * BLOCK as u64 + 512, &(block as u32).to_le_bytes()).unwrap();
+    }
+    assert!(overlay.store.file.is_none());
+    let mut back = [0; 4];
+    overlay.read((blocks - 1) * BLOCK as u64 + 512, &mut back).unwrap();
+    assert_eq!(back, (blocks as u32 - 1).to_le_bytes());
 }
 
 #[test]

@@ -25,11 +25,21 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    fn parse(text: &str) -> Result<Self, String> {
+    /// By its name.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         match text {
             "raw" => Ok(Self::Raw),
             "qcow2" => Ok(Self::Qcow2),
             _ => Err(format!("no image format \"{text}\"; there are raw and qcow2")),
+        }
+    }
+
+    /// The name that [`parse`](Self::parse) takes.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the commands that record and replay come next"))]
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
         }
     }
 }
@@ -86,6 +96,12 @@ impl DiskSpec {
         disk.checked().map_err(bad)
     }
 
+    /// Whether a clean end of the run changes the image: then the run cannot be replayed from it.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the commands that record and replay come next"))]
+    pub(crate) fn commits(&self) -> bool {
+        self.commit
+    }
+
     pub(super) fn new(id: &str, file: &str) -> Self {
         Self {
             id: id.to_owned(),
@@ -139,10 +155,14 @@ mod tests {
     fn disks_and_drives() {
         let disk = DiskSpec::parse_disk("disk0=a,,b.img,commit,format=raw").unwrap();
         assert_eq!((disk.id.as_str(), disk.file.to_str()), ("disk0", Some("a,b.img")));
-        assert_eq!((disk.commit, disk.read_only, disk.format), (true, false, Some(Format::Raw)));
+        assert_eq!((disk.commits(), disk.read_only, disk.format), (true, false, Some(Format::Raw)));
         let drive = DiskSpec::parse_drive("file=x=y.qcow2,if=none,id=hd0,format=qcow2,readonly=on").unwrap();
         assert_eq!((drive.id.as_str(), drive.file.to_str()), ("hd0", Some("x=y.qcow2")));
         assert_eq!((drive.read_only, drive.format), (true, Some(Format::Qcow2)));
+        assert!(!drive.commits());
+        for format in [Format::Raw, Format::Qcow2] {
+            assert_eq!(Format::parse(format.name()), Ok(format));
+        }
     }
 
     #[test]

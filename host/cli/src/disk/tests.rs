@@ -1,7 +1,8 @@
 use super::*;
+use crate::failure::Exit;
 use imago::{FormatCreateBuilder, Storage, StorageCreateOptions, file::File as ImagoFile, qcow2::Qcow2};
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
 };
 
@@ -11,23 +12,23 @@ const MIB: usize = 1 << 20;
 pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("reprise-disk-{name}-{}", std::process::id()));
         drop(fs::remove_dir_all(&folder));
         fs::create_dir_all(&folder).unwrap();
         Self(folder)
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(super) fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    fn raw(&self, name: &str, content: &[u8]) -> PathBuf {
+    pub(super) fn raw(&self, name: &str, content: &[u8]) -> PathBuf {
         fs::write(self.file(name), content).unwrap();
         self.file(name)
     }
 
-    fn qcow2(&self, name: &str, size: u64) -> PathBuf {
+    pub(super) fn qcow2(&self, name: &str, size: u64) -> PathBuf {
         let path = self.file(name);
         let file = ImagoFile::create_open(StorageCreateOptions::new().filename(&path)).unwrap();
         Qcow2::<ImagoFile>::create_builder(file).size(size).create().unwrap();
@@ -41,7 +42,7 @@ impl Drop for Scratch {
     }
 }
 
-fn open(path: &Path, options: &str) -> Result<HostDisk, Failure> {
+pub(super) fn open(path: &Path, options: &str) -> Result<HostDisk, Failure> {
     HostDisk::open(&DiskSpec::parse_disk(&format!("disk0={}{options}", path.display())).unwrap())
 }
 
