@@ -5,7 +5,7 @@ use reprise_machine::replay::{Entry, Position, Record, RecordSource, log::Next};
 use std::{cell::RefCell, collections::VecDeque};
 
 /// Records shown before a place.
-const SHOWN: usize = 10;
+pub(super) const SHOWN: usize = 10;
 
 /// A record of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -58,13 +58,13 @@ impl Report {
 
 impl Parted {
     pub(super) fn to_json(&self) -> Value {
-        let Bracket { same, other } = self.bracket;
-        let finding = &self.finding;
-        let instruction = finding.culprit().filter(|_| self.exact);
+        let Bracket { same, other } = self.apart.bracket;
+        let finding = &self.apart.finding;
+        let instruction = finding.culprit().filter(|_| self.apart.exact);
         json!({
-            "exact": self.exact,
-            "moves": self.moves,
-            "passes": self.passes,
+            "exact": self.apart.exact,
+            "moves": self.apart.moves,
+            "passes": self.apart.passes,
             "same": same.map(position),
             "different": position(other),
             "before": finding.before.as_ref().map(stand),

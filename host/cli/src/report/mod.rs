@@ -1,7 +1,10 @@
 //! Why a replay is not what its recording says: found by replaying it twice, side by side, and told in words.
 
+mod compare;
+mod diff;
 mod history;
 mod json;
+mod manifests;
 mod names;
 mod progress;
 mod search;
@@ -16,13 +19,13 @@ use reprise_machine::{
     board::Board,
     replay::{Divergence, DivergenceKind, Entry, Found, Position, RecordSource},
 };
-use search::{Bracket, Course, Outcome};
+use search::{Apart, Course, Outcome};
 use twins::{Finding, Twins};
 
 pub(crate) use names::{Names, hex};
 
 /// A recording that can be replayed as often as it takes.
-pub(crate) trait Replica {
+pub(crate) trait Recorded {
     /// The machine of the recording.
     fn board(&self) -> &Board;
 
@@ -113,17 +116,13 @@ struct DiskChange {
 /// Where two machines part.
 #[derive(Clone, Debug)]
 pub(crate) struct Parted {
-    bracket: Bracket,
-    exact: bool,
-    moves: bool,
-    passes: u32,
-    finding: Finding,
+    apart: Apart<Finding>,
     /// The device to look at first, and its plugin.
     suspect: Option<(String, String)>,
 }
 
 /// Find out why a replay left its recording. With `search`, replay it again, which takes as long as some replays.
-pub(crate) fn explain(left: &Departure, run: &dyn Replica, search: bool) -> Report {
+pub(crate) fn explain(left: &Departure, run: &dyn Recorded, search: bool) -> Report {
     let names = Names::of(run.board());
     let divergence = &left.divergence;
     let agreed = read(run, &names, divergence_place(divergence)).digest;
@@ -133,7 +132,7 @@ pub(crate) fn explain(left: &Departure, run: &dyn Replica, search: bool) -> Repo
         None => Verdict::NotSearched,
     };
     let place = match &verdict {
-        Verdict::Parted(parted) => parted.bracket.other,
+        Verdict::Parted(parted) => parted.apart.bracket.other,
         Verdict::Disk(_)
         | Verdict::Systematic
         | Verdict::Gone { .. }
@@ -167,7 +166,7 @@ fn divergence_place(divergence: &Divergence) -> Position {
         .map_or(divergence.position, |record| record.position.min(divergence.position))
 }
 
-fn read(run: &dyn Replica, names: &Names, place: Position) -> History {
+fn read(run: &dyn Recorded, names: &Names, place: Position) -> History {
     let source = run.records().ok();
     source.map_or_else(History::default, |mut source| history::before(source.as_mut(), names, place))
 }
@@ -200,21 +199,25 @@ fn differing_sections(divergence: &Divergence, names: &[String]) -> Vec<String> 
         .collect()
 }
 
-fn search(divergence: &Divergence, run: &dyn Replica, names: &Names) -> Verdict {
+fn search(divergence: &Divergence, run: &dyn Recorded, names: &Names) -> Verdict {
     let fresh = || Ok(Twins::new(run.machine()?, run.machine()?));
     match part(fresh, &|| run.records().ok(), divergence.position) {
         Err(failure) => Verdict::Failed(failure.to_string()),
-        Ok(Outcome::Apart { bracket, exact, moves, finding, passes }) => {
-            let suspect = finding.suspect().filter(|_| exact).and_then(|id| {
-                let plugin = names.plugin(id)?;
-                Some((id.to_owned(), plugin.to_owned()))
-            });
-            Verdict::Parted(Box::new(Parted { bracket, exact, moves, passes, finding, suspect }))
-        }
         Ok(Outcome::Together { finding }) if finding.a.divergence.as_ref() == Some(divergence) => {
             Verdict::Systematic
         }
         Ok(Outcome::Together { finding }) => Verdict::Gone { instead: instead(&finding, names) },
+        Ok(Outcome::Apart(apart)) => Verdict::Parted(Box::new(Parted::new(apart, names))),
+    }
+}
+
+impl Parted {
+    fn new(apart: Apart<Finding>, names: &Names) -> Self {
+        let suspect = apart.finding.suspect().filter(|_| apart.exact).and_then(|id| {
+            let plugin = names.plugin(id)?;
+            Some((id.to_owned(), plugin.to_owned()))
+        });
+        Self { apart, suspect }
     }
 }
 

@@ -64,23 +64,27 @@ pub(crate) struct Bracket {
 #[derive(Debug)]
 pub(crate) enum Outcome<F> {
     /// They part.
-    Apart {
-        /// Where.
-        bracket: Bracket,
-        /// No place lies between the two.
-        exact: bool,
-        /// In another pass it was elsewhere.
-        moves: bool,
-        /// How they differ at [`Bracket::other`].
-        finding: F,
-        /// How often they ran.
-        passes: u32,
-    },
+    Apart(Apart<F>),
     /// They were the same to where both stopped.
     Together {
         /// What there is to say there.
         finding: F,
     },
+}
+
+/// Where and how two runs part.
+#[derive(Clone, Debug)]
+pub(crate) struct Apart<F> {
+    /// Where.
+    pub(crate) bracket: Bracket,
+    /// No place lies between the two.
+    pub(crate) exact: bool,
+    /// In another pass it was elsewhere.
+    pub(crate) moves: bool,
+    /// How they differ at [`Bracket::other`].
+    pub(crate) finding: F,
+    /// How often they ran.
+    pub(crate) passes: u32,
 }
 
 /// How far a search is.
@@ -135,7 +139,7 @@ pub(crate) fn search<P: Pair, E>(
     }
     let (bracket, finding) = best.expect("no pass is left before something differed");
     let exact = bracket.is_exact(course);
-    Ok(Outcome::Apart { bracket, exact, moves: moved > 0, finding, passes: pass })
+    Ok(Outcome::Apart(Apart { bracket, exact, moves: moved > 0, finding, passes: pass }))
 }
 
 fn run<P: Pair>(pair: &mut P, plan: &mut Plan<'_>, tell: &mut dyn FnMut(u64)) -> Seen {

@@ -1,6 +1,6 @@
 use super::{
     history::tests::Memory,
-    search::{Outcome, search},
+    search::{Apart, Bracket, Outcome, search},
     *,
 };
 use reprise_machine::{
@@ -134,7 +134,7 @@ impl Turns {
     }
 }
 
-impl Replica for Turns {
+impl Recorded for Turns {
     fn board(&self) -> &Board {
         static BOARD: std::sync::LazyLock<Board> = std::sync::LazyLock::new(board);
         &BOARD
@@ -158,7 +158,7 @@ fn machines_part_where_something_else_enters() {
     let logs = [log(&[before.clone(), event(5)]), log(&[before, event(6)])];
     let fresh = || Ok::<_, Failure>(Twins::new(machine(&logs[0]), machine(&logs[1])));
     let end = Position { vtime_ns: 1_000_000, order: 0 };
-    let Outcome::Apart { bracket, exact, moves, finding, .. } =
+    let Outcome::Apart(Apart { bracket, exact, moves, finding, .. }) =
         part(fresh, &|| Some(source(&logs[0])), end).unwrap()
     else {
         panic!("the machines are the same")
@@ -179,7 +179,7 @@ fn the_instruction_between_two_places_is_named() {
     let fresh = || Ok::<_, Failure>(Twins::new(machine(&logs[0]), machine(&logs[1])));
     let course = Course { end: Position { vtime_ns: 600_000, order: 0 }, events_at: &|_| 0 };
     let outcome = search(fresh, course, &mut |_| ()).unwrap();
-    let Outcome::Apart { bracket, exact: true, finding, .. } = outcome else { panic!("{outcome:?}") };
+    let Outcome::Apart(Apart { bracket, exact: true, finding, .. }) = outcome else { panic!("{outcome:?}") };
     assert_eq!(bracket.same, Some(Position { vtime_ns: 500_000, order: 0 }));
     let (hart, upcoming) = finding.culprit().unwrap();
     assert_eq!((hart, upcoming.symbol.as_deref()), (0, Some("spin+0x8")));
@@ -287,4 +287,41 @@ fn a_changed_image_is_told_without_a_search() {
     assert!(text.contains(&"aa".repeat(32)) && text.contains(&"bb".repeat(32)), "{text}");
     let json = report.to_json();
     assert_eq!((&json["cause"], &json["disk"]["from_byte"]), (&"disk-changed".into(), &32768.into()));
+}
+
+#[test]
+fn recordings_are_compared_by_log_and_state() {
+    use super::{
+        compare::compare,
+        diff::{Diff, States, states},
+    };
+    let diff = |a: Vec<Record>, b: Vec<Record>| {
+        let runs = [Turns::new(&[a]), Turns::new(&[b])];
+        let [mut left, mut right] = runs.each_ref().map(|run| run.records().unwrap());
+        let logs = compare(left.as_mut(), right.as_mut(), [&Names::default(); 2]).unwrap();
+        let states = match &logs.parting {
+            None => States::NotCompared,
+            Some(parting) => states([&runs[0], &runs[1]], parting),
+        };
+        Diff { names: ["A.rec".into(), "B.rec".into()], manifests: Vec::new(), logs, states }
+    };
+    let input = |icount, value| record(icount, 0, set_t0(value));
+    let same = diff(log(&[input(700, 1)]), log(&[input(700, 1)]));
+    assert!(same.is_identical() && same.to_string().starts_with("identical: 3 records"), "{same}");
+
+    let other_input = diff(log(&[input(700, 1)]), log(&[input(700, 2)]));
+    assert!(!other_input.is_identical());
+    let json = other_input.to_json();
+    assert_eq!((&json["states"], &json["log"]["input"]), (&"same".into(), &true.into()));
+    let text = other_input.to_string();
+    assert!(text.contains("A.rec and B.rec differ") && text.contains("B.rec  #1  icount 700"), "{text}");
+
+    // Digests that no machine has: both leave their own log, and the machines are the same.
+    let digest = |hash| {
+        let digest = StateDigest { whole: [hash; 32], parts: Vec::new() };
+        log(&[record(900, 0, Entry::Digest(digest))])
+    };
+    let computed = diff(digest(1), digest(2));
+    let json = computed.to_json();
+    assert_eq!((&json["states"], &json["log"]["input"]), (&"same".into(), &false.into()));
 }

@@ -66,7 +66,7 @@ impl Line {
         )
     }
 
-    fn listed(&self) -> String {
+    pub(super) fn listed(&self) -> String {
         format!("#{}  {}  {}", self.number, place(self.icount, self.position.vtime_ns), printable(&self.text))
     }
 }
@@ -118,7 +118,7 @@ impl fmt::Display for Report {
 }
 
 impl Left {
-    fn tell(&self, out: &mut String) -> fmt::Result {
+    fn tell(&self, out: &mut impl fmt::Write) -> fmt::Result {
         write!(
             out,
             "error: the replay left the recording at {}",
@@ -150,7 +150,7 @@ impl DiskChange {
         (from, from.saturating_add(DISK_BLOCK_BYTES))
     }
 
-    fn tell(&self, out: &mut String) -> fmt::Result {
+    fn tell(&self, out: &mut impl fmt::Write) -> fmt::Result {
         let (from, to) = self.bytes();
         writeln!(
             out,
@@ -169,12 +169,12 @@ impl DiskChange {
 
 impl Parted {
     /// `sides`: what the two machines are called.
-    pub(super) fn tell(&self, out: &mut String, sides: [&str; 2]) -> fmt::Result {
-        let finding = &self.finding;
+    pub(super) fn tell(&self, out: &mut impl fmt::Write, sides: [&str; 2]) -> fmt::Result {
+        let finding = &self.apart.finding;
         match &finding.before {
             None => writeln!(out, "first difference: from power-on, before the first instruction")?,
             Some(before) => {
-                let what = if self.exact { "first difference" } else { "a difference" };
+                let what = if self.apart.exact { "first difference" } else { "a difference" };
                 writeln!(out, "{what}: the same at {}", place(before.icount, before.vtime_ns))?;
                 self.tell_step(out, before)?;
             }
@@ -190,35 +190,35 @@ impl Parted {
             }
         }
         self.tell_differences(out, sides)?;
-        if self.moves {
+        if self.apart.moves {
             writeln!(
                 out,
                 "The place moves from replay to replay: this is the narrowest of {} replays.",
-                self.passes
+                self.apart.passes
             )?;
         }
         Ok(())
     }
 
-    fn tell_step(&self, out: &mut String, before: &Stand) -> fmt::Result {
-        if !self.exact {
-            let after = &self.finding.a;
+    fn tell_step(&self, out: &mut impl fmt::Write, before: &Stand) -> fmt::Result {
+        if !self.apart.exact {
+            let after = &self.apart.finding.a;
             return writeln!(out, "  different at {}", place(after.icount, after.vtime_ns));
         }
-        let Position { vtime_ns, order } = self.bracket.other;
-        if let Some((hart, upcoming)) = self.finding.culprit() {
+        let Position { vtime_ns, order } = self.apart.bracket.other;
+        if let Some((hart, upcoming)) = self.apart.finding.culprit() {
             writeln!(out, "  then hart {hart} executed {}", printable(&upcoming.to_string()))
         } else if vtime_ns == before.vtime_ns && order > 0 {
             writeln!(out, "  then the last record below entered (order {} at that time)", order - 1)
-        } else if self.finding.a.icount == before.icount {
-            writeln!(out, "  then all harts slept on to vtime {}", seconds(self.finding.a.vtime_ns))
+        } else if self.apart.finding.a.icount == before.icount {
+            writeln!(out, "  then all harts slept on to vtime {}", seconds(self.apart.finding.a.vtime_ns))
         } else {
             writeln!(out, "  then one instruction was executed")
         }
     }
 
-    fn tell_differences(&self, out: &mut String, [a, b]: [&str; 2]) -> fmt::Result {
-        let differences = &self.finding.differences;
+    fn tell_differences(&self, out: &mut impl fmt::Write, [a, b]: [&str; 2]) -> fmt::Result {
+        let differences = &self.apart.finding.differences;
         if differences.is_empty() {
             return Ok(());
         }
@@ -253,7 +253,7 @@ fn row(difference: &Difference) -> [String; 3] {
 }
 
 impl Report {
-    fn tell_systematic(&self, out: &mut String) -> fmt::Result {
+    fn tell_systematic(&self, out: &mut impl fmt::Write) -> fmt::Result {
         writeln!(
             out,
             "Two more replays left the recording in the same place, in the same state: replays agree with each"
@@ -279,7 +279,7 @@ impl Report {
         self.tell_changed(out)
     }
 
-    fn tell_changed(&self, out: &mut String) -> fmt::Result {
+    fn tell_changed(&self, out: &mut impl fmt::Write) -> fmt::Result {
         if self.changed.is_empty() {
             return Ok(());
         }

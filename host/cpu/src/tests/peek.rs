@@ -32,7 +32,7 @@ fn the_next_instruction_and_its_operand_are_seen() {
 #[test]
 fn page_tables_are_followed_and_left_alone() {
     let mut bench = Bench::new(&[ld(10, 5, 0x10)]);
-    // Sv39: one gigapage at 0x4000_0000 for the RAM, not accessed; one for the port, as a 4 KiB page through two tables.
+    // Sv39: a gigapage at 0x4000_0000 for the RAM, not accessed; a 4 KiB page through two tables for the port.
     let (table, last) = (ROOT + 0x1000, ROOT + 0x2000);
     bench.put_u64(ROOT + 8, BASE >> 2 | 0xf);
     bench.put_u64(ROOT, table >> 2 | 1);

@@ -82,7 +82,7 @@ fn search_at(wrong: Position) -> Told {
 
 /// Fails unless the search found exactly this.
 fn assert_exact(told: &Told, same: Option<Position>, other: Position) {
-    let Outcome::Apart { bracket, exact, moves, finding, passes } = &told.outcome else {
+    let Outcome::Apart(Apart { bracket, exact, moves, finding, passes }) = &told.outcome else {
         panic!("nothing found: {:?}", told.outcome)
     };
     assert_eq!(*bracket, Bracket { same, other });
@@ -119,7 +119,9 @@ fn a_long_run_takes_few_passes() {
     };
     let course = Course { end: at(7_200_000_000_000), events_at: &|_| 0 };
     let outcome = search(fresh, course, &mut |_| ()).unwrap();
-    let Outcome::Apart { bracket, exact: true, moves: false, .. } = outcome else { panic!("{outcome:?}") };
+    let Outcome::Apart(Apart { bracket, exact: true, moves: false, .. }) = outcome else {
+        panic!("{outcome:?}")
+    };
     assert_eq!(bracket, Bracket { same: Some(at(first - 8)), other: at(first - 7) });
     assert!(passes.get() <= 6, "{} passes", passes.get());
     assert!(steps.get() < 10_000, "{} steps", steps.get());
@@ -182,7 +184,7 @@ fn one_that_stops_early_differs_there_at_the_latest() {
 fn a_place_that_moves_is_said_to_move() {
     let wrong = [800_000, 300_000, 120_000, 640_000, 500_000, 10_000, 900_000, 70_000, 20_000].map(at);
     let told = search_moving(&wrong, (0, 0), 1_000_000);
-    let Outcome::Apart { bracket, exact, moves: true, passes, .. } = told.outcome else {
+    let Outcome::Apart(Apart { bracket, exact, moves: true, passes, .. }) = told.outcome else {
         panic!("{:?}", told.outcome)
     };
     assert!(!exact && passes <= MAX_PASSES, "{exact} {passes}");
@@ -195,7 +197,7 @@ fn a_place_that_moved_once_is_still_found() {
     // Earlier, later, and not at all, in the second pass.
     for second in [40_000, 960_000, u64::MAX] {
         let told = search_moving(&[at(800_000), at(second), at(800_000)], (0, 0), 1_000_000);
-        let Outcome::Apart { bracket, exact: true, moves: true, .. } = told.outcome else {
+        let Outcome::Apart(Apart { bracket, exact: true, moves: true, .. }) = told.outcome else {
             panic!("{second}: {:?}", told.outcome)
         };
         assert_eq!(bracket, Bracket { same: Some(at(799_992)), other: at(799_993) }, "{second}");
