@@ -9,7 +9,7 @@ use super::{
     search::Outcome,
     twins::Twins,
 };
-use crate::failure::{Failure, printable};
+use crate::failure::printable;
 use serde_json::{Value, json};
 use std::fmt;
 
