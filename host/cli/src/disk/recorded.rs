@@ -1,19 +1,22 @@
 //! Disks of a recording: what it keeps of them, and how a replay and a pack read them again.
 
 use super::{
-    HostDisk,
+    HostDisk, SECTOR,
     base::{Base, Blank},
     open::Opener,
     overlay::{Overlay, Spill, block_len, pieces},
     spec::{DiskSpec, Format},
     watched::Watched,
 };
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use reprise_machine::DISK_BLOCK_BYTES;
 use std::{
     io::{self, ErrorKind},
     path::PathBuf,
 };
+
+/// No image is larger, whatever its format can say.
+const MAX_SIZE_BYTES: u64 = 1 << 56;
 
 /// What a recording says of a disk, enough to make it again: the guest sees all of it but the image's place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +63,22 @@ impl DiskFacts {
     fn base(&self) -> Result<Box<dyn Base>, Failure> {
         match &self.image {
             Some(_) => Ok(Box::new(Opener { spec: &self.spec() }.unchanged(self.size_bytes)?)),
-            None => Ok(Box::new(Blank(self.size_bytes))),
+            None => {
+                self.check_size()?;
+                Ok(Box::new(Blank(self.size_bytes)))
+            }
+        }
+    }
+
+    /// Without an image that would contradict, a recording can claim anything.
+    fn check_size(&self) -> Result<(), Failure> {
+        let size_bytes = self.size_bytes;
+        match size_bytes {
+            1..=MAX_SIZE_BYTES if size_bytes.is_multiple_of(SECTOR) => Ok(()),
+            _ => {
+                let what = format!("disk \"{}\" of the recording cannot be used", self.id);
+                Err(Failure::new(Exit::Corrupt, what).note(format!("a disk of {size_bytes} bytes")))
+            }
         }
     }
 }
@@ -90,12 +108,16 @@ impl HostDisk {
 
     /// The disk of a recorded run, from the blocks of a packed recording. As [`replayed`](Self::replayed), but that no
     /// image is looked for.
-    pub(crate) fn packed(facts: &DiskFacts, blocks: BlockSource) -> Self {
+    ///
+    /// # Errors
+    /// No disk can have the size that the recording says.
+    pub(crate) fn packed(facts: &DiskFacts, blocks: BlockSource) -> Result<Self, Failure> {
+        facts.check_size()?;
         let base: Box<dyn Base> = match &facts.image {
             Some(_) => Box::new(Packed { size_bytes: facts.size_bytes, blocks, last: None }),
             None => Box::new(Blank(facts.size_bytes)),
         };
-        Self::of_recording(facts, base)
+        Ok(Self::of_recording(facts, base))
     }
 
     fn of_recording(facts: &DiskFacts, base: Box<dyn Base>) -> Self {
@@ -120,8 +142,8 @@ impl ImageBlocks {
         Ok(Self(facts.base()?))
     }
 
-    /// The content of a block, of [`DISK_BLOCK_BYTES`] but at the disk's end. Whether it is the content that was recorded
-    /// the caller knows by its hash.
+    /// The content of a block, of [`DISK_BLOCK_BYTES`] but at the disk's end. Whether it is what was recorded the
+    /// caller knows by its hash.
     ///
     /// # Errors
     /// The block lies outside the disk, the host could not read, or somebody changes the image meanwhile.
