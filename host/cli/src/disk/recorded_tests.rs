@@ -115,9 +115,11 @@ fn a_plain_run_and_a_scratch_disk_tell_nothing() {
     let scratch = HostDisk::scratch("disk1", 64 << 10);
     let facts = scratch.facts();
     assert_eq!((facts.size_bytes, &facts.image), (64 << 10, &None));
-    for mut disk in
-        [scratch, HostDisk::replayed(&facts).unwrap(), HostDisk::packed(&facts, Box::new(|_| Ok(None))).unwrap()]
-    {
+    for mut disk in [
+        scratch,
+        HostDisk::replayed(&facts).unwrap(),
+        HostDisk::packed(&facts, Box::new(|_| Ok(None))).unwrap(),
+    ] {
         assert_eq!(read(&mut disk, 512, 512), [0; 512]);
         assert!(told(&mut disk).is_empty());
     }
@@ -132,7 +134,9 @@ fn facts_are_what_the_guest_sees_and_where_the_image_is() {
         let size_bytes = 20 * BLOCK_U64 + 1536;
         let image = ImageFacts { path, format, backing: false };
         assert_eq!(facts, DiskFacts { id: "disk0".into(), size_bytes, read_only: true, image: Some(image) });
-        for again in [HostDisk::replayed(&facts).unwrap(), HostDisk::packed(&facts, Box::new(|_| Ok(None))).unwrap()] {
+        for again in
+            [HostDisk::replayed(&facts).unwrap(), HostDisk::packed(&facts, Box::new(|_| Ok(None))).unwrap()]
+        {
             assert_eq!(again.facts(), facts, "a replay can be recorded again");
             assert_eq!((again.size_bytes(), again.read_only()), (disk.size_bytes(), true));
             assert_eq!(again.serial(), disk.serial());
@@ -177,14 +181,16 @@ fn the_touched_blocks_are_as_good_as_the_image() {
         drop(image);
         fs::remove_file(&path).unwrap();
         let pack = blocks.clone();
-        let mut packed = HostDisk::packed(&facts, Box::new(move |block| Ok(pack.get(&block).cloned()))).unwrap();
+        let mut packed =
+            HostDisk::packed(&facts, Box::new(move |block| Ok(pack.get(&block).cloned()))).unwrap();
         check_first_reads(&mut packed, &content);
         let error = packed.read(7 * BLOCK_U64, &mut [0; 512]).unwrap_err().to_string();
         assert!(error.contains("does not hold block 7"), "{error}");
         assert!(told(&mut packed).is_empty());
 
         let mut short =
-            HostDisk::packed(&facts, Box::new(move |block| Ok(blocks.get(&block).map(|b| b[1..].to_vec())))).unwrap();
+            HostDisk::packed(&facts, Box::new(move |block| Ok(blocks.get(&block).map(|b| b[1..].to_vec()))))
+                .unwrap();
         let error = short.read(0, &mut [0; 512]).unwrap_err().to_string();
         assert!(error.contains("block 0 has 16383 bytes instead of 16384"), "{error}");
     }
