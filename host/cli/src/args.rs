@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::failure::Failure;
+use crate::recording::{InfoArgs, LogArgs, PackArgs, UnpackArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use std::{ffi::OsString, path::PathBuf};
 
@@ -33,6 +34,14 @@ pub(crate) enum Action {
     Run(Box<RunArgs>),
     /// Run the embedded demonstration guest on `virt`
     Demo(DemoArgs),
+    /// Say what a recording is
+    Info(InfoArgs),
+    /// List the records of a recording
+    Log(LogArgs),
+    /// Make one file of a recording that needs nothing else
+    Pack(PackArgs),
+    /// Make a folder of a packed recording
+    Unpack(UnpackArgs),
     /// Check and show machines
     Machine(MachineCommand),
     /// Show plugins
@@ -298,7 +307,7 @@ pub(crate) fn error_format(words: &[OsString]) -> ErrorFormat {
 }
 
 /// A count of instructions: digits, with `_` between them if wanted, and k, M or G behind.
-fn count(text: &str) -> Result<u64, String> {
+pub(crate) fn count(text: &str) -> Result<u64, String> {
     let (digits, scale) = match text.as_bytes().last() {
         Some(b'k') => (&text[..text.len() - 1], 1_000),
         Some(b'M') => (&text[..text.len() - 1], 1_000_000),

@@ -207,7 +207,7 @@ fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
-fn out(text: &str) -> Result<u8, Failure> {
+pub(crate) fn out(text: &str) -> Result<u8, Failure> {
     write_out(text.as_bytes())
 }
 

@@ -17,10 +17,11 @@ mod disk;
 mod failure;
 mod inspect;
 mod io;
+mod place;
 mod plugins;
+mod recording;
 #[cfg_attr(not(test), expect(dead_code, reason = "its commands come with recordings"))]
 mod report;
-mod recording;
 mod run;
 mod setup;
 mod terminal;
@@ -63,6 +64,10 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
     match cli.action {
         Action::Run(args) => run::run(&args, &catalog),
         Action::Demo(args) => demo::demo(&args, &catalog),
+        Action::Info(args) => args.run(),
+        Action::Log(args) => args.run(),
+        Action::Pack(args) => args.run(),
+        Action::Unpack(args) => args.run(),
         Action::Machine(args) => inspect::machine(&args, &catalog),
         Action::Plugin(args) => inspect::plugin(&args, &catalog),
     }

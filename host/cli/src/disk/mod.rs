@@ -23,6 +23,7 @@ use open::{Opened, Opener, Target};
 use overlay::{Overlay, Spill};
 use reprise_machine::{Disk, DiskError};
 use std::{cell::RefCell, io, rc::Rc};
+pub(crate) use sys::unnamed_file;
 use watched::Watched;
 
 /// What disks count in.

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// A scratch file that no crash can leave behind.
-pub(super) fn unnamed_file() -> io::Result<File> {
+pub(crate) fn unnamed_file() -> io::Result<File> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for folder in scratch_folders() {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;

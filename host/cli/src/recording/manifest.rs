@@ -141,6 +141,19 @@ struct Version {
 }
 
 impl Manifest {
+    /// The boot images that there are.
+    pub(crate) fn images(&self) -> impl Iterator<Item = &ImageRow> {
+        let Images { firmware, kernel, initrd } = &self.images;
+        [firmware, kernel, initrd].into_iter().flatten()
+    }
+
+    /// Length of an image or a plugin.
+    pub(super) fn size_of(&self, hash: &Hash) -> Option<u64> {
+        let images = self.images().map(|image| (image.blake3, image.size_bytes));
+        let mut all = images.chain(self.plugins.iter().map(|plugin| (plugin.blake3, plugin.size_bytes)));
+        all.find(|(blake3, _)| blake3 == hash).map(|(_, size_bytes)| size_bytes)
+    }
+
     pub(super) fn to_text(&self) -> String {
         let body = toml::to_string(self).expect("a manifest has string keys and plain values");
         format!("{HEADER}{}\n{body}", Hash::of(body.as_bytes()))

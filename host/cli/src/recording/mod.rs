@@ -2,13 +2,25 @@
 //!
 //! `docs/recording-format.md` says what is in it. Everything read from one is hostile input.
 
+mod archive;
+mod args;
+mod blocks;
+mod events;
+mod info;
 mod manifest;
+mod pack;
 mod queue;
 mod recorder;
+mod scan;
 mod store;
 
+pub(crate) use args::{InfoArgs, LogArgs, PackArgs, UnpackArgs, facts, moved_disks};
+pub(crate) use blocks::PackedBlocks;
+pub(crate) use events::{Filter, log};
+pub(crate) use info::info;
 pub(crate) use manifest::{DeviceRow, DiskRow, EndRow, ImageRow, Images, Manifest, ParentRow, PluginRow};
 pub(crate) use recorder::{Recorder, Saved};
+pub(crate) use scan::{Names, damage, scan};
 pub(crate) use store::Store;
 
 use crate::failure::{Exit, Failure};
@@ -62,6 +74,14 @@ fn segment_name(number: u32) -> String {
 
 fn blob_name(hash: &Hash) -> String {
     format!("blobs/{hash}")
+}
+
+fn packed_blob_name(hash: &Hash) -> String {
+    format!("blobs/{hash}.zst")
+}
+
+fn blocks_name(disk: &DiskRow) -> String {
+    format!("disks/{}.{}.blocks", disk.device, disk.port)
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ fn log_failure(path: &Path, error: &LogError) -> Failure {
 }
 
 /// `force`: an older recording may go, and nothing else.
-fn make_folder(path: &Path, force: bool) -> Result<(), Failure> {
+pub(super) fn make_folder(path: &Path, force: bool) -> Result<(), Failure> {
     let failed = |error: &io::Error| Failure::io("cannot make the recording", error).at(path.display());
     if force && path.join(MANIFEST).is_file() {
         fs::remove_dir_all(path).map_err(|e| failed(&e))?;

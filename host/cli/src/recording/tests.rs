@@ -110,7 +110,7 @@ fn contents_are_checked_by_their_hash() {
 fn what_is_no_recording_is_called_that() {
     let folder = scratch("none");
     fs::write(folder.join("file"), "x").unwrap();
-    for (name, expected) in [("file", "not a folder"), ("", "no manifest.toml"), ("gone", "no such file")] {
+    for (name, expected) in [("file", "cut off"), ("", "no manifest.toml"), ("gone", "no such file")] {
         let failure = Store::open(&folder.join(name)).unwrap_err().to_string();
         assert!(failure.contains(expected), "{failure}");
     }
