@@ -160,6 +160,7 @@ impl End {
             Self::Machine(Stop::OutOfRecords(_)) => "torn-log",
             Self::Machine(Stop::Diverged) => "diverged",
             Self::Machine(Stop::LogFailed | Stop::BadRecord(_)) => "log-failed",
+            Self::Machine(Stop::DiskFailed(_)) => "disk-failed",
             Self::Host(EndReason::Signal(_)) => "signal",
             Self::Host(EndReason::Output { .. }) => "output-failed",
         }
@@ -183,6 +184,7 @@ impl End {
                 | Stop::ResetFailed(_)
                 | Stop::Diverged
                 | Stop::LogFailed
+                | Stop::DiskFailed(_)
                 | Stop::BadRecord(_),
             )
             | Self::Host(EndReason::Output { .. }) => false,
@@ -204,6 +206,7 @@ impl End {
             | Self::Host(EndReason::Keys) => 0,
             Self::Machine(Stop::Diverged) => Exit::Diverged as u8,
             Self::Machine(Stop::LogFailed | Stop::BadRecord(_)) => Exit::Corrupt as u8,
+            Self::Machine(Stop::DiskFailed(_)) => Exit::Io as u8,
             Self::Machine(Stop::PluginFault(_)) => Exit::Plugin as u8,
             Self::Machine(Stop::ResetFailed(_)) | Self::Host(EndReason::Output { .. }) => Exit::Io as u8,
             Self::Host(EndReason::Signal(number)) => {

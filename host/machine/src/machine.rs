@@ -165,6 +165,7 @@ impl Machine {
             device_ids: board.devices.iter().map(|d| d.id.clone()).collect(),
             control: None,
             fault: None,
+            disk_failure: None,
             attention: false,
             warnings: RateLimit::default(),
             symbols: Symbols::default(),

@@ -408,6 +408,7 @@ mod tests {
             device_ids: vec!["odd0".into()],
             control: None,
             fault: None,
+            disk_failure: None,
             attention: false,
             warnings: RateLimit::default(),
             symbols: crate::symbols::Symbols::default(),

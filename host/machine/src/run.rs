@@ -55,6 +55,9 @@ pub enum Stop {
     Diverged,
     /// The log cannot be written, or read, any further: [`Machine::log_error`] says why.
     LogFailed,
+    /// The host could not read or write a disk, while recording or replaying: neither could tell the guest the same
+    /// again. Nothing goes on from here, and the log has no end.
+    DiskFailed(String),
     /// The log has an event that cannot be one of this machine.
     BadRecord(String),
 }
@@ -206,7 +209,8 @@ impl Machine {
     }
 
     pub(crate) fn faulted(&self) -> Option<Stop> {
-        self.services.fault.clone().map(Stop::PluginFault)
+        let fault = self.services.fault.clone().map(Stop::PluginFault);
+        fault.or_else(|| self.services.disk_failure.clone().map(Stop::DiskFailed))
     }
 
     fn obey(&mut self) -> Option<Stop> {
@@ -284,6 +288,11 @@ impl Machine {
     fn complete_disk(&mut self, request: u64) {
         let (request, outcome) = self.services.disks.complete(request);
         if let Some(error) = outcome.host_error {
+            if self.services.gate.wants_checks() {
+                // No log can say what the guest would see now.
+                self.services.disk_failure.get_or_insert(error);
+                return;
+            }
             let text = format!("disk I/O failed on the host, the guest sees an I/O error: {error}");
             self.services.log(LogLevel::Error, Some(request.device), text);
         }

@@ -48,6 +48,8 @@ pub(crate) struct Services {
     pub(crate) device_ids: Vec<String>,
     pub(crate) control: Option<Control>,
     pub(crate) fault: Option<PluginFault>,
+    /// The host could not serve a disk where that must not show.
+    pub(crate) disk_failure: Option<String>,
     /// Something is queued, or a deadline moved: the hart must come back at the next instruction boundary.
     pub(crate) attention: bool,
     pub(crate) warnings: RateLimit,

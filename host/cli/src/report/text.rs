@@ -36,6 +36,7 @@ pub(super) fn stop(stop: &Stop) -> String {
         Stop::OutOfRecords(_) => "the recording breaks off there".to_owned(),
         Stop::Diverged => "it left the recording".to_owned(),
         Stop::LogFailed => "the log could not be read further".to_owned(),
+        Stop::DiskFailed(why) => format!("a disk failed on the host: {why}"),
         Stop::BadRecord(why) => format!("the log has what cannot be: {why}"),
     }
 }

@@ -70,6 +70,7 @@ impl Twin {
             | Stop::OutOfRecords(_)
             | Stop::Diverged
             | Stop::LogFailed
+            | Stop::DiskFailed(_)
             | Stop::BadRecord(_) => (),
         }
         self.stop = Some(stop);
