@@ -63,9 +63,9 @@ impl Twin {
             Stop::PowerOff { code } => self.machine.end(EndReason::PowerOff { code: *code }),
             Stop::PluginFault(_) => self.machine.end(EndReason::PluginFault),
             Stop::ResetFailed(_) => self.machine.end(EndReason::ResetFailed),
+            Stop::Deadlock => self.machine.end(EndReason::Deadlock),
             Stop::Limit
             | Stop::Requested
-            | Stop::Deadlock
             | Stop::ReplayEnded(_)
             | Stop::OutOfRecords(_)
             | Stop::Diverged
