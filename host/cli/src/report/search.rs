@@ -16,6 +16,8 @@ const WAY_STEPS: u64 = 16;
 const BEYOND: u64 = 16;
 /// Runs of the pair, after which the best that was seen has to do.
 pub(crate) const MAX_PASSES: u32 = 8;
+/// So often a pair has to be the same to its end before it is believed: what goes by chance may go the same way twice.
+const ALIKE_PASSES: u32 = 3;
 /// So often the difference may be elsewhere than in the pass before.
 const MAX_MOVES: u32 = 3;
 
@@ -65,7 +67,7 @@ pub(crate) struct Bracket {
 pub(crate) enum Outcome<F> {
     /// They part.
     Apart(Apart<F>),
-    /// They were the same to where both stopped.
+    /// They were the same to where both stopped, more than once.
     Together {
         /// What there is to say there.
         finding: F,
@@ -132,8 +134,10 @@ pub(crate) fn search<P: Pair, E>(
                     break;
                 }
             }
-            // Deterministic to the end. Once is enough if nothing has ever been seen to differ.
-            Seen::Together if target.is_none() => return Ok(Outcome::Together { finding: pair.finding() }),
+            Seen::Together if target.is_none() && pass >= ALIKE_PASSES => {
+                return Ok(Outcome::Together { finding: pair.finding() });
+            }
+            Seen::Together if target.is_none() => (),
             Seen::Together => moved += 1,
         }
     }

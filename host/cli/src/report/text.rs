@@ -97,7 +97,7 @@ impl fmt::Display for Report {
             Verdict::Gone { instead } => {
                 writeln!(
                     out,
-                    "Two more replays did not leave the recording there. Both {}.",
+                    "More replays did not leave the recording there. The last {}.",
                     printable(instead)
                 )?;
                 writeln!(out, "Something in the machine is not deterministic, but not each time.")?;
@@ -257,7 +257,7 @@ impl Report {
     fn tell_systematic(&self, out: &mut impl fmt::Write) -> fmt::Result {
         writeln!(
             out,
-            "Two more replays left the recording in the same place, in the same state: replays agree with each"
+            "More replays left the recording in the same place, in the same state: replays agree with each"
         )?;
         writeln!(out, "other, and all differ from the recorded run.")?;
         let to = place(self.left.icount, self.left.position.vtime_ns);
