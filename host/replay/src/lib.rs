@@ -2,8 +2,7 @@
 //!
 //! This crate knows ids and bytes, never a device or a file. It owns what an event is, where it stands in time, and the
 //! log's format and version. [`Gate::live`] stamps and passes, [`Gate::record`] appends what it stamped to a log,
-//! [`Gate::replay`] lets the log speak in the outside's place. The machine is wired to the first; to the others it is
-//! wired by the recorder.
+//! [`Gate::replay`] lets the log speak in the outside's place, until [`Gate::go_live`] sends the log away.
 
 #![warn(missing_docs)]
 

@@ -40,6 +40,8 @@ enum Step {
     /// What the host's clock says in record.
     Clock(u64),
     Digest(u8),
+    /// A block of a disk is read first, and this is in it.
+    Block(u8),
     End(EndReason),
 }
 
@@ -83,6 +85,7 @@ fn go(gate: &mut Gate, steps: &[(u64, Step)]) -> Seen {
             Step::Digest(byte) => {
                 gate.digest(*at_ns, StateDigest { whole: [*byte; 32], parts: vec![u32::from(*byte)] })
             }
+            Step::Block(byte) => gate.disk_block(*at_ns, 4, 1, 77, [*byte; 32]),
             Step::End(reason) => gate.end(*at_ns, *reason),
         }
     }
@@ -129,6 +132,102 @@ fn a_replay_sees_what_the_recording_saw() {
         "{:?}",
         gate.halt(2500)
     );
+}
+
+#[test]
+fn a_disk_that_changed_is_told_by_its_block() {
+    let mut recorded = script();
+    let at = recorded.iter().position(|(_, step)| matches!(step, Step::Clock(_))).unwrap();
+    recorded.insert(at, (recorded[at].0, Step::Block(9)));
+    let mut other = recorded.clone();
+    other[at].1 = Step::Block(200);
+    let divergence = replay(&recorded, &other);
+    assert_eq!(divergence.kind, DivergenceKind::Disk);
+    assert!(divergence.to_string().contains("block 77"), "{divergence}");
+    other.remove(at);
+    assert_eq!(replay(&recorded, &other).kind, DivergenceKind::Different, "the clock is asked in its place");
+}
+
+fn records_of(segments: Vec<Vec<u8>>) -> Vec<Record> {
+    let mut source = reader(segments);
+    std::iter::from_fn(|| match source.next().unwrap() {
+        Next::Record(record) => Some(record),
+        Next::Tail(_) => None,
+    })
+    .collect()
+}
+
+struct Records(std::vec::IntoIter<Record>);
+
+impl RecordSource for Records {
+    fn next(&mut self) -> Result<Next, LogError> {
+        Ok(self.0.next().map_or(Next::Tail(Tail::Closed), Next::Record))
+    }
+}
+
+/// A stranger takes a digest out of the log, and out of the replay's sight; the end tells.
+#[test]
+fn the_end_knows_every_digest() {
+    let records = records_of(record(&script()).0);
+    let is_digest = |record: &Record| matches!(record.entry, Entry::Digest(_));
+    let first = records.iter().position(is_digest).unwrap();
+    let mut less = records.clone();
+    less.remove(first);
+    let mut without = script();
+    without.remove(without.iter().position(|(_, step)| matches!(step, Step::Digest(_))).unwrap());
+    let mut gate = Gate::replay(Box::new(Records(less.into_iter()))).unwrap();
+    go(&mut gate, &without);
+    let divergence = gate.divergence().expect("the chain lacks one").clone();
+    assert!(matches!(divergence.expected.unwrap().entry, Entry::End { .. }));
+}
+
+#[test]
+fn a_log_of_format_1_has_less_to_compare() {
+    let mut records = records_of(record(&script()).0);
+    for record in &mut records {
+        match &mut record.entry {
+            Entry::Digest(digest) => digest.parts.clear(),
+            Entry::End { chain, .. } => *chain = [0; 32],
+            Entry::Event(_) | Entry::Seed(_) | Entry::DiskBlock { .. } => {}
+        }
+    }
+    let mut gate = Gate::replay(Box::new(Records(records.into_iter()))).unwrap();
+    go(&mut gate, &script());
+    assert_eq!(gate.divergence(), None);
+}
+
+#[test]
+fn a_replay_that_goes_live_writes_on_in_its_log() {
+    let (segments, _) = record(&script());
+    let memory = Memory::default();
+    let mut gate = Gate::replay(reader(segments.clone())).unwrap().recorded_again(writer(&memory));
+    let fork = script().len() / 2;
+    go(&mut gate, &script()[..fork]);
+    gate.go_live();
+    assert!(gate.is_recording() && !gate.is_replaying() && gate.halt(9999).is_none());
+    let rest =
+        [(5000, Step::Input(key(b'!'))), (6000, Step::Clock(5)), (7000, Step::End(EndReason::Stopped))];
+    go(&mut gate, &rest);
+    let whole = [&script()[..fork], &rest].concat();
+    assert_eq!(records_of(memory.take()), records_of(record(&whole).0));
+}
+
+#[test]
+#[should_panic(expected = "only a good replay goes live")]
+fn a_replay_that_left_its_recording_cannot_go_live() {
+    let mut gate = Gate::replay(reader(record(&script()).0)).unwrap();
+    gate.bottom_half(0, 9, 9, false);
+    gate.go_live();
+}
+
+#[test]
+fn what_is_due_is_told_before_it_is_taken() {
+    let mut gate = Gate::replay(reader(record(&script()).0)).unwrap();
+    assert!(!gate.input_due(0) && !gate.digest_due(0), "a bottom half comes first");
+    go(&mut gate, &script()[..1]);
+    assert!(gate.input_due(0) && !gate.input_due(1));
+    go(&mut gate, &script()[1..3]);
+    assert!(gate.digest_due(100) && !gate.digest_due(99));
 }
 
 #[test]

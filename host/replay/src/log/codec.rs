@@ -23,6 +23,9 @@ const KIND_DISK_BLOCK: u8 = 11;
 const KIND_DIGEST_PARTS: u8 = 12;
 const KIND_END_CHAIN: u8 = 13;
 
+/// Kinds that format 2 has others for.
+const ONLY_1: [u8; 2] = [KIND_DIGEST, KIND_END];
+
 /// Sections of a state that a digest may have parts for.
 const MAX_PARTS: u64 = 4096;
 
@@ -191,14 +194,19 @@ fn encode_end(reason: EndReason, out: &mut Vec<u8>) {
     put_varint(out, u64::from(code));
 }
 
-/// Read the record at `place`.
-pub(super) fn decode(input: &mut Input<'_>, place: &mut Place) -> Result<Record, &'static str> {
+/// Read the record at `place`, of a log of format `version`.
+pub(super) fn decode(input: &mut Input<'_>, place: &mut Place, version: u16) -> Result<Record, &'static str> {
     let tag = input.byte()?;
     let vtime_delta = delta(input, tag & SAME_VTIME != 0)?;
     let icount_delta = delta(input, tag & SAME_ICOUNT != 0)?;
     let vtime_ns = place.vtime_ns.checked_add(vtime_delta).ok_or("time runs over")?;
     let icount = place.icount.checked_add(icount_delta).ok_or("the instruction count runs over")?;
-    let entry = decode_entry(tag & KIND_MASK, input, place)?;
+    let kind = tag & KIND_MASK;
+    // Each format has one encoding of a digest and of an end.
+    if (version < 2) != ONLY_1.contains(&kind) && (kind > KIND_SEED) {
+        return Err("unknown kind of record");
+    }
+    let entry = decode_entry(kind, input, place)?;
     let record = Record { position: place.position_at(vtime_ns), icount, entry };
     place.pass(&record).ok_or("too many events at one time")?;
     Ok(record)
@@ -387,10 +395,12 @@ mod tests {
 
     #[test]
     fn every_tag_that_means_nothing_is_refused() {
-        for kind in KIND_END + 1..=KIND_MASK {
+        let end = KIND_END_CHAIN + 1..=KIND_MASK;
+        let of_1 = (KIND_END + 1..=KIND_MASK).map(|kind| (kind, 1));
+        for (kind, version) in of_1.chain(end.chain(ONLY_1).map(|kind| (kind, 2))) {
             let bytes = [kind | SAME_VTIME | SAME_ICOUNT; 64];
-            let mut place = Place::default();
-            assert_eq!(decode(&mut Input::new(&bytes), &mut place), Err("unknown kind of record"));
+            let decoded = decode(&mut Input::new(&bytes), &mut Place::default(), version);
+            assert_eq!(decoded, Err("unknown kind of record"), "kind {kind} of format {version}");
         }
     }
 }

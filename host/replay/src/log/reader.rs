@@ -96,6 +96,8 @@ pub struct LogReader<S: SegmentSource> {
     source: S,
     decompressor: Decompressor<'static>,
     run_id: Option<RunId>,
+    /// Format of the segment that is being read.
+    version: u16,
     /// Where the log stands, once a chunk has been seen.
     place: Option<Place>,
     segment: SegmentIn<S::Read>,
@@ -137,6 +139,7 @@ impl<S: SegmentSource> LogReader<S> {
             source,
             decompressor: Decompressor::new().expect("zstd makes a context"),
             run_id: None,
+            version: 0,
             place: None,
             segment,
             raw: Vec::new(),
@@ -192,10 +195,11 @@ impl<S: SegmentSource> LogReader<S> {
         let place = self.place.as_mut().expect("a chunk begins with its place");
         let index = place.records;
         let mut input = Input::new(&self.raw[self.raw_read..]);
-        let record = codec::decode(&mut input, place).and_then(|record| match self.raw_records {
-            1 if input.left() > 0 => Err("bytes follow the last record of the chunk"),
-            _ => Ok(record),
-        });
+        let record =
+            codec::decode(&mut input, place, self.version).and_then(|record| match self.raw_records {
+                1 if input.left() > 0 => Err("bytes follow the last record of the chunk"),
+                _ => Ok(record),
+            });
         self.raw_read = self.raw.len() - input.left();
         self.raw_records -= 1;
         let record = record.map_err(|why| self.corrupt(at, Corruption::Record { index, why }))?;
@@ -232,6 +236,7 @@ impl<S: SegmentSource> LogReader<S> {
         if *self.run_id.get_or_insert(header.run_id) != header.run_id {
             return Err(self.corrupt(0, Corruption::OtherRun));
         }
+        self.version = header.version;
         Ok(())
     }
 
