@@ -1,7 +1,10 @@
 //! The command line.
 
-use crate::failure::Failure;
-use crate::recording::{InfoArgs, LogArgs, PackArgs, UnpackArgs};
+use crate::{
+    failure::Failure,
+    place::Place,
+    recording::{InfoArgs, LogArgs, PackArgs, UnpackArgs},
+};
 use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use std::{ffi::OsString, path::PathBuf};
 
@@ -32,6 +35,12 @@ pub(crate) enum ErrorFormat {
 pub(crate) enum Action {
     /// Run a machine
     Run(Box<RunArgs>),
+    /// Run a machine and record everything that enters it
+    Record(Box<RecordArgs>),
+    /// Run a recording again, exactly
+    Replay(Box<ReplayArgs>),
+    /// Replay a recording at full speed and compare it with what was recorded
+    Verify(VerifyArgs),
     /// Run the embedded demonstration guest on `virt`
     Demo(DemoArgs),
     /// Say what a recording is
@@ -129,10 +138,134 @@ pub(crate) struct RunArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct RecordArgs {
+    /// The recording: a new folder
+    #[arg(short, long, value_name = "RUN.rec")]
+    pub(crate) output: PathBuf,
+    /// Replace a recording that is there
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Put a digest of the state into the log after so many instructions; off: at the end only
+    #[arg(long, value_name = "N", value_parser = interval, default_value_t = Interval::DEFAULT)]
+    pub(crate) digest_every: Interval,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+/// A recording, and what its machine is made of here.
+#[derive(Debug, Args)]
+pub(crate) struct RecordingArgs {
+    /// The recording: a folder, or a file that `reprise pack` made
+    #[arg(value_name = "RUN.rec")]
+    pub(crate) recording: PathBuf,
+    /// Use this file for a plugin of the recording, whatever is in it
+    #[arg(long, value_name = "NAME=FILE.so")]
+    pub(crate) plugin: Vec<String>,
+    /// Use the installed plugins although they are not those of the recording
+    #[arg(long)]
+    pub(crate) other_plugins: bool,
+    /// Load the plugins that the recording holds: this runs code from it
+    #[arg(long, conflicts_with = "other_plugins")]
+    pub(crate) trust_plugins: bool,
+    /// Where the image of a disk is now
+    #[arg(long, value_name = "ID=FILE")]
+    pub(crate) disk: Vec<String>,
+    /// Execution engine
+    #[arg(long, value_name = "ENGINE", default_value = "interp")]
+    pub(crate) engine: String,
+    /// After a divergence, do not look for the first difference: that replays the recording several times
+    #[arg(long)]
+    pub(crate) no_search: bool,
+    /// Show how far it is, also where standard error is no terminal
+    #[arg(long)]
+    pub(crate) progress: bool,
+    /// Show more log lines; twice for those that are for authors of devices
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Stop and drop caches at random instructions: nothing may change
+    #[arg(long, value_name = "SEED", hide = true)]
+    pub(crate) chaos_seed: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    #[command(flatten)]
+    pub(crate) recording: RecordingArgs,
+    /// Stop there: icount:N, vtime:1.5s, 50%, event:N, end
+    #[arg(long, value_name = "POS", value_parser = Place::parse)]
+    pub(crate) until: Option<Place>,
+    /// Connect the machine there (default: at the end of the log) and let it go on, as a new recording
+    #[arg(long, requires = "output")]
+    pub(crate) live: bool,
+    /// The recording of `--live`: a new folder
+    #[arg(short, long, value_name = "NEW.rec", requires = "live")]
+    pub(crate) output: Option<PathBuf>,
+    /// Record the replay again: the same log in a new folder
+    #[arg(long, value_name = "NEW.rec", conflicts_with = "live")]
+    pub(crate) rerecord: Option<PathBuf>,
+    /// Replace a recording that is there
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// With --live: connect a port, instead of what the board says, as for `run`
+    #[arg(long, value_name = "PORT=BACKEND", requires = "live")]
+    pub(crate) port: Vec<String>,
+    /// With --live: as for `record`
+    #[arg(long, value_name = "N", value_parser = interval, default_value_t = Interval::DEFAULT)]
+    pub(crate) digest_every: Interval,
+    /// With --live: end after this many instructions (of all harts), those before it included
+    #[arg(long, value_name = "N", value_parser = count, requires = "live")]
+    pub(crate) icount_limit: Option<u64>,
+    /// With --live: what the guest's wall clock shows, as for `run`
+    #[arg(long, value_name = "CLOCK", default_value = "host")]
+    pub(crate) rtc: String,
+    /// With --live: status line on standard error
+    #[arg(long, requires = "live")]
+    pub(crate) status: bool,
+    /// Show the output of this port instead of the one that had the terminal
+    #[arg(long, value_name = "DEVICE[.PORT]")]
+    pub(crate) show: Option<String>,
+    /// Write how the replay ended to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) summary: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    pub(crate) recording: RecordingArgs,
+    /// For programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Instructions between two digests, or none but the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interval(pub(crate) Option<u64>);
+
+impl Interval {
+    /// A digest costs what the guest has written since the one before. At this distance even a guest that writes all
+    /// the time hardly notices, and a difference is found within a second of replay.
+    pub(crate) const DEFAULT: Self = Self(Some(100_000_000));
+}
+
+impl std::fmt::Display for Interval {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            None => f.write_str("off"),
+            Some(every) if every.is_multiple_of(1_000_000) => write!(f, "{}M", every / 1_000_000),
+            Some(every) => write!(f, "{every}"),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
     /// Write how the run ended to a file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) summary: Option<PathBuf>,
+    /// Keep the recording in this folder, which must not exist
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -226,7 +359,7 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<Cli, Refused> {
 fn told(error: &clap::Error) -> Failure {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return Failure::usage("a command is missing")
-            .help("commands: run, demo, machine check|print|dtb|schema, plugin list|describe")
+            .help("commands: run, record, replay, verify, info, log, pack, unpack, demo, machine check|print|dtb|schema, plugin list|describe")
             .help("`reprise --help` tells more");
     }
     let text = error.to_string();
@@ -306,6 +439,17 @@ pub(crate) fn error_format(words: &[OsString]) -> ErrorFormat {
     if json { ErrorFormat::Json } else { ErrorFormat::Text }
 }
 
+/// The value of `--digest-every`.
+fn interval(text: &str) -> Result<Interval, String> {
+    if text == "off" {
+        return Ok(Interval(None));
+    }
+    match count(text)? {
+        0 => Err("0 is no distance; `off` leaves digests out but for the last".to_owned()),
+        every => Ok(Interval(Some(every))),
+    }
+}
+
 /// A count of instructions: digits, with `_` between them if wanted, and k, M or G behind.
 pub(crate) fn count(text: &str) -> Result<u64, String> {
     let (digits, scale) = match text.as_bytes().last() {
@@ -383,6 +527,16 @@ mod tests {
                 && count("99999999999G").is_err()
                 && count("1é").is_err()
         );
+    }
+
+    #[test]
+    fn intervals() {
+        assert_eq!(interval("off"), Ok(Interval(None)));
+        assert_eq!(interval("5M"), Ok(Interval(Some(5_000_000))));
+        assert!(interval("0").is_err() && interval("often").is_err());
+        for every in [Interval::DEFAULT, Interval(None), Interval(Some(7))] {
+            assert_eq!(interval(&every.to_string()), Ok(every));
+        }
     }
 
     #[test]

@@ -26,7 +26,9 @@ pub(crate) fn demo(args: &DemoArgs, catalog: &Plugins) -> Result<u8, Failure> {
     let plugins: Vec<&str> = setup::plugin_names(&board).into_iter().collect();
     run::say(&introduction(&board.machine.name, board.devices.len(), &plugins));
     let files = BootFiles::embedded("the embedded demo guest", GUEST);
-    let ended = run::run_board(&run_args, catalog, board, files)?;
+    let parts = run::Parts::gather(&run_args, catalog, board, files, crate::disk::HostDisk::open)?;
+    let gate = reprise_machine::Gate::live(parts.seed);
+    let ended = parts.connect(&run_args, gate, None)?.finish(None)?;
     let seconds = ended.host_time.as_secs_f64();
     run::say(&format!(
         "{}\nreprise: the guest ended with code {}: {} instructions in {:.3} s of virtual time\n\

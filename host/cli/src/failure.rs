@@ -32,6 +32,8 @@ pub(crate) struct Failure {
 enum Kind {
     /// One mistake.
     Plain { what: String, at: Option<String>, notes: Vec<String>, help: Vec<String> },
+    /// A report that has its own words.
+    Told { text: String, json: Value },
     /// Everything that is wrong with a board.
     Board { diagnostics: Vec<Diagnostic>, source: String },
 }
@@ -59,6 +61,11 @@ impl Failure {
 
     pub(crate) fn board(diagnostics: Vec<Diagnostic>, source: &str) -> Self {
         Self { exit: Exit::Config, kind: Kind::Board { diagnostics, source: source.to_owned() } }
+    }
+
+    /// `text` is printed as it is, `json` is an object for programs.
+    pub(crate) fn told(exit: Exit, text: String, json: Value) -> Self {
+        Self { exit, kind: Kind::Told { text, json } }
     }
 
     /// Where: a file, an argument.
@@ -92,6 +99,11 @@ impl Failure {
             Kind::Plain { what, at, notes, help } => {
                 json!({ "exit": exit, "message": what, "at": at, "notes": notes, "help": help })
             }
+            Kind::Told { text, json } => {
+                let first = text.lines().next().unwrap_or_default();
+                let message = first.strip_prefix("error: ").unwrap_or(first);
+                json!({ "exit": exit, "message": message, "report": json })
+            }
             Kind::Board { diagnostics, source } => {
                 let errors = board::to_json(diagnostics, source);
                 let message = format!(
@@ -113,6 +125,7 @@ impl fmt::Display for Failure {
                 notes.iter().try_for_each(|note| writeln!(f, "  = note: {}", printable(note)))?;
                 help.iter().try_for_each(|help| writeln!(f, "  = help: {}", printable(help)))
             }
+            Kind::Told { text, .. } => f.write_str(text),
             Kind::Board { diagnostics, source } => f.write_str(&one_screen(diagnostics, source)),
         }
     }

@@ -14,17 +14,25 @@ mod args;
 mod board;
 mod demo;
 mod disk;
+mod ending;
 mod failure;
 mod inspect;
 mod io;
 mod place;
 mod plugins;
+mod progress;
+mod rebuild;
+mod record;
 mod recording;
-#[cfg_attr(not(test), expect(dead_code, reason = "its commands come with recordings"))]
+mod replay;
+#[cfg_attr(not(test), expect(dead_code, reason = "`reprise diff` comes next"))]
 mod report;
 mod run;
 mod setup;
+mod tape;
 mod terminal;
+mod unplugged;
+mod verify;
 
 use args::{Action, Cli, ErrorFormat};
 use failure::Failure;
@@ -63,6 +71,9 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
     let catalog = plugins::Plugins::new(&cli.plugin_path);
     match cli.action {
         Action::Run(args) => run::run(&args, &catalog),
+        Action::Record(args) => record::record(&args, &catalog),
+        Action::Replay(args) => replay::replay(&args, &catalog),
+        Action::Verify(args) => verify::verify(&args, &catalog),
         Action::Demo(args) => demo::demo(&args, &catalog),
         Action::Info(args) => args.run(),
         Action::Log(args) => args.run(),

@@ -61,7 +61,11 @@ fn vtime(text: &str) -> Option<u64> {
 fn decimal(text: &str, digits: usize) -> Option<u64> {
     let (whole, part) = text.split_once('.').unwrap_or((text, ""));
     let part = part.trim_end_matches('0');
-    if part.len() > digits || text.ends_with('.') || !text.chars().all(|c| c.is_ascii_digit() || c == '.') {
+    if whole.is_empty()
+        || part.len() > digits
+        || text.ends_with('.')
+        || !text.chars().all(|c| c.is_ascii_digit() || c == '.')
+    {
         return None;
     }
     format!("{whole}{part:0<digits$}").parse().ok()

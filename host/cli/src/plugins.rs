@@ -1,6 +1,6 @@
 //! Finding plugins.
 
-use crate::failure::reason;
+use crate::{failure::reason, recording::Hash};
 use reprise_machine::{
     board::{Catalog, CatalogError},
     desc::{ConfigError, DeviceDesc},
@@ -12,6 +12,7 @@ use std::{
     env, fs,
     io::{Error, ErrorKind},
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
 /// A plugin called `a-b` is the file `libreprise_plugin_a_b.so`.
@@ -21,7 +22,47 @@ const SUFFIX: &str = ".so";
 /// The plugins of this process: looked for when they are first asked for, and then kept.
 pub(crate) struct Plugins {
     places: Vec<PathBuf>,
-    known: RefCell<BTreeMap<String, Result<Plugin, CatalogError>>>,
+    known: RefCell<BTreeMap<String, Result<Installed, CatalogError>>>,
+}
+
+/// A plugin, loaded, and where it is from.
+#[derive(Clone)]
+pub(crate) struct Installed {
+    pub(crate) plugin: Plugin,
+    pub(crate) file: PathBuf,
+    /// What was loaded. A recording keeps it.
+    pub(crate) bytes: Rc<Vec<u8>>,
+}
+
+impl Installed {
+    /// Load a plugin's file.
+    pub(crate) fn read(path: &Path) -> Result<Self, CatalogError> {
+        let unread = |error: Error| match error.kind() {
+            ErrorKind::NotFound => broken(format!("{}: no such file", path.display())),
+            _ => broken(format!("{}: {}", path.display(), reason(&error))),
+        };
+        // Asked before it is opened: a FIFO would wait for a writer.
+        let kind = fs::metadata(path).map_err(unread)?.file_type();
+        if !kind.is_file() && !kind.is_dir() {
+            return Err(broken(format!("{}: not a regular file", path.display())));
+        }
+        Self::load(path.to_owned(), fs::read(path).map_err(unread)?)
+    }
+
+    /// Load what is, or was, a plugin's file.
+    pub(crate) fn load(file: PathBuf, bytes: Vec<u8>) -> Result<Self, CatalogError> {
+        let loaded = PluginFile::load(&file.display().to_string(), &bytes);
+        let plugin = loaded.map_err(|error| CatalogError::Broken {
+            message: error.to_string(),
+            help: advice(&error).map(str::to_owned),
+        })?;
+        Ok(Self { plugin, file, bytes: Rc::new(bytes) })
+    }
+
+    /// blake3 of the file.
+    pub(crate) fn hash(&self) -> Hash {
+        Hash::of(&self.bytes)
+    }
 }
 
 impl Plugins {
@@ -40,48 +81,60 @@ impl Plugins {
 
     /// The plugin of this name, loaded.
     pub(crate) fn load(&self, name: &str) -> Result<Plugin, CatalogError> {
+        self.installed(name).map(|installed| installed.plugin)
+    }
+
+    /// The plugin of this name, with its file.
+    pub(crate) fn installed(&self, name: &str) -> Result<Installed, CatalogError> {
         let mut known = self.known.borrow_mut();
         known.entry(name.to_owned()).or_insert_with(|| self.search(name)).clone()
     }
 
+    /// Look for every plugin anew when it is asked for next. The files of those that were found take much memory.
+    pub(crate) fn forget(&self) {
+        self.known.borrow_mut().clear();
+    }
+
+    /// The plugin of this name with this blake3, wherever in the search path it is.
+    pub(crate) fn with_hash(&self, name: &str, hash: Hash) -> Option<Installed> {
+        let same = |file: &PathBuf| {
+            // What cannot be read is not it.
+            let bytes =
+                fs::metadata(file).ok().filter(fs::Metadata::is_file).and_then(|_| fs::read(file).ok());
+            bytes.filter(|bytes| Hash::of(bytes) == hash)
+        };
+        let found = self.files_of(name).find_map(|file| same(&file).map(|bytes| (file, bytes)));
+        found.and_then(|(file, bytes)| Installed::load(file, bytes).ok())
+    }
+
     /// The file that [`Plugins::load`] takes.
     pub(crate) fn file_of(&self, name: &str) -> Option<PathBuf> {
+        self.files_of(name).next()
+    }
+
+    /// The files of this name, in the order of the search path.
+    fn files_of(&self, name: &str) -> impl Iterator<Item = PathBuf> {
         // A board is not to lead us out of the search path.
         let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if name.is_empty() || !name.chars().all(is_name) {
-            return None;
-        }
+        let is_plugin = !name.is_empty() && name.chars().all(is_name);
         let file_name = format!("{PREFIX}{}{SUFFIX}", name.replace('-', "_"));
-        let candidate = |place: &PathBuf| match plugin_name(place) {
-            Some(plugin) if place.is_file() => (plugin == name.replace('_', "-")).then(|| place.clone()),
+        let name = name.replace('_', "-");
+        let candidate = move |place: &PathBuf| match plugin_name(place) {
+            Some(plugin) if place.is_file() => (plugin == name).then(|| place.clone()),
             // Also a link to nowhere: what is wrong with it is said when it is read.
             _ => Some(place.join(&file_name)).filter(|file| file.symlink_metadata().is_ok()),
         };
-        self.places.iter().find_map(candidate)
+        self.places.iter().filter(move |_| is_plugin).filter_map(candidate)
     }
 
     /// Load a file that the user named.
     pub(crate) fn load_file(&self, path: &Path) -> Result<Plugin, CatalogError> {
-        let broken = |message: String, help: Option<String>| CatalogError::Broken { message, help };
-        let unread = |error: Error| match error.kind() {
-            ErrorKind::NotFound => broken(format!("{}: no such file", path.display()), None),
-            _ => broken(format!("{}: {}", path.display(), reason(&error)), None),
-        };
-        // Asked before it is opened: a FIFO would wait for a writer.
-        let kind = fs::metadata(path).map_err(unread)?.file_type();
-        if !kind.is_file() && !kind.is_dir() {
-            return Err(broken(format!("{}: not a regular file", path.display()), None));
-        }
-        let bytes = fs::read(path).map_err(unread)?;
-        PluginFile::load(&path.display().to_string(), &bytes).map_err(|error| {
-            let help = advice(&error).map(str::to_owned);
-            broken(error.to_string(), help)
-        })
+        Installed::read(path).map(|installed| installed.plugin)
     }
 
-    fn search(&self, name: &str) -> Result<Plugin, CatalogError> {
+    fn search(&self, name: &str) -> Result<Installed, CatalogError> {
         match self.file_of(name) {
-            Some(file) => self.load_file(&file),
+            Some(file) => Installed::read(&file),
             None => Err(CatalogError::NotFound { searched: self.searched() }),
         }
     }
@@ -89,6 +142,10 @@ impl Plugins {
     fn searched(&self) -> Vec<String> {
         self.places.iter().map(|place| place.display().to_string()).collect()
     }
+}
+
+fn broken(message: String) -> CatalogError {
+    CatalogError::Broken { message, help: None }
 }
 
 fn advice(error: &PluginError) -> Option<&'static str> {

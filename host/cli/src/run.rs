@@ -1,36 +1,35 @@
-//! `reprise run`: build the machine, let it go, say how it ended.
+//! Running a machine: its parts gathered, connected to the outside, let go until it ends, and everything put away.
+//! `reprise run` is that; `record` and `replay --live` do it with a recorder at the gate.
 
 use crate::{
     args::RunArgs,
-    disk::HostDisk,
-    failure::{Exit, Failure, printable},
-    io::{EndReason, HostOutside, IoThread, mips},
-    plugins::Plugins,
-    setup::{self, BootFiles, PortKey},
+    disk::{DiskSpec, HostDisk},
+    ending::{End, Stand, Summary},
+    failure::Failure,
+    io::{HostOutside, IoThread, PortPlan},
+    plugins::{Installed, Plugins},
+    record::Recording,
+    setup::{self, BootFiles, BootImages, PortKey},
 };
 use reprise_machine::{
-    Disk, Gate, LogLevel, Machine, Setup, Status, Stop,
+    BootSource, Disk, Gate, LogLevel, Machine, Seed, Setup, Status,
     board::{Board, CatalogError},
     plugin::Plugin,
 };
-use serde_json::json;
 use std::{
     collections::BTreeMap,
-    fs::File,
     io::Write,
-    path::Path,
     time::{Duration, Instant},
 };
-
-/// Shells say 128 + N of what signal N ended.
-const SIGNAL_BASE: u8 = 128;
 
 /// Run the machine of this command line. Returns the exit code.
 pub(crate) fn run(args: &RunArgs, catalog: &Plugins) -> Result<u8, Failure> {
     setup::check_engine(&args.engine)?;
     let board = setup::board_of(args, catalog)?;
     let files = BootFiles::from_args(args)?;
-    let ended = run_board(args, catalog, board, files)?;
+    let parts = Parts::gather(args, catalog, board, files, HostDisk::open)?;
+    let gate = Gate::live(parts.seed);
+    let ended = parts.connect(args, gate, None)?.finish(None)?;
     say(&ended.words);
     Ok(ended.code)
 }
@@ -38,6 +37,86 @@ pub(crate) fn run(args: &RunArgs, catalog: &Plugins) -> Result<u8, Failure> {
 /// Tell the user. A terminal that is gone is no reason to fail.
 pub(crate) fn say(words: &str) {
     drop(std::io::stderr().write_all(words.as_bytes()));
+}
+
+/// What a run is made of, opened and checked. Nothing is connected yet.
+pub(crate) struct Parts {
+    pub(crate) board: Board,
+    pub(crate) plugins: BTreeMap<String, Installed>,
+    pub(crate) images: BootImages,
+    boot: BootSource,
+    pub(crate) disks: BTreeMap<PortKey, HostDisk>,
+    pub(crate) plans: Vec<PortPlan>,
+    pub(crate) seed: Seed,
+    clock_ns: Option<u64>,
+    summary: Option<Summary>,
+}
+
+impl Parts {
+    /// Those of a resolved board and a command line. `open`: how disks are opened.
+    pub(crate) fn gather(
+        args: &RunArgs,
+        catalog: &Plugins,
+        board: Board,
+        files: BootFiles,
+        open: fn(&DiskSpec) -> Result<HostDisk, Failure>,
+    ) -> Result<Self, Failure> {
+        let clock_ns = setup::fixed_clock(&args.rtc)?;
+        let plans = setup::ports(&board, &args.port)?;
+        let specs = setup::disk_specs(&board, args)?;
+        let seed = setup::seed(&board, args.seed.as_deref())?;
+        let summary = Summary::create(args.summary.as_deref())?;
+        let plugins = load_plugins(&board, catalog)?;
+        let images = files.read()?;
+        let boot = files.source(&board, &seed, &images)?;
+        let disks = setup::open_disks(&board, &specs, args.scratch_disk, open)?;
+        Ok(Self { board, plugins, images, boot, disks, plans, seed, clock_ns, summary })
+    }
+
+    /// Connect the ports and build the machine.
+    pub(crate) fn connect(
+        self,
+        args: &RunArgs,
+        gate: Gate,
+        digest_every: Option<u64>,
+    ) -> Result<Running, Failure> {
+        let Self { board, plugins, boot, disks, plans, clock_ns, summary, .. } = self;
+        let io = IoThread::start(&plans, args.status)?;
+        let outside = HostOutside::new(io.link().clone(), log_level(args.verbose), clock_ns);
+        let setup = Setup {
+            board,
+            plugins: loaded(plugins),
+            boot,
+            disks: boxed(&disks),
+            outside: Box::new(outside),
+            gate,
+            digest_every,
+            icount_limit: args.icount_limit,
+            chaos_seed: args.chaos_seed,
+        };
+        let machine = Machine::new(setup).map_err(|error| Failure::config(error.to_string()))?;
+        io.link().attach(machine.stop_handle());
+        Ok(Running { machine, io, disks, summary })
+    }
+}
+
+/// The plugins without their files.
+pub(crate) fn loaded(plugins: BTreeMap<String, Installed>) -> BTreeMap<String, Plugin> {
+    plugins.into_iter().map(|(name, installed)| (name, installed.plugin)).collect()
+}
+
+/// The disks, for a machine.
+pub(crate) fn boxed(disks: &BTreeMap<PortKey, HostDisk>) -> BTreeMap<PortKey, Box<dyn Disk>> {
+    let boxed = |(key, disk): (&PortKey, &HostDisk)| (key.clone(), Box::new(disk.clone()) as Box<dyn Disk>);
+    disks.iter().map(boxed).collect()
+}
+
+/// A machine that is connected to the outside.
+pub(crate) struct Running {
+    pub(crate) machine: Machine,
+    pub(crate) io: IoThread,
+    pub(crate) disks: BTreeMap<PortKey, HostDisk>,
+    pub(crate) summary: Option<Summary>,
 }
 
 /// How a run ended.
@@ -49,66 +128,53 @@ pub(crate) struct Ended {
     pub(crate) host_time: Duration,
 }
 
-/// Run a resolved board.
-pub(crate) fn run_board(
-    args: &RunArgs,
-    catalog: &Plugins,
-    board: Board,
-    files: BootFiles,
-) -> Result<Ended, Failure> {
-    let clock = setup::fixed_clock(&args.rtc)?;
-    let plans = setup::ports(&board, &args.port)?;
-    let specs = setup::disk_specs(&board, args)?;
-    let seed = setup::seed(&board, args.seed.as_deref())?;
-    let mut summary = args.summary.as_deref().map(|path| setup::create(path, "summary")).transpose()?;
-    let plugins = load_plugins(&board, catalog)?;
-    let boot = files.source(&board, &seed)?;
-    let disks = setup::open_disks(&board, &specs, args.scratch_disk)?;
-    let io = IoThread::start(&plans, args.status)?;
-    let level = log_level(args.verbose);
-    let outside = Box::new(HostOutside::new(io.link().clone(), level, clock));
-    let boxed = |(key, disk): (&PortKey, &HostDisk)| (key.clone(), Box::new(disk.clone()) as Box<dyn Disk>);
-    let setup = Setup {
-        board,
-        plugins,
-        boot,
-        disks: disks.iter().map(boxed).collect(),
-        outside,
-        gate: Gate::live(seed),
-        digest_every: None,
-        icount_limit: args.icount_limit,
-        chaos_seed: args.chaos_seed,
-    };
-    let mut machine = Machine::new(setup).map_err(|error| Failure::config(error.to_string()))?;
-    io.link().attach(machine.stop_handle());
-
-    let started = Instant::now();
-    let stop = machine.run();
-    let host_time = started.elapsed();
-    let status = machine.status();
-    let end = End::of(stop, io.link().end_reason());
-    let digest = summary.is_some().then(|| machine.digest());
-    drop(machine);
-    // Everything that the guest said is out, and the terminal as it was, before we speak.
-    drop(io);
-    // What the guest wrote comes first: whatever fails after it, it is on the disk.
-    let committed = commit(&disks, &end);
-    if let (Some(file), Some(digest)) = (&mut summary, digest) {
-        write_summary(file, args.summary.as_deref(), &end, status, host_time, &digest)?;
-    }
-    let words = end.words() + &committed?;
-    match end.failure() {
-        Some(failure) => Err(failure),
-        None => Ok(Ended { code: end.code(), words, status, host_time }),
+impl Running {
+    /// Let the machine go on until it ends, and put everything away. `recording`: what its gate records to.
+    pub(crate) fn finish(self, recording: Option<Recording>) -> Result<Ended, Failure> {
+        let Self { mut machine, io, disks, summary } = self;
+        let started = Instant::now();
+        let stop = machine.run();
+        let host_time = started.elapsed();
+        let end = End::of(stop, io.link().end_reason());
+        if recording.is_some()
+            && let Some(reason) = end.recorded()
+        {
+            machine.end(reason);
+        }
+        let status = machine.status();
+        let wants_digest = summary.is_some() || recording.is_some();
+        let digest = if wants_digest { machine.digest() } else { [0; 32] };
+        let stand = Stand { status, host_time, digest };
+        let log_error = machine.log_error().map(ToString::to_string);
+        drop(machine);
+        let recorded = recording.map(|recording| recording.seal(&end, &stand, log_error));
+        // Everything that the guest said is out, and the terminal as it was, before we speak.
+        drop(io);
+        // What the guest wrote comes first: whatever fails after it, it is on the disk.
+        let committed = commit(&disks, &end);
+        if let Some(summary) = summary {
+            summary.write(&end, None, &stand)?;
+        }
+        let words = end.words() + &committed? + &recorded.transpose()?.unwrap_or_default();
+        match end.failure() {
+            Some(failure) => {
+                say(&words);
+                Err(failure)
+            }
+            None => Ok(Ended { code: end.code(), words, status, host_time }),
+        }
     }
 }
 
-fn load_plugins(board: &Board, catalog: &Plugins) -> Result<BTreeMap<String, Plugin>, Failure> {
+fn load_plugins(board: &Board, catalog: &Plugins) -> Result<BTreeMap<String, Installed>, Failure> {
     let load = |name: &str| {
-        let plugin = catalog.load(name).map_err(|error| plugin_failure(name, &error))?;
+        let plugin = catalog.installed(name).map_err(|error| plugin_failure(name, &error))?;
         Ok((name.to_owned(), plugin))
     };
-    setup::plugin_names(board).into_iter().map(load).collect()
+    let plugins = setup::plugin_names(board).into_iter().map(load).collect();
+    // Their files are needed no more, but where they are recorded.
+    catalog.forget();
+    plugins
 }
 
 /// A plugin that cannot be had, outside a board.
@@ -123,158 +189,12 @@ pub(crate) fn plugin_failure(name: &str, error: &CatalogError) -> Failure {
     }
 }
 
-fn log_level(verbose: u8) -> LogLevel {
+pub(crate) fn log_level(verbose: u8) -> LogLevel {
     match verbose {
         0 => LogLevel::Warn,
         1 => LogLevel::Info,
         _ => LogLevel::Debug,
     }
-}
-
-/// What the machine's stop means, together with what the host wanted.
-enum End {
-    Machine(Stop),
-    Host(EndReason),
-}
-
-impl End {
-    fn of(stop: Stop, reason: Option<EndReason>) -> Self {
-        match (stop, reason) {
-            (Stop::Requested, Some(reason)) => Self::Host(reason),
-            // What the machine did by itself counts, also if somebody asked at the same moment.
-            (stop, _) => Self::Machine(stop),
-        }
-    }
-
-    /// For programs.
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Machine(Stop::PowerOff { .. }) => "power-off",
-            Self::Machine(Stop::Limit) => "limit",
-            Self::Machine(Stop::Requested) | Self::Host(EndReason::Keys) => "requested",
-            Self::Machine(Stop::Deadlock) => "deadlock",
-            Self::Machine(Stop::PluginFault(_)) => "plugin-fault",
-            Self::Machine(Stop::ResetFailed(_)) => "reset-failed",
-            Self::Machine(Stop::Until) => "until",
-            Self::Machine(Stop::ReplayEnded(_)) => "end-of-log",
-            Self::Machine(Stop::OutOfRecords(_)) => "torn-log",
-            Self::Machine(Stop::Diverged) => "diverged",
-            Self::Machine(Stop::LogFailed | Stop::BadRecord(_)) => "log-failed",
-            Self::Machine(Stop::DiskFailed(_)) => "disk-failed",
-            Self::Host(EndReason::Signal(_)) => "signal",
-            Self::Host(EndReason::Output { .. }) => "output-failed",
-        }
-    }
-
-    /// The guest decided.
-    fn is_clean(&self) -> bool {
-        match self {
-            Self::Machine(
-                Stop::PowerOff { .. }
-                | Stop::Limit
-                | Stop::Requested
-                | Stop::Deadlock
-                | Stop::Until
-                | Stop::ReplayEnded(_)
-                | Stop::OutOfRecords(_),
-            )
-            | Self::Host(EndReason::Keys | EndReason::Signal(_)) => true,
-            Self::Machine(
-                Stop::PluginFault(_)
-                | Stop::ResetFailed(_)
-                | Stop::Diverged
-                | Stop::LogFailed
-                | Stop::DiskFailed(_)
-                | Stop::BadRecord(_),
-            )
-            | Self::Host(EndReason::Output { .. }) => false,
-        }
-    }
-
-    fn code(&self) -> u8 {
-        match self {
-            // A process has 8 bits for what the finisher gives 16.
-            Self::Machine(Stop::PowerOff { code }) => u8::try_from(*code).unwrap_or(u8::MAX),
-            Self::Machine(
-                Stop::Limit
-                | Stop::Requested
-                | Stop::Deadlock
-                | Stop::Until
-                | Stop::ReplayEnded(_)
-                | Stop::OutOfRecords(_),
-            )
-            | Self::Host(EndReason::Keys) => 0,
-            Self::Machine(Stop::Diverged) => Exit::Diverged as u8,
-            Self::Machine(Stop::LogFailed | Stop::BadRecord(_)) => Exit::Corrupt as u8,
-            Self::Machine(Stop::DiskFailed(_)) => Exit::Io as u8,
-            Self::Machine(Stop::PluginFault(_)) => Exit::Plugin as u8,
-            Self::Machine(Stop::ResetFailed(_)) | Self::Host(EndReason::Output { .. }) => Exit::Io as u8,
-            Self::Host(EndReason::Signal(number)) => {
-                u8::try_from(*number).map_or(u8::MAX, |n| SIGNAL_BASE + n)
-            }
-        }
-    }
-
-    /// What the summary says of the exit: the guest's own code is not cut to 8 bits.
-    fn full_code(&self) -> u32 {
-        match self {
-            Self::Machine(Stop::PowerOff { code }) => *code,
-            _ => self.code().into(),
-        }
-    }
-
-    fn words(&self) -> String {
-        match self {
-            Self::Machine(Stop::Deadlock) => {
-                "reprise: the guest waits for an interrupt that nothing can raise any more; ended\n".into()
-            }
-            _ => String::new(),
-        }
-    }
-
-    fn failure(&self) -> Option<Failure> {
-        match self {
-            Self::Machine(Stop::PluginFault(fault)) => Some(
-                Failure::new(
-                    Exit::Plugin,
-                    format!("device \"{}\" failed in {}", fault.device, fault.callback),
-                )
-                .note(printable(&fault.message))
-                .help("this is a bug of the plugin; the guest cannot cause it in a correct one"),
-            ),
-            Self::Machine(Stop::ResetFailed(why)) => Some(
-                Failure::new(Exit::Io, "the guest asked for a reset, and it cannot be done")
-                    .note(why.clone()),
-            ),
-            Self::Host(EndReason::Output { what, why }) => {
-                Some(Failure::new(Exit::Io, format!("cannot write to {what}")).note(why.clone()))
-            }
-            Self::Machine(_) | Self::Host(_) => None,
-        }
-    }
-}
-
-fn write_summary(
-    file: &mut File,
-    path: Option<&Path>,
-    end: &End,
-    status: Status,
-    host_time: Duration,
-    digest: &[u8; 32],
-) -> Result<(), Failure> {
-    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    let summary = json!({
-        "exit": end.full_code(),
-        "reason": end.name(),
-        "icount": status.icount,
-        "instret": status.instret,
-        "vtime_ns": status.vtime_ns,
-        "digest": digest,
-        "host_seconds": host_time.as_secs_f64(),
-        "mips": mips(status.icount, host_time),
-    });
-    let path = path.unwrap_or(Path::new("")).display();
-    writeln!(file, "{summary}").map_err(|error| Failure::io("cannot write the summary", &error).at(path))
 }
 
 /// Write overlays back, for those who asked, after a clean end only. A disk that fails does not cost the others theirs.
@@ -289,21 +209,4 @@ fn commit(disks: &BTreeMap<PortKey, HostDisk>, end: &End) -> Result<String, Fail
         }
     }
     first_failure.map_or(Ok(words), Err)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn exit_codes() {
-        let code = |stop, reason| End::of(stop, reason).code();
-        assert_eq!(code(Stop::PowerOff { code: 42 }, None), 42);
-        assert_eq!(code(Stop::PowerOff { code: 256 }, None), 255, "never a good end by accident");
-        assert_eq!(code(Stop::PowerOff { code: 1 }, Some(EndReason::Keys)), 1);
-        assert_eq!(code(Stop::Requested, Some(EndReason::Signal(15))), 143);
-        assert_eq!(code(Stop::Requested, Some(EndReason::Keys)), 0);
-        assert_eq!(code(Stop::Limit, None), 0);
-        assert_eq!(code(Stop::ResetFailed(String::new()), None), 6);
-    }
 }

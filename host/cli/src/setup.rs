@@ -20,6 +20,7 @@ use std::{
     fs::File,
     io::Read,
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
 /// The key of a port: device id and port name.
@@ -208,8 +209,9 @@ pub(crate) fn open_disks(
     board: &Board,
     specs: &[(PortKey, DiskSpec)],
     scratch: bool,
+    open: fn(&DiskSpec) -> Result<HostDisk, Failure>,
 ) -> Result<BTreeMap<PortKey, HostDisk>, Failure> {
-    let opened = specs.iter().map(|(key, spec)| Ok((key.clone(), HostDisk::open(spec)?)));
+    let opened = specs.iter().map(|(key, spec)| Ok((key.clone(), open(spec)?)));
     let mut disks: BTreeMap<PortKey, HostDisk> = opened.collect::<Result<_, Failure>>()?;
     let ports = board.devices.iter().flat_map(|device| {
         let blk = device.desc.ports.iter().filter(|port| port.kind == PortKind::Blk);
@@ -223,7 +225,7 @@ pub(crate) fn open_disks(
 }
 
 /// Files to boot from.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct BootFiles {
     firmware: Option<Source>,
     kernel: Option<Source>,
@@ -231,13 +233,25 @@ pub(crate) struct BootFiles {
 }
 
 /// A name for messages, and bytes.
-type Content = (String, Vec<u8>);
+pub(crate) type Content = (String, Vec<u8>);
 
-/// A file, or bytes of our own.
-#[derive(Clone, Debug)]
+/// What was read of the files to boot from.
+#[derive(Clone, Default)]
+pub(crate) struct BootImages {
+    pub(crate) firmware: Option<Content>,
+    pub(crate) kernel: Option<Content>,
+    pub(crate) initrd: Option<Content>,
+}
+
+/// Reads one of a recording's.
+pub(crate) type Reader = Rc<dyn Fn() -> Result<Content, Failure>>;
+
+/// A file, bytes of our own, or a recording's.
+#[derive(Clone)]
 enum Source {
     File(PathBuf),
     Embedded(&'static str, &'static [u8]),
+    Recorded(Reader),
 }
 
 impl BootFiles {
@@ -265,28 +279,52 @@ impl BootFiles {
         Self { firmware: Some(Source::Embedded(name, bytes)), ..Self::default() }
     }
 
-    fn read(&self) -> Result<[Option<Content>; 3], Failure> {
+    /// Those of a recording: firmware, kernel, initrd.
+    pub(crate) fn recorded([firmware, kernel, initrd]: [Option<Reader>; 3]) -> Self {
+        let source = |reader: Option<Reader>| reader.map(Source::Recorded);
+        Self { firmware: source(firmware), kernel: source(kernel), initrd: source(initrd) }
+    }
+
+    /// Read them.
+    pub(crate) fn read(&self) -> Result<BootImages, Failure> {
         let read = |what: &str, source: &Option<Source>| source.as_ref().map(|s| s.read(what)).transpose();
-        Ok([read("firmware", &self.firmware)?, read("kernel", &self.kernel)?, read("initrd", &self.initrd)?])
+        Ok(BootImages {
+            firmware: read("firmware", &self.firmware)?,
+            kernel: read("kernel", &self.kernel)?,
+            initrd: read("initrd", &self.initrd)?,
+        })
     }
 
-    fn place(&self, board: &Board, rng_seed: &[u8]) -> Result<Placement, Failure> {
-        let files = self.read()?;
-        let image = |index: usize| files[index].as_ref().map(|(name, bytes)| Image { name, bytes });
-        let images = Images { firmware: image(0), kernel: image(1), initrd: image(2) };
-        boot_images(board, &images, Some(rng_seed)).map_err(|error| not_bootable(&error))
-    }
-
-    /// For power-on and every reset. The files are read again for a reset, rather than kept beside the guest's RAM.
-    pub(crate) fn source(self, board: &Board, seed: &Seed) -> Result<BootSource, Failure> {
+    /// For power-on (`first`: what was read) and every reset. The files are read again for a reset, rather than kept
+    /// beside the guest's RAM.
+    pub(crate) fn source(
+        self,
+        board: &Board,
+        seed: &Seed,
+        first: &BootImages,
+    ) -> Result<BootSource, Failure> {
         // Not the seed itself: that decides every draw of the run, and the guest sees this.
         let rng_seed = blake3::derive_key("reprise 2026 chosen rng-seed", &seed.0);
-        let mut first = Some(self.place(board, &rng_seed)?);
+        let mut first = Some(first.place(board, &rng_seed)?);
         let board = board.clone();
         Ok(Box::new(move || match first.take() {
             Some(placement) => Ok(placement),
-            None => self.place(&board, &rng_seed).map_err(|failure| failure.to_string()),
+            None => {
+                let again = self.read().and_then(|images| images.place(&board, &rng_seed));
+                again.map_err(|failure| failure.to_string())
+            }
         }))
+    }
+}
+
+impl BootImages {
+    fn place(&self, board: &Board, rng_seed: &[u8]) -> Result<Placement, Failure> {
+        fn image(content: &Option<Content>) -> Option<Image<'_>> {
+            content.as_ref().map(|(name, bytes)| Image { name, bytes })
+        }
+        let (firmware, kernel, initrd) = (image(&self.firmware), image(&self.kernel), image(&self.initrd));
+        let images = Images { firmware, kernel, initrd };
+        boot_images(board, &images, Some(rng_seed)).map_err(|error| not_bootable(&error))
     }
 }
 
@@ -305,6 +343,7 @@ impl Source {
     fn read(&self, what: &str) -> Result<Content, Failure> {
         let path = match self {
             Self::Embedded(name, bytes) => return Ok(((*name).to_owned(), bytes.to_vec())),
+            Self::Recorded(read) => return read(),
             Self::File(path) => path,
         };
         let failed =

@@ -10,12 +10,10 @@ mod spec;
 mod sys;
 mod watched;
 
+pub(crate) use recorded::ImageBlocks;
+pub(crate) use recorded::{DiskFacts, ImageFacts};
 pub(crate) use spec::DiskSpec;
-#[cfg_attr(not(test), expect(unused_imports, reason = "the commands that record and replay come next"))]
-pub(crate) use {
-    recorded::{DiskFacts, ImageBlocks, ImageFacts},
-    spec::Format,
-};
+pub(crate) use spec::Format;
 
 use crate::failure::{Failure, reason};
 use base::{Base, Blank};
@@ -48,7 +46,6 @@ impl HostDisk {
     }
 
     /// As [`open`](Self::open), for a run that is recorded: [`Disk::first_reads`] tells what was read of the image.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the commands that record and replay come next"))]
     pub(crate) fn open_watched(spec: &DiskSpec) -> Result<Self, Failure> {
         Self::opened(spec, |base| Box::new(Watched::new(base)))
     }

@@ -83,7 +83,6 @@ impl DiskFacts {
     }
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the commands that record and replay come next"))]
 impl HostDisk {
     /// What a recording has to keep of this disk.
     pub(crate) fn facts(&self) -> DiskFacts {
@@ -132,7 +131,6 @@ impl HostDisk {
 /// Reads the image of a recorded disk by blocks, for a pack.
 pub(crate) struct ImageBlocks(Box<dyn Base>);
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the command that packs comes next"))]
 impl ImageBlocks {
     /// Open and pin the image.
     ///

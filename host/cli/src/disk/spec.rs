@@ -35,7 +35,6 @@ impl Format {
     }
 
     /// The name that [`parse`](Self::parse) takes.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the commands that record and replay come next"))]
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",
@@ -97,7 +96,6 @@ impl DiskSpec {
     }
 
     /// Whether a clean end of the run changes the image: then the run cannot be replayed from it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the commands that record and replay come next"))]
     pub(crate) fn commits(&self) -> bool {
         self.commit
     }

@@ -15,7 +15,7 @@ mod stream;
 mod thread;
 
 pub(crate) use link::EndReason;
-pub(crate) use outside::HostOutside;
+pub(crate) use outside::{HostOutside, log_line};
 pub(crate) use spec::{BackendSpec, FORMS};
 pub(crate) use status::{grouped, mips};
 pub(crate) use thread::{IoThread, PortPlan};

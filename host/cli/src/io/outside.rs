@@ -70,12 +70,13 @@ impl Outside for HostOutside {
 
     fn log(&mut self, record: &LogRecord) {
         if record.level <= self.level {
-            self.link.notice(&line(record));
+            self.link.notice(&log_line(record));
         }
     }
 }
 
-fn line(record: &LogRecord) -> String {
+/// A line of the machine, for standard error.
+pub(crate) fn log_line(record: &LogRecord) -> String {
     let level = match record.level {
         LogLevel::Error => "error",
         LogLevel::Warn => "warning",

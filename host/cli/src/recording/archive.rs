@@ -57,6 +57,7 @@ impl Archive {
         Ok(Self { path: path.to_owned(), entries })
     }
 
+    #[cfg(test)]
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }

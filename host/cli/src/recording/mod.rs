@@ -15,13 +15,14 @@ mod scan;
 mod store;
 
 pub(crate) use args::{InfoArgs, LogArgs, PackArgs, UnpackArgs, facts, moved_disks};
-pub(crate) use blocks::PackedBlocks;
 pub(crate) use events::{Filter, log};
 pub(crate) use info::info;
-pub(crate) use manifest::{DeviceRow, DiskRow, EndRow, ImageRow, Images, Manifest, ParentRow, PluginRow};
-pub(crate) use recorder::{Recorder, Saved};
-pub(crate) use scan::{Names, damage, scan};
-pub(crate) use store::Store;
+pub(crate) use manifest::{
+    DeviceRow, DiskRow, EndRow, FORMAT, ImageRow, Images, Manifest, ParentRow, PluginRow,
+};
+pub(crate) use recorder::Recorder;
+pub(crate) use scan::damage;
+pub(crate) use store::{Segments, Store};
 
 use crate::failure::{Exit, Failure};
 use std::{fmt, path::Path};

@@ -1,7 +1,7 @@
 //! Writing a recording.
 
 use super::{
-    EndRow, Hash, MANIFEST, Manifest, blob_name,
+    EndRow, Hash, MANIFEST, Manifest, ParentRow, blob_name,
     queue::{self, QueueSink, Writing},
     segment_name,
 };
@@ -57,6 +57,13 @@ impl Recorder {
     /// Why nothing more can be written, if so.
     pub(crate) fn failure(&self) -> Option<Failure> {
         self.writing.failure().map(|error| log_failure(&self.path, &error))
+    }
+
+    /// Note where the run left the one that it replayed.
+    pub(crate) fn branch(&mut self, parent: ParentRow) -> Result<(), Failure> {
+        self.manifest.parent = Some(parent);
+        publish(&self.path, &self.manifest)
+            .map_err(|e| Failure::io("cannot go on with the recording", &e).at(self.path.display()))
     }
 
     /// Wait for the log, then note how it ended. The machine, and with it the gate's end, must be gone. Without an end

@@ -3,7 +3,7 @@
 use super::{Store, corrupt};
 use crate::failure::{Exit, Failure};
 use reprise_machine::replay::{
-    Event, Record, RecordSource,
+    Event, Record,
     log::{LogError, LogReader, Next, Tail},
 };
 

@@ -1,0 +1,293 @@
+//! `reprise record`: a run whose gate writes down everything that enters, and what the recording is made of.
+
+use crate::{
+    args::RecordArgs,
+    disk::{DiskSpec, HostDisk},
+    ending::{End, Stand},
+    failure::{Exit, Failure},
+    io::{BackendSpec, PortPlan, grouped},
+    plugins::{Installed, Plugins},
+    rebuild::{self, Replica},
+    recording::{
+        DeviceRow, DiskRow, EndRow, FORMAT, Hash, ImageRow, Images, Manifest, ParentRow, PluginRow, Recorder,
+        Store, damage,
+    },
+    run::{self, Ended, Parts},
+    setup::{self, BootFiles, BootImages, Content, PortKey},
+    tape::Course,
+};
+use reprise_machine::{
+    Gate, Status, StopHandle,
+    board::{self, Board},
+    plugin::Plugin,
+    replay::{EndReason, RecordSink},
+};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// Record the run of this command line. Returns the exit code.
+pub(crate) fn record(args: &RecordArgs, catalog: &Plugins) -> Result<u8, Failure> {
+    setup::check_engine(&args.run.engine)?;
+    let board = setup::board_of(&args.run, catalog)?;
+    let files = BootFiles::from_args(&args.run)?;
+    let ended = record_board(args, catalog, board, files)?;
+    run::say(&ended.words);
+    Ok(ended.code)
+}
+
+/// Record a run of a resolved board.
+pub(crate) fn record_board(
+    args: &RecordArgs,
+    catalog: &Plugins,
+    board: Board,
+    files: BootFiles,
+) -> Result<Ended, Failure> {
+    let parts = Parts::gather(&args.run, catalog, board, files, open_disk)?;
+    let digest_every = args.digest_every.0;
+    let manifest = Manifest {
+        digest_every,
+        images: image_rows(&parts.images),
+        plugins: plugin_rows(&parts.plugins),
+        disks: disk_rows(&parts.disks),
+        ..manifest(&parts.board, &parts.plans)
+    };
+    let images = [&parts.images.firmware, &parts.images.kernel, &parts.images.initrd];
+    let images = images.into_iter().flatten().map(|(_, bytes)| bytes.as_slice());
+    let plugins = parts.plugins.values().map(|installed| installed.bytes.as_slice());
+    let rows = hashes(&manifest);
+    let contents: Vec<(Hash, &[u8])> = rows.into_iter().zip(images.chain(plugins)).collect();
+    let (recording, sink) = Recording::create(&args.output, args.force, manifest, &contents)?;
+    let gate = Gate::record(parts.seed, sink);
+    match parts.connect(&args.run, gate, digest_every) {
+        Ok(running) => {
+            recording.attach(running.machine.stop_handle());
+            running.finish(Some(recording))
+        }
+        Err(failure) => {
+            recording.discard();
+            Err(failure)
+        }
+    }
+}
+
+/// An image that is committed to is not what the run began with.
+fn open_disk(spec: &DiskSpec) -> Result<HostDisk, Failure> {
+    match spec.commits() {
+        false => HostDisk::open_watched(spec),
+        true => {
+            Err(Failure::usage("a run that commits to a disk cannot be recorded: it could not be replayed")
+                .at(spec.file.display())
+                .help(
+                    "record without `,commit`; to keep what the guest writes, run it again without recording",
+                ))
+        }
+    }
+}
+
+/// The gate's side of a recording.
+pub(crate) type Log = Box<dyn RecordSink>;
+
+/// A recording that is being made.
+pub(crate) struct Recording {
+    recorder: Recorder,
+    path: PathBuf,
+    /// Of the machine, once there is one.
+    stop: Arc<OnceLock<StopHandle>>,
+}
+
+impl Recording {
+    /// Make the folder and begin the log. Returns the gate's side of it too.
+    pub(crate) fn create(
+        path: &Path,
+        force: bool,
+        manifest: Manifest,
+        contents: &[(Hash, &[u8])],
+    ) -> Result<(Self, Log), Failure> {
+        let stop: Arc<OnceLock<StopHandle>> = Arc::default();
+        let failed = {
+            let stop = Arc::clone(&stop);
+            move || stop.get().into_iter().for_each(StopHandle::request)
+        };
+        let (recorder, sink) = Recorder::create(path, manifest, contents, force, failed)?;
+        Ok((Self { recorder, path: path.to_owned(), stop }, Box::new(sink)))
+    }
+
+    /// Of a replay, from its beginning. `plans`: what it is connected to when it leaves the log.
+    pub(crate) fn again(
+        path: &Path,
+        force: bool,
+        replica: &Replica,
+        plans: Option<&[PortPlan]>,
+        digest_every: Option<u64>,
+    ) -> Result<(Self, Log), Failure> {
+        let old = replica.store().manifest();
+        let manifest = Manifest {
+            digest_every,
+            console: plans.map_or_else(|| old.console.clone(), console),
+            images: old.images.clone(),
+            plugins: replica.plugin_rows(),
+            disks: replica.disk_rows(),
+            parent: old.parent.clone(),
+            ..manifest(replica.board(), &[])
+        };
+        let hashes = hashes(&manifest);
+        let contents = hashes.iter().map(|hash| Ok((*hash, replica.content(hash)?)));
+        let contents = contents.collect::<Result<Vec<_>, Failure>>()?;
+        let contents: Vec<_> = contents.iter().map(|(hash, bytes)| (*hash, bytes.as_slice())).collect();
+        Self::create(path, force, manifest, &contents)
+    }
+
+    /// The machine that stops when nothing more can be written.
+    pub(crate) fn attach(&self, stop: StopHandle) {
+        let stop = self.stop.get_or_init(|| stop);
+        if self.recorder.failure().is_some() {
+            stop.request();
+        }
+    }
+
+    /// From here on it is another run than its parent.
+    pub(crate) fn branch(&mut self, parent: &Store, at: Status) -> Result<(), Failure> {
+        let run_id = parent.manifest().run_id.clone();
+        self.recorder.branch(ParentRow { run_id, icount: at.icount, vtime_ns: at.vtime_ns })
+    }
+
+    /// As if it had never been. The machine is gone.
+    pub(crate) fn discard(self) {
+        let Self { recorder, path, .. } = self;
+        // Nobody wants what is in it.
+        drop(recorder.finish(None));
+        drop(fs::remove_dir_all(path));
+    }
+
+    /// The run has ended; the machine is gone. Returns a line for the user.
+    pub(crate) fn seal(self, end: &End, stand: &Stand, log_error: Option<String>) -> Result<String, Failure> {
+        let Self { recorder, path, .. } = self;
+        let failed = recorder.failure().or_else(|| {
+            log_error
+                .map(|why| Failure::new(Exit::Io, "the recording cannot go on").at(path.display()).note(why))
+        });
+        let row = end.recorded().filter(|_| failed.is_none()).map(|reason| end_row(reason, stand));
+        let finished = recorder.finish(row);
+        if let Some(failure) = failed {
+            return Err(with_extent(failure, &path));
+        }
+        let log_bytes = finished.map_err(|failure| with_extent(failure, &path))?.log_bytes;
+        Ok(format!(
+            "reprise: recorded to {}: {} bytes of log for {} instructions, {:.3} s of virtual time\n\
+             reprise: to see it again: reprise replay {0}\n",
+            path.display(),
+            grouped(log_bytes),
+            grouped(stand.status.icount),
+            stand.status.vtime_ns as f64 / 1e9,
+        ))
+    }
+}
+
+/// How far a recording goes that could not be finished.
+fn with_extent(failure: Failure, path: &Path) -> Failure {
+    let course = Store::open(path).and_then(|store| {
+        let mut log = rebuild::open_log(&store)?;
+        Course::of(&mut log).map_err(|error| damage(&store, &error))
+    });
+    match course {
+        Ok(course) => failure.note(format!(
+            "everything up to icount {}, vtime {:.6} s is recorded, and replays",
+            grouped(course.icount),
+            course.last.vtime_ns as f64 / 1e9
+        )),
+        // Then the first failure is not the only one; it is the one to tell.
+        Err(_) => failure,
+    }
+}
+
+/// What a recording says of a machine, but for what it is made of.
+fn manifest(board: &Board, plans: &[PortPlan]) -> Manifest {
+    let device = |device: &board::DeviceSpec| DeviceRow {
+        id: device.id.clone(),
+        ports: device.desc.ports.iter().map(|port| port.name.clone()).collect(),
+    };
+    // A clock before 1970 is not set.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Manifest {
+        format: FORMAT,
+        run_id: String::new(),
+        reprise: env!("CARGO_PKG_VERSION").to_owned(),
+        created_unix_s: now.as_secs(),
+        digest_every: None,
+        console: console(plans),
+        board: board::print(board),
+        end: None,
+        parent: None,
+        images: Images::default(),
+        devices: board.devices.iter().map(device).collect(),
+        plugins: Vec::new(),
+        disks: Vec::new(),
+    }
+}
+
+/// The port that has the terminal.
+fn console(plans: &[PortPlan]) -> Option<String> {
+    let plan = plans.iter().find(|plan| plan.backend == BackendSpec::Stdio)?;
+    Some(format!("{}.{}", plan.device, plan.port))
+}
+
+fn image_rows(images: &BootImages) -> Images {
+    let row = |content: &Option<Content>| {
+        content.as_ref().map(|(name, bytes)| ImageRow {
+            name: name.clone(),
+            size_bytes: bytes.len() as u64,
+            blake3: Hash::of(bytes),
+        })
+    };
+    Images { firmware: row(&images.firmware), kernel: row(&images.kernel), initrd: row(&images.initrd) }
+}
+
+/// What a recording says of a plugin.
+pub(crate) fn plugin_row(name: &str, plugin: &Plugin, bytes: &[u8]) -> PluginRow {
+    PluginRow {
+        name: name.to_owned(),
+        api: plugin.api_version().to_owned(),
+        size_bytes: bytes.len() as u64,
+        blake3: Hash::of(bytes),
+    }
+}
+
+fn plugin_rows(plugins: &BTreeMap<String, Installed>) -> Vec<PluginRow> {
+    let row =
+        |(name, installed): (&String, &Installed)| plugin_row(name, &installed.plugin, &installed.bytes);
+    plugins.iter().map(row).collect()
+}
+
+/// Everything that a recording keeps by its hash: boot images, then plugins.
+fn hashes(manifest: &Manifest) -> Vec<Hash> {
+    let Images { firmware, kernel, initrd } = &manifest.images;
+    let images = [firmware, kernel, initrd].into_iter().flatten().map(|row| row.blake3);
+    images.chain(manifest.plugins.iter().map(|row| row.blake3)).collect()
+}
+
+fn disk_rows(disks: &BTreeMap<PortKey, HostDisk>) -> Vec<DiskRow> {
+    disks.iter().map(|(key, disk)| rebuild::disk_row(key, &disk.facts())).collect()
+}
+
+fn end_row(reason: EndReason, stand: &Stand) -> EndRow {
+    let (name, code, has_state) = match reason {
+        EndReason::PowerOff { code } => ("power-off", Some(code), true),
+        EndReason::Stopped => ("stopped", None, true),
+        EndReason::Limit => ("limit", None, true),
+        EndReason::Deadlock => ("deadlock", None, true),
+        EndReason::PluginFault => ("plugin-fault", None, false),
+        EndReason::ResetFailed => ("reset-failed", None, false),
+    };
+    EndRow {
+        reason: name.to_owned(),
+        code,
+        icount: stand.status.icount,
+        vtime_ns: stand.status.vtime_ns,
+        digest: has_state.then_some(Hash(stand.digest)),
+    }
+}

@@ -1,0 +1,446 @@
+//! `reprise replay`: a recording run again, with the console on standard output; and `--live`, which goes on from it.
+
+use crate::{
+    args::{RecordingArgs, ReplayArgs},
+    ending::{End, Stand, Summary},
+    failure::{Exit, Failure},
+    io::{EndReason as HostReason, HostOutside, IoThread, PortPlan, grouped},
+    place::{self, Place},
+    plugins::Plugins,
+    progress::{Progress, Whole},
+    rebuild::{Build, Replica},
+    record::{Log, Recording},
+    recording::damage,
+    report::{self, Departure},
+    run::{self, Running},
+    setup::{self, PortKey},
+    tape::{self, Counter, Course},
+    unplugged::{Desk, ReplayOutside, Show},
+};
+use reprise_machine::{
+    Input, Machine, PortChange, Status, Stop, Until,
+    replay::{EndReason, Position, log::LogError},
+};
+use std::{
+    collections::BTreeMap,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+/// Replay what the command line says. Returns the exit code: that of the recorded guest, if its run came to an end.
+pub(crate) fn replay(args: &ReplayArgs, catalog: &Plugins) -> Result<u8, Failure> {
+    let replica = Replica::open(&args.recording, catalog)?;
+    let until = until(args, &replica)?;
+    let port = shown(args, &replica)?;
+    let live = args.live.then(|| Live::of(args, &replica)).transpose()?;
+    let summary = Summary::create(args.summary.as_deref())?;
+    let (recording, sink) = new_recording(args, &replica, live.as_ref())?.unzip();
+    let show = Show { port, level: Some(run::log_level(args.recording.verbose)) };
+    let mut replay = match Replay::start(&replica, &args.recording, show, Some((args, sink))) {
+        Ok(replay) => replay,
+        Err(failure) => return Err(given_up(recording, failure)),
+    };
+    replay.machine.set_until(until);
+    let stop = replay.run();
+    if let Some(failure) = replay.failure(&stop, !args.recording.no_search) {
+        return failed(replay, stop, recording, summary, failure);
+    }
+    match (live, recording) {
+        (Some(live), Some(recording)) => live.go(replay, stop, recording, summary),
+        (_, recording) => ended(replay, stop, recording, summary),
+    }
+}
+
+/// The recording of what is replayed, if one is wanted, and the gate's side of it.
+fn new_recording(
+    args: &ReplayArgs,
+    replica: &Replica,
+    live: Option<&Live>,
+) -> Result<Option<(Recording, Log)>, Failure> {
+    let Some(path) = args.rerecord.as_ref().or(args.output.as_ref()) else { return Ok(None) };
+    let every = match live {
+        Some(_) => args.digest_every.0,
+        None => replica.store().manifest().digest_every,
+    };
+    Recording::again(path, args.force, replica, live.map(|live| live.plans.as_slice()), every).map(Some)
+}
+
+fn given_up(recording: Option<Recording>, failure: Failure) -> Failure {
+    recording.into_iter().for_each(Recording::discard);
+    failure
+}
+
+/// A machine that replays, and the user who looks on.
+pub(crate) struct Replay<'b> {
+    replica: &'b Replica,
+    pub(crate) machine: Machine,
+    desk: Rc<Desk>,
+    pub(crate) counter: Counter,
+    pub(crate) host_time: Duration,
+}
+
+impl<'b> Replay<'b> {
+    /// Build the machine. `more`: what `reprise replay` can do beside replaying, and where the replay is recorded.
+    pub(crate) fn start(
+        replica: &'b Replica,
+        args: &RecordingArgs,
+        show: Show,
+        more: Option<(&ReplayArgs, Option<Log>)>,
+    ) -> Result<Self, Failure> {
+        let progress = Progress::new(args.progress, show.port.is_some(), || whole(replica));
+        let desk = Desk::new(progress).map_err(|error| Failure::io("cannot handle signals", &error))?;
+        let counter = Counter::default();
+        let outside = ReplayOutside::new(show, Rc::clone(&desk));
+        let mut build = Build::replay(Box::new(outside));
+        build.counter = counter.clone();
+        if let Some((args, sink)) = more {
+            build.sink = sink;
+            build.digest_every = args.digest_every.0;
+            build.icount_limit = args.icount_limit;
+        }
+        let machine = replica.machine(build)?;
+        desk.attach(machine.stop_handle());
+        Ok(Self { replica, machine, desk, counter, host_time: Duration::ZERO })
+    }
+
+    /// Replay until the machine stops, and compare how the run ends with how it ended.
+    pub(crate) fn run(&mut self) -> Stop {
+        let started = Instant::now();
+        let stop = self.machine.run();
+        let reason = match &stop {
+            Stop::PowerOff { code } => Some(EndReason::PowerOff { code: *code }),
+            Stop::Deadlock => Some(EndReason::Deadlock),
+            Stop::PluginFault(_) => Some(EndReason::PluginFault),
+            Stop::ResetFailed(_) => Some(EndReason::ResetFailed),
+            Stop::Limit
+            | Stop::Requested
+            | Stop::Until
+            | Stop::ReplayEnded(_)
+            | Stop::OutOfRecords(_)
+            | Stop::Diverged
+            | Stop::LogFailed
+            | Stop::DiskFailed(_)
+            | Stop::BadRecord(_) => None,
+        };
+        if let Some(reason) = reason {
+            self.machine.end(reason);
+        }
+        self.host_time = started.elapsed();
+        self.desk.clear();
+        if self.machine.divergence().is_some() { Stop::Diverged } else { stop }
+    }
+
+    /// Where it stands.
+    pub(crate) fn stand(&mut self) -> Stand {
+        let Self { machine, host_time, .. } = self;
+        Stand { status: machine.status(), host_time: *host_time, digest: machine.digest() }
+    }
+
+    /// What went wrong with the replay, if it did: told with everything that can be found out.
+    pub(crate) fn failure(&mut self, stop: &Stop, search: bool) -> Option<Failure> {
+        match stop {
+            Stop::Diverged => {
+                let left = Departure::of(&mut self.machine)?;
+                let report = report::explain(&left, self.replica, search);
+                Some(Failure::told(Exit::Diverged, report.to_string(), report.to_json()))
+            }
+            Stop::LogFailed => Some(match self.machine.log_error()? {
+                error @ (LogError::Sink { .. } | LogError::Oversized { .. }) => {
+                    Failure::new(Exit::Io, "the new recording cannot be written").note(error.to_string())
+                }
+                error => damage(self.replica.store(), error),
+            }),
+            Stop::DiskFailed(_) => End::Machine(stop.clone()).failure(),
+            Stop::BadRecord(why) => {
+                let place = self.replica.store().path().display();
+                let what = "the log has what cannot be of this machine";
+                Some(Failure::new(Exit::Corrupt, what).at(place).note(why.clone()))
+            }
+            Stop::PowerOff { .. }
+            | Stop::Limit
+            | Stop::Requested
+            | Stop::Deadlock
+            | Stop::PluginFault(_)
+            | Stop::ResetFailed(_)
+            | Stop::Until
+            | Stop::ReplayEnded(_)
+            | Stop::OutOfRecords(_) => None,
+        }
+    }
+
+    /// What the stop means: a signal may be behind it.
+    pub(crate) fn end(&self, stop: Stop) -> End {
+        End::of(stop, self.desk.signal().map(HostReason::Signal))
+    }
+}
+
+/// How much there is to replay. What the manifest does not say of a run that was interrupted, the log does.
+fn whole(replica: &Replica) -> Whole {
+    if let Some(end) = &replica.store().manifest().end {
+        return Whole { icount: end.icount, vtime_ns: end.vtime_ns };
+    }
+    let course = replica.log().ok().and_then(|mut log| Course::of(&mut log).ok());
+    course
+        .map_or_else(Whole::default, |course| Whole { icount: course.icount, vtime_ns: course.last.vtime_ns })
+}
+
+/// What there is to say of a replay that stopped although the run went on.
+pub(crate) fn stopped(replica: &Replica, stop: &Stop, at: Status, events: u64) -> String {
+    let place = format!("icount {}, vtime {:.9} s", grouped(at.icount), at.vtime_ns as f64 / 1e9);
+    match stop {
+        Stop::Until => format!("reprise: stopped at {place}, behind {} events\n", grouped(events)),
+        Stop::OutOfRecords(tail) => format!(
+            "reprise: the recording was interrupted and breaks off here: {place}, behind {} events\n\
+             reprise: {}: {tail}\n",
+            grouped(events),
+            replica.store().path().display(),
+        ),
+        Stop::PowerOff { .. }
+        | Stop::Limit
+        | Stop::Requested
+        | Stop::Deadlock
+        | Stop::PluginFault(_)
+        | Stop::ResetFailed(_)
+        | Stop::ReplayEnded(_)
+        | Stop::Diverged
+        | Stop::LogFailed
+        | Stop::DiskFailed(_)
+        | Stop::BadRecord(_) => String::new(),
+    }
+}
+
+/// The replay is not what was recorded, or cannot be: another recording of it would say the wrong thing.
+fn failed(
+    mut replay: Replay<'_>,
+    stop: Stop,
+    recording: Option<Recording>,
+    summary: Option<Summary>,
+    failure: Failure,
+) -> Result<u8, Failure> {
+    let stand = replay.stand();
+    drop(replay);
+    let failure = given_up(recording, failure);
+    if let Some(summary) = summary {
+        summary.write(&End::Machine(stop), Some(failure.exit as u8), &stand)?;
+    }
+    Err(failure)
+}
+
+/// The replay came to its end, or to where it was to stop.
+fn ended(
+    mut replay: Replay<'_>,
+    stop: Stop,
+    recording: Option<Recording>,
+    summary: Option<Summary>,
+) -> Result<u8, Failure> {
+    let mut words = stopped(replay.replica, &stop, replay.machine.status(), replay.counter.passed().events);
+    let end = replay.end(stop);
+    let in_the_middle = match &end {
+        End::Machine(Stop::Until | Stop::OutOfRecords(_) | Stop::Requested | Stop::Limit) | End::Host(_) => {
+            true
+        }
+        End::Machine(_) => false,
+    };
+    if recording.is_some() && in_the_middle {
+        // Its own log ends here, and on purpose.
+        replay.machine.go_live(Box::new(ReplayOutside::silent()));
+        replay.machine.end(EndReason::Stopped);
+    }
+    let stand = replay.stand();
+    let log_error = replay.machine.log_error().map(ToString::to_string);
+    drop(replay);
+    if let Some(recording) = recording {
+        words += &recording.seal(&end, &stand, log_error)?;
+    }
+    if let Some(summary) = summary {
+        summary.write(&end, None, &stand)?;
+    }
+    run::say(&(end.words() + &words));
+    end.failure().map_or(Ok(end.code()), Err)
+}
+
+/// What a replay is connected to where it leaves the log.
+struct Live {
+    plans: Vec<PortPlan>,
+    clock_ns: Option<u64>,
+    level: reprise_machine::LogLevel,
+    status: bool,
+}
+
+impl Live {
+    fn of(args: &ReplayArgs, replica: &Replica) -> Result<Self, Failure> {
+        if let Some(id) = replica.partial_disks().next() {
+            return Err(Failure::usage(format!(
+                "the recording has only a part of disk \"{id}\": what its run read"
+            ))
+            .at(replica.store().path().display())
+            .help(format!("to go on from it, name the whole image: --disk {id}=FILE")));
+        }
+        Ok(Self {
+            plans: setup::ports(replica.board(), &args.port)?,
+            clock_ns: setup::fixed_clock(&args.rtc)?,
+            level: run::log_level(args.recording.verbose),
+            status: args.status,
+        })
+    }
+
+    /// Connect everything and let the machine go on.
+    fn go(
+        self,
+        replay: Replay<'_>,
+        stop: Stop,
+        mut recording: Recording,
+        summary: Option<Summary>,
+    ) -> Result<u8, Failure> {
+        let Replay { replica, mut machine, desk, counter, .. } = replay;
+        let status = machine.status();
+        let connected = match may_go_on(replica, &stop, desk.signal()) {
+            Ok(()) => IoThread::start(&self.plans, self.status).map_err(Err),
+            Err(no) => Err(no),
+        };
+        let io = match connected.and_then(|io| match recording.branch(replica.store(), status) {
+            Ok(()) => Ok(io),
+            Err(failure) => Err(Err(failure)),
+        }) {
+            Ok(io) => io,
+            Err(no) => {
+                drop(machine);
+                recording.discard();
+                return no;
+            }
+        };
+        io.link().notice(&format!(
+            "reprise: live from icount {}, vtime {:.9} s\n",
+            grouped(status.icount),
+            status.vtime_ns as f64 / 1e9
+        ));
+        machine.go_live(Box::new(HostOutside::new(io.link().clone(), self.level, self.clock_ns)));
+        hang_up(&mut machine, replica, &counter);
+        machine.set_until(None);
+        io.link().attach(machine.stop_handle());
+        recording.attach(machine.stop_handle());
+        // Signals are the I/O thread's now.
+        drop(desk);
+        let ended = Running { machine, io, disks: BTreeMap::new(), summary }.finish(Some(recording))?;
+        run::say(&ended.words);
+        Ok(ended.code)
+    }
+}
+
+/// Whether a replay that stopped so can go on; else with what the command ends.
+fn may_go_on(replica: &Replica, stop: &Stop, signal: Option<i32>) -> Result<(), Result<u8, Failure>> {
+    let over = |what: String| {
+        let failure = Failure::usage(what).at(replica.store().path().display());
+        Err(Err(failure.help("name an earlier place: --until POS")))
+    };
+    match stop {
+        Stop::Until | Stop::OutOfRecords(_) => Ok(()),
+        Stop::Requested => Err(Ok(End::of(stop.clone(), signal.map(HostReason::Signal)).code())),
+        Stop::Limit => {
+            Err(Err(Failure::usage("the limit of --icount-limit lies before the place to go live")))
+        }
+        Stop::ReplayEnded(reason) => over(format!("the recorded run ended before that place: {reason}")),
+        Stop::PowerOff { code } => {
+            let reason = EndReason::PowerOff { code: *code };
+            over(format!("the recorded run ended before that place: {reason}"))
+        }
+        Stop::Deadlock
+        | Stop::PluginFault(_)
+        | Stop::ResetFailed(_)
+        | Stop::Diverged
+        | Stop::LogFailed
+        | Stop::DiskFailed(_)
+        | Stop::BadRecord(_) => over("the recorded run ended before that place".to_owned()),
+    }
+}
+
+/// Whoever was connected in the recorded run is gone.
+fn hang_up(machine: &mut Machine, replica: &Replica, counter: &Counter) {
+    for (device, port) in counter.passed().open {
+        let device = replica.board().devices.get(device as usize);
+        let port = device.and_then(|device| device.desc.ports.get(port as usize));
+        if let (Some(device), Some(port)) = (device, port) {
+            let (device, port) = (device.id.clone(), port.name.clone());
+            machine.input(Input::PortEvent { device, port, event: PortChange::Closed });
+        }
+    }
+}
+
+/// Where to stop.
+fn until(args: &ReplayArgs, replica: &Replica) -> Result<Option<Until>, Failure> {
+    let place = args.until.unwrap_or(Place::End);
+    let course = || -> Result<Course, Failure> {
+        Course::of(&mut replica.log()?).map_err(|error| damage(replica.store(), &error))
+    };
+    let wanted = match place {
+        Place::End => None,
+        Place::Icount(icount) => Some(Until::Icount(icount)),
+        Place::Vtime(vtime_ns) => Some(Until::Position(Position { vtime_ns, order: 0 })),
+        Place::Share(share) => {
+            let course = course()?;
+            let part = |all: u64| u128::from(all) * u128::from(share) / u128::from(place::WHOLE);
+            let part = |all: u64| u64::try_from(part(all)).expect("a part is not more than all");
+            // A guest that only sleeps has no instructions to count.
+            Some(match course.icount {
+                0 => Until::Position(Position { vtime_ns: part(course.last.vtime_ns), order: 0 }),
+                icount => Until::Icount(part(icount)),
+            })
+        }
+        Place::Event(number) => {
+            let found = tape::event(&mut replica.log()?, number);
+            let found = found.map_err(|error| damage(replica.store(), &error))?;
+            Some(Until::Position(found.map_err(|events| {
+                let has = match events {
+                    0 => "it has none".to_owned(),
+                    _ => format!("it has {events}: event:0 to event:{}", events - 1),
+                };
+                Failure::usage(format!("the recording has no event {number}"))
+                    .at(replica.store().path().display())
+                    .help(has)
+            })?))
+        }
+    };
+    if args.live { before_end(&course()?, wanted, replica) } else { Ok(wanted) }
+}
+
+/// A machine that goes on must not reach the end of its log, where nothing may follow.
+fn before_end(course: &Course, wanted: Option<Until>, replica: &Replica) -> Result<Option<Until>, Failure> {
+    let Some(end) = course.end else { return Ok(wanted) };
+    let earlier = wanted.filter(|wanted| match wanted {
+        Until::Icount(icount) => *icount < course.icount,
+        Until::Position(position) => *position < course.last,
+    });
+    match end {
+        _ if earlier.is_some() => Ok(earlier),
+        EndReason::Stopped | EndReason::Limit | EndReason::Deadlock => Ok(course.before_end()),
+        EndReason::PowerOff { .. } | EndReason::PluginFault | EndReason::ResetFailed => {
+            Err(Failure::usage(format!("the recorded run cannot go on behind its end: {end}"))
+                .at(replica.store().path().display())
+                .help("name an earlier place: --until POS"))
+        }
+    }
+}
+
+/// The port whose output is shown: the one of `--show`, or the one that had the terminal.
+fn shown(args: &ReplayArgs, replica: &Replica) -> Result<Option<PortKey>, Failure> {
+    let split = |name: &str| {
+        let (device, port) = name.split_once('.').unwrap_or((name, ""));
+        (device.to_owned(), port.to_owned())
+    };
+    let Some(name) = &args.show else {
+        return Ok(replica.store().manifest().console.as_deref().map(split));
+    };
+    let (id, wanted) = split(name);
+    let board = replica.board();
+    let names = |device: &reprise_machine::board::DeviceSpec| -> Vec<PortKey> {
+        device.desc.ports.iter().map(|port| (device.id.clone(), port.name.clone())).collect()
+    };
+    let all: Vec<PortKey> = board.devices.iter().flat_map(names).collect();
+    let found = all.iter().find(|(device, port)| *device == id && (wanted.is_empty() || *port == wanted));
+    found.cloned().map(Some).ok_or_else(|| {
+        let all: Vec<String> = all.iter().map(|(device, port)| format!("{device}.{port}")).collect();
+        Failure::usage("the machine has no such port")
+            .at(format!("--show {name}"))
+            .help(format!("it has: {}", all.join(", ")))
+    })
+}

@@ -1,0 +1,134 @@
+//! `reprise verify`: a replay at full speed that compares everything and shows nothing.
+
+use crate::{
+    args::VerifyArgs,
+    ending::{Stand, hex},
+    failure::{Exit, Failure},
+    inspect,
+    io::grouped,
+    plugins::Plugins,
+    rebuild::Replica,
+    replay::{self, Replay},
+    run,
+    tape::Passed,
+    unplugged::Show,
+};
+use reprise_machine::{
+    Stop,
+    replay::log::{LogError, Tail},
+};
+use serde_json::{Value, json};
+
+/// What a verification has found.
+struct Verdict {
+    result: &'static str,
+    stand: Option<Stand>,
+    passed: Passed,
+    /// Where it is not as it should be.
+    at: Value,
+}
+
+/// Replay a recording and say whether it is the same run. Returns the exit code.
+pub(crate) fn verify(args: &VerifyArgs, catalog: &Plugins) -> Result<u8, Failure> {
+    match Replica::open(&args.recording, catalog).and_then(|replica| replay(args, &replica)) {
+        // Damage that keeps the machine from being built is an answer too.
+        Err(failure) if failure.exit == Exit::Corrupt => {
+            let passed = Passed::default();
+            tell(args, &Verdict { result: "corrupt", stand: None, passed, at: Value::Null })?;
+            Err(failure)
+        }
+        result => result,
+    }
+}
+
+fn replay(args: &VerifyArgs, replica: &Replica) -> Result<u8, Failure> {
+    let show = Show { port: None, level: Some(run::log_level(args.recording.verbose)) };
+    let mut replay = Replay::start(replica, &args.recording, show, None)?;
+    let stop = replay.run();
+    let failure = replay.failure(&stop, !args.recording.no_search);
+    let verdict = verdict(&mut replay, &stop);
+    let words = replay::stopped(replica, &stop, replay.machine.status(), verdict.passed.events);
+    let end = replay.end(stop);
+    drop(replay);
+    match verdict.result {
+        "interrupted" => return Ok(end.code()),
+        // Nothing is known of the recording.
+        "failed" => return failure.map_or(Ok(0), Err),
+        _ => (),
+    }
+    run::say(&words);
+    tell(args, &verdict)?;
+    failure.map_or(Ok(0), Err)
+}
+
+fn verdict(replay: &mut Replay<'_>, stop: &Stop) -> Verdict {
+    let (result, at) = match stop {
+        Stop::PowerOff { .. }
+        | Stop::Deadlock
+        | Stop::PluginFault(_)
+        | Stop::ResetFailed(_)
+        | Stop::ReplayEnded(_) => ("identical", Value::Null),
+        Stop::Diverged => (
+            "diverged",
+            replay.machine.divergence().map_or(Value::Null, |left| {
+                let place = left.position;
+                json!({ "icount": left.icount, "vtime_ns": place.vtime_ns, "order": place.order })
+            }),
+        ),
+        Stop::LogFailed | Stop::BadRecord(_) => {
+            ("corrupt", replay.machine.log_error().map_or(Value::Null, damage))
+        }
+        Stop::OutOfRecords(tail) => ("truncated", torn(*tail)),
+        // Of these only the user's wish can be.
+        Stop::Requested | Stop::Limit | Stop::Until => ("interrupted", Value::Null),
+        Stop::DiskFailed(_) => ("failed", Value::Null),
+    };
+    Verdict { result, stand: Some(replay.stand()), passed: replay.counter.passed(), at }
+}
+
+fn damage(error: &LogError) -> Value {
+    match error {
+        LogError::Corrupt { segment, offset, .. }
+        | LogError::Sink { segment, offset, .. }
+        | LogError::Source { segment, offset, .. } => json!({ "segment": segment, "offset": offset }),
+        LogError::Refused { segment, .. } => json!({ "segment": segment }),
+        LogError::Oversized { .. } | LogError::NoSeed => Value::Null,
+    }
+}
+
+fn torn(tail: Tail) -> Value {
+    match tail {
+        Tail::Closed => Value::Null,
+        Tail::Torn { segment, offset, .. } => json!({ "segment": segment, "offset": offset }),
+    }
+}
+
+fn tell(args: &VerifyArgs, verdict: &Verdict) -> Result<(), Failure> {
+    let Verdict { result, stand, passed, at } = verdict;
+    let text = match (args.json, stand) {
+        (true, stand) => {
+            let of = |value: fn(&Stand) -> Value| stand.as_ref().map_or(Value::Null, value);
+            let answer = json!({
+                "result": result,
+                "icount": of(|stand| stand.status.icount.into()),
+                "digest": of(|stand| hex(&stand.digest).into()),
+                "at": at,
+                "vtime_ns": of(|stand| stand.status.vtime_ns.into()),
+                "events": passed.events,
+                "digests": passed.digests,
+                "host_seconds": of(|stand| stand.host_time.as_secs_f64().into()),
+            });
+            format!("{answer}\n")
+        }
+        (false, None) => format!("{result}\n"),
+        (false, Some(stand)) => format!(
+            "{result}: {} instructions, {:.3} s of virtual time, {} events, {} digests; in {:.2} s\n",
+            grouped(stand.status.icount),
+            stand.status.vtime_ns as f64 / 1e9,
+            grouped(passed.events),
+            grouped(passed.digests),
+            stand.host_time.as_secs_f64(),
+        ),
+    };
+    inspect::out(&text).map(drop)
+}
