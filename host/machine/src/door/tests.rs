@@ -5,7 +5,10 @@ use crate::{
     run::tests::{RAM, Script, board, machine_at, sleeper_loop},
 };
 use reprise_replay::{Entry, Gate, Record, RecordSink, RecordSource, Seed, log::Next, log::Tail};
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
 
 type Records = Arc<Mutex<Vec<Record>>>;
 
@@ -18,16 +21,16 @@ impl RecordSink for ToMemory {
     }
 }
 
-struct FromMemory(std::vec::IntoIter<Record>);
+struct FromMemory(VecDeque<Record>);
 
 impl RecordSource for FromMemory {
     fn next(&mut self) -> Result<Next, LogError> {
-        Ok(self.0.next().map_or(Next::Tail(Tail::Closed), Next::Record))
+        Ok(self.0.pop_front().map_or(Next::Tail(Tail::Closed), Next::Record))
     }
 }
 
 fn replay_of(records: &[Record]) -> Gate {
-    Gate::replay(Box::new(FromMemory(records.to_vec().into_iter()))).unwrap()
+    Gate::replay(Box::new(FromMemory(records.iter().cloned().collect()))).unwrap()
 }
 
 /// The guest's word of memory that is added up for ever.
