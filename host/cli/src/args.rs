@@ -153,7 +153,7 @@ pub(crate) struct RecordArgs {
 }
 
 /// A recording, and what its machine is made of here.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct RecordingArgs {
     /// The recording: a folder, or a file that `reprise pack` made
     #[arg(value_name = "RUN.rec")]

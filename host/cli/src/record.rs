@@ -100,6 +100,13 @@ pub(crate) struct Recording {
     stop: Arc<OnceLock<StopHandle>>,
 }
 
+/// A recording that is complete.
+pub(crate) struct Sealed {
+    /// For the user.
+    pub(crate) words: String,
+    pub(crate) log_bytes: u64,
+}
+
 impl Recording {
     /// Make the folder and begin the log. Returns the gate's side of it too.
     pub(crate) fn create(
@@ -164,8 +171,8 @@ impl Recording {
         drop(fs::remove_dir_all(path));
     }
 
-    /// The run has ended; the machine is gone. Returns a line for the user.
-    pub(crate) fn seal(self, end: &End, stand: &Stand, log_error: Option<String>) -> Result<String, Failure> {
+    /// The run has ended; the machine is gone.
+    pub(crate) fn seal(self, end: &End, stand: &Stand, log_error: Option<String>) -> Result<Sealed, Failure> {
         let Self { recorder, path, .. } = self;
         let failed = recorder.failure().or_else(|| {
             log_error
@@ -177,14 +184,15 @@ impl Recording {
             return Err(with_extent(failure, &path));
         }
         let log_bytes = finished.map_err(|failure| with_extent(failure, &path))?.log_bytes;
-        Ok(format!(
+        let words = format!(
             "reprise: recorded to {}: {} bytes of log for {} instructions, {:.3} s of virtual time\n\
              reprise: to see it again: reprise replay {0}\n",
             path.display(),
             grouped(log_bytes),
             grouped(stand.status.icount),
             stand.status.vtime_ns as f64 / 1e9,
-        ))
+        );
+        Ok(Sealed { words, log_bytes })
     }
 }
 

@@ -4,7 +4,7 @@ use crate::{
     args::{RecordingArgs, ReplayArgs},
     ending::{End, Stand, Summary},
     failure::{Exit, Failure},
-    io::{EndReason as HostReason, HostOutside, IoThread, PortPlan, grouped},
+    io::{EndReason as HostReason, HostOutside, IoThread, PortPlan, counted, grouped},
     place::{self, Place},
     plugins::Plugins,
     progress::{Progress, Whole},
@@ -140,6 +140,7 @@ impl<'b> Replay<'b> {
     pub(crate) fn failure(&mut self, stop: &Stop, search: bool) -> Option<Failure> {
         match stop {
             Stop::Diverged => {
+                self.desk.close();
                 let left = Departure::of(&mut self.machine)?;
                 let report = report::explain(&left, self.replica, search);
                 Some(Failure::told(Exit::Diverged, report.to_string(), report.to_json()))
@@ -188,11 +189,11 @@ fn whole(replica: &Replica) -> Whole {
 pub(crate) fn stopped(replica: &Replica, stop: &Stop, at: Status, events: u64) -> String {
     let place = format!("icount {}, vtime {:.9} s", grouped(at.icount), at.vtime_ns as f64 / 1e9);
     match stop {
-        Stop::Until => format!("reprise: stopped at {place}, behind {} events\n", grouped(events)),
+        Stop::Until => format!("reprise: stopped at {place}, behind {}\n", counted(events, "event")),
         Stop::OutOfRecords(tail) => format!(
-            "reprise: the recording was interrupted and breaks off here: {place}, behind {} events\n\
+            "reprise: the recording was interrupted and breaks off here: {place}, behind {}\n\
              reprise: {}: {tail}\n",
-            grouped(events),
+            counted(events, "event"),
             replica.store().path().display(),
         ),
         Stop::PowerOff { .. }
@@ -234,6 +235,7 @@ fn ended(
     summary: Option<Summary>,
 ) -> Result<u8, Failure> {
     let mut words = stopped(replay.replica, &stop, replay.machine.status(), replay.counter.passed().events);
+    let break_line = replay.desk.break_line().to_owned();
     let end = replay.end(stop);
     let in_the_middle = match &end {
         End::Machine(Stop::Until | Stop::OutOfRecords(_) | Stop::Requested | Stop::Limit) | End::Host(_) => {
@@ -250,12 +252,12 @@ fn ended(
     let log_error = replay.machine.log_error().map(ToString::to_string);
     drop(replay);
     if let Some(recording) = recording {
-        words += &recording.seal(&end, &stand, log_error)?;
+        words += &recording.seal(&end, &stand, log_error)?.words;
     }
     if let Some(summary) = summary {
         summary.write(&end, None, &stand)?;
     }
-    run::say(&(end.words() + &words));
+    run::say(&(break_line + &end.words() + &words));
     end.failure().map_or(Ok(end.code()), Err)
 }
 
@@ -310,7 +312,8 @@ impl Live {
             }
         };
         io.link().notice(&format!(
-            "reprise: live from icount {}, vtime {:.9} s\n",
+            "{}reprise: live from icount {}, vtime {:.9} s\n",
+            desk.break_line(),
             grouped(status.icount),
             status.vtime_ns as f64 / 1e9
         ));

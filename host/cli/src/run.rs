@@ -126,6 +126,10 @@ pub(crate) struct Ended {
     pub(crate) words: String,
     pub(crate) status: Status,
     pub(crate) host_time: Duration,
+    /// The user ended it, not the guest.
+    pub(crate) interrupted: bool,
+    /// Of its recording, if it was recorded.
+    pub(crate) log_bytes: u64,
 }
 
 impl Running {
@@ -155,13 +159,21 @@ impl Running {
         if let Some(summary) = summary {
             summary.write(&end, None, &stand)?;
         }
-        let words = end.words() + &committed? + &recorded.transpose()?.unwrap_or_default();
+        let mut words = end.words() + &committed?;
+        let mut log_bytes = 0;
+        if let Some(sealed) = recorded.transpose()? {
+            words += &sealed.words;
+            log_bytes = sealed.log_bytes;
+        }
         match end.failure() {
             Some(failure) => {
                 say(&words);
                 Err(failure)
             }
-            None => Ok(Ended { code: end.code(), words, status, host_time }),
+            None => {
+                let interrupted = matches!(end, End::Host(_));
+                Ok(Ended { code: end.code(), words, status, host_time, interrupted, log_bytes })
+            }
         }
     }
 }

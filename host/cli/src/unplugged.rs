@@ -40,11 +40,15 @@ pub(crate) struct Desk {
     signals: Option<Signals>,
     /// Nobody reads what is shown.
     unread: Cell<bool>,
+    /// The guest's last line has no end yet.
+    in_line: Cell<bool>,
 }
 
 struct Signals {
     /// The one that came, or 0.
     came: Arc<AtomicUsize>,
+    /// The next one does what it does to other programs.
+    again: Arc<AtomicBool>,
     ids: Vec<SigId>,
 }
 
@@ -56,9 +60,9 @@ impl Desk {
     pub(crate) fn new(progress: Option<Progress>) -> io::Result<Rc<Self>> {
         let came = Arc::new(AtomicUsize::new(0));
         let again = Arc::new(AtomicBool::new(false));
-        let mut signals = Signals { came, ids: Vec::new() };
+        let mut signals = Signals { came, again: Arc::clone(&again), ids: Vec::new() };
         for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
-            // Handlers run in the order of registration: the second signal does what it does to other programs.
+            // Handlers run in the order of registration: the first signal is still ours.
             signals.ids.push(flag::register_conditional_default(signal, Arc::clone(&again))?);
             let number = usize::try_from(signal).expect("signals have small numbers");
             signals.ids.push(flag::register_usize(signal, Arc::clone(&signals.came), number)?);
@@ -69,6 +73,7 @@ impl Desk {
             stop: OnceCell::new(),
             signals: Some(signals),
             unread: Cell::new(false),
+            in_line: Cell::new(false),
         }))
     }
 
@@ -79,6 +84,7 @@ impl Desk {
             stop: OnceCell::new(),
             signals: None,
             unread: Cell::new(false),
+            in_line: Cell::new(false),
         })
     }
 
@@ -91,6 +97,18 @@ impl Desk {
     pub(crate) fn signal(&self) -> Option<i32> {
         let came = self.signals.as_ref()?.came.load(Ordering::Acquire);
         i32::try_from(came).ok().filter(|&signal| signal != 0)
+    }
+
+    /// The replay is over. A signal ends whatever else is done, at once.
+    pub(crate) fn close(&self) {
+        if let Some(signals) = &self.signals {
+            signals.again.store(true, Ordering::Release);
+        }
+    }
+
+    /// What comes before a line of ours that is not the guest's.
+    pub(crate) fn break_line(&self) -> &'static str {
+        if self.in_line.replace(false) { "\n" } else { "" }
     }
 
     /// No line any more: something else is about to be written.
@@ -153,6 +171,7 @@ impl ReplayOutside {
         if self.output.is_empty() {
             return;
         }
+        self.desk.in_line.set(self.output.last() != Some(&b'\n'));
         if !self.desk.unread.get() && write_out(&self.output).is_err() {
             // `| head` has seen enough.
             self.desk.unread.set(true);
@@ -223,7 +242,8 @@ impl Outside for ReplayOutside {
     fn log(&mut self, record: &LogRecord) {
         if self.show.level.is_some_and(|level| record.level <= level) {
             self.flush();
-            self.desk.notice(&log_line(record));
+            let line = self.desk.break_line().to_owned() + &log_line(record);
+            self.desk.notice(&line);
         }
     }
 }

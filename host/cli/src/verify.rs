@@ -5,7 +5,7 @@ use crate::{
     ending::{Stand, hex},
     failure::{Exit, Failure},
     inspect,
-    io::grouped,
+    io::counted,
     plugins::Plugins,
     rebuild::Replica,
     replay::{self, Replay},
@@ -30,24 +30,14 @@ struct Verdict {
 
 /// Replay a recording and say whether it is the same run. Returns the exit code.
 pub(crate) fn verify(args: &VerifyArgs, catalog: &Plugins) -> Result<u8, Failure> {
-    match Replica::open(&args.recording, catalog).and_then(|replica| replay(args, &replica)) {
-        // Damage that keeps the machine from being built is an answer too.
-        Err(failure) if failure.exit == Exit::Corrupt => {
-            let passed = Passed::default();
-            tell(args, &Verdict { result: "corrupt", stand: None, passed, at: Value::Null })?;
-            Err(failure)
-        }
-        result => result,
-    }
-}
-
-fn replay(args: &VerifyArgs, replica: &Replica) -> Result<u8, Failure> {
+    let replica = Replica::open(&args.recording, catalog).map_err(|failure| unstarted(args, failure))?;
     let show = Show { port: None, level: Some(run::log_level(args.recording.verbose)) };
-    let mut replay = Replay::start(replica, &args.recording, show, None)?;
+    let started = Replay::start(&replica, &args.recording, show, None);
+    let mut replay = started.map_err(|failure| unstarted(args, failure))?;
     let stop = replay.run();
     let failure = replay.failure(&stop, !args.recording.no_search);
     let verdict = verdict(&mut replay, &stop);
-    let words = replay::stopped(replica, &stop, replay.machine.status(), verdict.passed.events);
+    let words = replay::stopped(&replica, &stop, replay.machine.status(), verdict.passed.events);
     let end = replay.end(stop);
     drop(replay);
     match verdict.result {
@@ -59,6 +49,16 @@ fn replay(args: &VerifyArgs, replica: &Replica) -> Result<u8, Failure> {
     run::say(&words);
     tell(args, &verdict)?;
     failure.map_or(Ok(0), Err)
+}
+
+/// Damage that keeps the machine from being built is an answer too.
+fn unstarted(args: &VerifyArgs, failure: Failure) -> Failure {
+    if failure.exit == Exit::Corrupt {
+        let verdict = Verdict { result: "corrupt", stand: None, passed: Passed::default(), at: Value::Null };
+        // The failure is told in any case.
+        drop(tell(args, &verdict));
+    }
+    failure
 }
 
 fn verdict(replay: &mut Replay<'_>, stop: &Stop) -> Verdict {
@@ -122,11 +122,11 @@ fn tell(args: &VerifyArgs, verdict: &Verdict) -> Result<(), Failure> {
         }
         (false, None) => format!("{result}\n"),
         (false, Some(stand)) => format!(
-            "{result}: {} instructions, {:.3} s of virtual time, {} events, {} digests; in {:.2} s\n",
-            grouped(stand.status.icount),
+            "{result}: {}, {:.3} s of virtual time, {}, {}; in {:.2} s\n",
+            counted(stand.status.icount, "instruction"),
             stand.status.vtime_ns as f64 / 1e9,
-            grouped(passed.events),
-            grouped(passed.digests),
+            counted(passed.events, "event"),
+            counted(passed.digests, "digest"),
             stand.host_time.as_secs_f64(),
         ),
     };

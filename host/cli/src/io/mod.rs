@@ -17,5 +17,5 @@ mod thread;
 pub(crate) use link::EndReason;
 pub(crate) use outside::{HostOutside, log_line};
 pub(crate) use spec::{BackendSpec, FORMS};
-pub(crate) use status::{grouped, mips};
+pub(crate) use status::{counted, grouped, mips};
 pub(crate) use thread::{IoThread, PortPlan};

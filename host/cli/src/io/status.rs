@@ -63,6 +63,12 @@ pub(crate) fn grouped(number: u64) -> String {
     out
 }
 
+/// So many of something: "1 event", "1,000 events".
+pub(crate) fn counted(number: u64, what: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{} {what}{s}", grouped(number))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +78,7 @@ mod tests {
         assert_eq!(grouped(0), "0");
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(counted(1, "event") + ", " + &counted(0, "digest"), "1 event, 0 digests");
     }
 
     #[test]
