@@ -162,7 +162,9 @@ impl Replica {
         let blocks = if disk.packed { self.store.disk_blocks(&disk.row)? } else { None };
         match blocks {
             Some(mut blocks) => HostDisk::packed(&disk.facts, Box::new(move |block| blocks.read(block))),
-            None => HostDisk::replayed(&disk.facts),
+            None => HostDisk::replayed(&disk.facts).map_err(|failure| {
+                failure.help(format!("if the image is elsewhere now: --disk {}=FILE", disk.row.device))
+            }),
         }
     }
 

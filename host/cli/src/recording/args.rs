@@ -124,7 +124,8 @@ pub(crate) fn moved_disks(
         let (id, file) = argument.split_once('=').ok_or_else(|| bad("no `=` in it"))?;
         if !disks.iter().any(|disk| disk.device == id) {
             let all: Vec<&str> = disks.iter().map(|disk| disk.device.as_str()).collect();
-            return Err(bad("the recording has no such disk").note(format!("it has: {}", all.join(", "))));
+            let has = if all.is_empty() { " none".to_owned() } else { format!(": {}", all.join(", ")) };
+            return Err(bad("the recording has no such disk").note(format!("it has{has}")));
         }
         if moved.insert(id.to_owned(), PathBuf::from(file)).is_some() {
             return Err(bad("this disk is given twice"));
