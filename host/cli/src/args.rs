@@ -359,7 +359,8 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<Cli, Refused> {
 fn told(error: &clap::Error) -> Failure {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return Failure::usage("a command is missing")
-            .help("commands: run, record, replay, verify, info, log, pack, unpack, demo, machine check|print|dtb|schema, plugin list|describe")
+            .help("commands: run, record, replay, verify, info, log, diff, pack, unpack, demo")
+            .help("and: machine check|print|dtb|schema, plugin list|describe")
             .help("`reprise --help` tells more");
     }
     let text = error.to_string();

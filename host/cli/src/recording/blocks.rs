@@ -1,9 +1,9 @@
 //! The blocks of a disk's image that a recorded run read, for packs: a sorted table and the blocks behind it.
 //!
-//! Header of 32 bytes: magic, version (u32), zero (u32), size of the disk in bytes (u64), number of blocks (u64). A row
-//! of 56 bytes for each: number of the block (u64), blake3, offset in the file (u64), length (u32), length of what it
-//! decompresses to (u32). blake3 of all that. Then the blocks, each a zstd frame, or plain if its two lengths are equal.
-//! Integers are little-endian.
+//! Header of 32 bytes: magic, version (u32), zero (u32), size of the disk in bytes (u64), number of blocks (u64).
+//! A row of 56 bytes for each: number of the block (u64), blake3, offset in the file (u64), length (u32), length of
+//! what it decompresses to (u32). blake3 of all that. Then the blocks, each a zstd frame, or plain if its two lengths
+//! are equal. Integers are little-endian.
 
 use super::Hash;
 use std::{
