@@ -37,12 +37,19 @@ impl Counter {
     }
 }
 
+/// Records between two counts that are kept: as many are read again, at most, when the log is entered somewhere.
+const KEPT_EVERY: u64 = 1024;
+
 /// A log that is counted while it is read.
 pub(crate) struct Counted<R> {
     reader: R,
     counter: Counter,
     /// Read, and not passed before the next one is asked for.
     head: Option<Mark>,
+    /// Number of the record that is read next.
+    next: u64,
+    /// What had passed when the record with this number was read next; ascending.
+    kept: Vec<(u64, Passed)>,
 }
 
 /// What counts of a record.
@@ -56,7 +63,7 @@ enum Mark {
 
 impl<R> Counted<R> {
     pub(crate) fn new(reader: R, counter: Counter) -> Self {
-        Self { reader, counter, head: None }
+        Self { reader, counter, head: None, next: 0, kept: Vec::new() }
     }
 }
 
@@ -65,11 +72,36 @@ impl<R: RecordSource> RecordSource for Counted<R> {
         if let Some(mark) = self.head.take() {
             self.counter.lock().count(mark);
         }
+        if self.next.is_multiple_of(KEPT_EVERY) && self.kept.last().is_none_or(|(at, _)| *at < self.next) {
+            self.kept.push((self.next, self.counter.passed()));
+        }
         let next = self.reader.next()?;
         if let Next::Record(record) = &next {
             self.head = Some(Mark::of(record));
+            self.next += 1;
         }
         Ok(next)
+    }
+
+    fn seek(&mut self, record: u64) -> Result<(), LogError> {
+        let behind = self.kept.partition_point(|(at, _)| *at <= record);
+        let (at, passed) = match behind.checked_sub(1) {
+            Some(index) => self.kept[index].clone(),
+            None => (0, Passed::default()),
+        };
+        self.reader.seek(at)?;
+        (self.head, self.next) = (None, at);
+        *self.counter.lock() = passed;
+        while self.next < record {
+            if let Next::Tail(_) = self.next()? {
+                return Err(LogError::NoRecord { record, records: self.next });
+            }
+        }
+        // All of these lie behind us.
+        if let Some(mark) = self.head.take() {
+            self.counter.lock().count(mark);
+        }
+        Ok(())
     }
 }
 
@@ -172,16 +204,20 @@ mod tests {
     use super::*;
     use reprise_machine::Seed;
 
-    struct Records(Vec<Entry>);
+    struct Records(Vec<Entry>, usize);
 
     impl RecordSource for Records {
         fn next(&mut self) -> Result<Next, LogError> {
-            Ok(match self.0.is_empty() {
-                true => Next::Tail(Tail::Closed),
-                false => {
-                    Next::Record(Record { position: Position::default(), icount: 0, entry: self.0.remove(0) })
-                }
+            self.1 += 1;
+            Ok(match self.0.get(self.1 - 1).cloned() {
+                None => Next::Tail(Tail::Closed),
+                Some(entry) => Next::Record(Record { position: Position::default(), icount: 0, entry }),
             })
+        }
+
+        fn seek(&mut self, record: u64) -> Result<(), LogError> {
+            self.1 = usize::try_from(record).unwrap();
+            Ok(())
         }
     }
 
@@ -195,12 +231,39 @@ mod tests {
             change(PortChange::Closed),
         ];
         let counter = Counter::default();
-        let mut source = Counted::new(Records(entries), counter.clone());
+        let mut source = Counted::new(Records(entries, 0), counter.clone());
         let mut next = || {
             source.next().unwrap();
             let passed = counter.passed();
             (passed.events, passed.open.len())
         };
         assert_eq!([next(), next(), next(), next(), next()], [(0, 0), (0, 0), (1, 0), (2, 1), (3, 0)]);
+    }
+
+    #[test]
+    fn counts_are_right_wherever_the_log_is_entered() {
+        let event = |number: u64| match number % 3 {
+            0 => Entry::Event(Event::PortChange { device: 1, port: 2, change: PortChange::Opened }),
+            1 => Entry::Event(Event::HostClock { value_ns: number }),
+            _ => Entry::Event(Event::PortChange { device: 1, port: 2, change: PortChange::Closed }),
+        };
+        let mut entries = vec![Entry::Seed(Seed::from_number(0))];
+        entries.extend((0..5000).map(event));
+        let counter = Counter::default();
+        let mut source = Counted::new(Records(entries, 0), counter.clone());
+        for record in [0, 3000, 1, 4999, 1024, 1025, 17, 4097, 5001] {
+            source.seek(record).unwrap();
+            let passed = counter.passed();
+            // The seed is no event.
+            let events = record.saturating_sub(1);
+            assert_eq!(
+                (passed.events, passed.open.len()),
+                (events, usize::from(events % 3 == 1 || events % 3 == 2))
+            );
+            if record < 5001 {
+                source.next().unwrap();
+            }
+        }
+        assert!(matches!(source.seek(5002), Err(LogError::NoRecord { .. })));
     }
 }

@@ -92,7 +92,7 @@ fn damage(error: &LogError) -> Value {
         | LogError::Sink { segment, offset, .. }
         | LogError::Source { segment, offset, .. } => json!({ "segment": segment, "offset": offset }),
         LogError::Refused { segment, .. } => json!({ "segment": segment }),
-        LogError::Oversized { .. } | LogError::NoSeed => Value::Null,
+        LogError::Oversized { .. } | LogError::NoSeed | LogError::NoRecord { .. } => Value::Null,
     }
 }
 

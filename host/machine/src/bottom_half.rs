@@ -45,6 +45,11 @@ impl BottomHalves {
         self.queue.retain(|p| p.device != device);
     }
 
+    /// Exactly these, in this order.
+    pub(crate) fn restore(&mut self, waiting: Vec<Pending>) {
+        self.queue = waiting.into();
+    }
+
     /// The queue, for the saved state.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Pending> {
         self.queue.iter()

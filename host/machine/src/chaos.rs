@@ -50,6 +50,11 @@ impl Chaos {
         Some(if drop { Disturbance::DropCaches } else { Disturbance::Stop })
     }
 
+    /// The machine was taken to another place.
+    pub(crate) fn moved(&mut self, icount: u64) {
+        self.plan(icount);
+    }
+
     fn plan(&mut self, icount: u64) {
         // One in eight comes within a few instructions of the last, where blocks and traps are cut in odd places.
         let draw = splitmix(&mut self.state);

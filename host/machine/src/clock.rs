@@ -62,6 +62,17 @@ impl Clock {
         self.idle_ns += vtime_ns.saturating_sub(self.vtime_ns());
     }
 
+    pub(crate) fn shift(&self) -> u8 {
+        self.shift
+    }
+
+    /// Anywhere on the time line, `vtime_ns` not before what so many instructions take.
+    pub(crate) fn restore(&mut self, icount: u64, vtime_ns: u64, time_offset: u64) {
+        self.icount = icount;
+        self.idle_ns = vtime_ns - (icount << self.shift);
+        self.time_offset = time_offset;
+    }
+
     pub(crate) fn set_time_offset(&mut self, ticks: u64) {
         self.time_offset = ticks;
     }

@@ -103,6 +103,18 @@ impl Deadlines {
         self.queue.retain(|_, due| !matches!(due, Due::Disk { request } if dropped.contains(request)));
     }
 
+    /// Exactly these, armed in this order.
+    pub(crate) fn restore(&mut self, due: impl Iterator<Item = (u64, Due)>) {
+        self.queue.clear();
+        self.timers.iter_mut().for_each(|timers| timers.fill(None));
+        for (at_ns, due) in due {
+            match due {
+                Due::Timer { device, timer } => self.arm(device, timer, at_ns),
+                Due::Disk { request } => self.push_disk(at_ns, request),
+            }
+        }
+    }
+
     fn push(&mut self, at_ns: u64, due: Due) -> When {
         let when = When { at_ns, order: self.next_order };
         self.next_order += 1;

@@ -124,16 +124,21 @@ impl Machine {
 
     fn save_wires(&self, out: &mut Section<'_, '_>) {
         for (device, levels) in self.services.wires.levels().iter().enumerate() {
-            let id = &self.services.device_ids[device];
-            let mut levels = levels.iter();
-            for pins in &self.slots[device].instance.desc().outputs {
-                let many = pins.count.is_some();
-                for (index, &high) in levels.by_ref().take(pins.count.unwrap_or(1) as usize).enumerate() {
-                    let number = if many { format!(".{index}") } else { String::new() };
-                    out.bool(&format!("{id}.{}{number}", pins.name), high);
-                }
+            for (name, &high) in self.pin_names(device).iter().zip(levels) {
+                out.bool(name, high);
             }
         }
+    }
+
+    /// What a device's output pins are called, in their order.
+    pub(crate) fn pin_names(&self, device: usize) -> Vec<String> {
+        let id = &self.services.device_ids[device];
+        let outputs = self.slots[device].instance.desc().outputs.iter();
+        let names = outputs.flat_map(|pins| match pins.count {
+            None => vec![format!("{id}.{}", pins.name)],
+            Some(count) => (0..count).map(|index| format!("{id}.{}.{index}", pins.name)).collect(),
+        });
+        names.collect()
     }
 
     fn save_ports(&self, out: &mut Section<'_, '_>) {
@@ -142,9 +147,17 @@ impl Machine {
         }
     }
 
-    fn port_name(&self, device: usize, port: u32) -> String {
+    pub(crate) fn port_name(&self, device: usize, port: u32) -> String {
         let port = &self.services.ports[device][port as usize];
         format!("{}.{}", self.services.device_ids[device], port.name)
+    }
+}
+
+/// What the words of a hart's triggers are called.
+pub(crate) fn trigger_field(index: usize) -> String {
+    match index.checked_sub(1) {
+        None => "tselect".to_owned(),
+        Some(index) => format!("trigger{}.tdata{}", index / 2, index % 2 + 1),
     }
 }
 
@@ -166,11 +179,7 @@ fn save_hart_field(name: &str, value: &[u8], out: &mut Section<'_, '_>) {
             out.u64(&format!("pmpaddr{index}"), value);
         }),
         "triggers" => words.enumerate().for_each(|(index, value)| {
-            let name = match index.checked_sub(1) {
-                None => "tselect".to_owned(),
-                Some(index) => format!("trigger{}.tdata{}", index / 2, index % 2 + 1),
-            };
-            out.u64(&name, value);
+            out.u64(&trigger_field(index), value);
         }),
         _ => match value.first_chunk() {
             Some(word) if value.len() == 8 => {

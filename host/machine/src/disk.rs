@@ -1,6 +1,10 @@
 //! Block ports: requests in flight, and the virtual deadlines at which they complete.
 
-use crate::{board::DiskTiming, outside::Disk, section::Section};
+use crate::{
+    board::DiskTiming,
+    outside::{Disk, DiskChanges},
+    section::{Fields, Section, SectionError},
+};
 use reprise_abi::hot;
 use std::collections::BTreeMap;
 
@@ -130,6 +134,58 @@ impl Disks {
         }
     }
 
+    /// Ports that have a disk.
+    pub(crate) fn attached_ports(&self) -> Vec<(usize, u32)> {
+        self.attached.keys().copied().collect()
+    }
+
+    /// What has been written to each disk, by its port.
+    pub(crate) fn images(&mut self) -> Vec<((usize, u32), DiskChanges)> {
+        self.attached.iter_mut().map(|(&place, attached)| (place, attached.disk.changes())).collect()
+    }
+
+    /// A disk becomes what a snapshot says.
+    pub(crate) fn set_image(&mut self, place: (usize, u32), changes: &DiskChanges) -> Result<(), String> {
+        let attached = self.attached.get_mut(&place).expect("a port with a disk");
+        attached.disk.set_changes(changes)
+    }
+
+    /// [`Disk::forget_first_reads`], of all.
+    pub(crate) fn forget_first_reads(&mut self) {
+        self.attached.values_mut().for_each(|attached| attached.disk.forget_first_reads());
+    }
+
+    /// Ids of the requests in flight.
+    pub(crate) fn in_flight(&self) -> impl Iterator<Item = u64> {
+        self.in_flight.keys().copied()
+    }
+
+    /// Back to what [`Disks::save`] wrote. `find` says which port has a name, `name` the other way.
+    pub(crate) fn load(
+        &mut self,
+        fields: &mut Fields<'_>,
+        find: impl Fn(&str) -> Option<(usize, u32)>,
+        name: impl Fn((usize, u32)) -> String,
+    ) -> Result<(), SectionError> {
+        self.next_request = fields.u64("next_request")?;
+        self.in_flight.clear();
+        let ids = fields.names("request");
+        let ids: Vec<u64> = ids.iter().filter_map(|name| name.strip_suffix(".token")?.parse().ok()).collect();
+        for id in ids {
+            let request = load_request(id, fields, &find)?;
+            if id >= self.next_request {
+                return Err(fields.impossible("next_request"));
+            }
+            self.in_flight.insert(id, request);
+        }
+        for (&place, attached) in &mut self.attached {
+            let name = name(place);
+            attached.busy_until_ns = fields.u64(&format!("{name}.busy_until_ns"))?;
+            attached.written = fields.array(&format!("{name}.written"))?;
+        }
+        Ok(())
+    }
+
     /// A device is being reset: drop its requests in flight, unserved. Returns their ids.
     pub(crate) fn cancel_device(&mut self, device: usize) -> Vec<u64> {
         let dropped: Vec<u64> =
@@ -160,6 +216,26 @@ impl Disks {
             out.bytes(&format!("{name}.written"), a.written);
         }
     }
+}
+
+fn load_request(
+    id: u64,
+    fields: &mut Fields<'_>,
+    find: impl Fn(&str) -> Option<(usize, u32)>,
+) -> Result<Request, SectionError> {
+    let field = |name: &str| format!("request{id}.{name}");
+    let port = fields.text(&field("port"))?;
+    let (device, port) = find(port).ok_or_else(|| fields.impossible(&field("port")))?;
+    Ok(Request {
+        device,
+        port,
+        token: fields.u64(&field("token"))?,
+        op: fields.u32(&field("op"))?,
+        flags: fields.u32(&field("flags"))?,
+        offset: fields.u64(&field("offset"))?,
+        len: fields.u64(&field("len"))?,
+        data: fields.bytes(&field("data"))?.to_vec(),
+    })
 }
 
 impl Attached {
@@ -195,11 +271,14 @@ impl Attached {
         let inside = r.offset.checked_add(r.len).is_some_and(|end| end <= self.disk.size_bytes());
         let writes = matches!(r.op, hot::BLK_WRITE | hot::BLK_DISCARD | hot::BLK_WRITE_ZEROES);
         let transfers = matches!(r.op, hot::BLK_READ | hot::BLK_WRITE);
+        // A request that comes from a snapshot may say anything.
+        let whole = r.op != hot::BLK_WRITE || r.data.len() as u64 == r.len;
         aligned
             && inside
             && r.op <= hot::BLK_WRITE_ZEROES
             && !(writes && self.disk.read_only())
             && !(transfers && r.len > MAX_REQUEST)
+            && whole
     }
 
     fn chain(&mut self, r: &Request) {
@@ -260,6 +339,12 @@ mod tests {
         }
         fn first_reads(&mut self, tell: &mut dyn FnMut(u64, [u8; 32])) {
             tell(7, [b'h'; 32]);
+        }
+        fn changes(&mut self) -> DiskChanges {
+            DiskChanges::default()
+        }
+        fn set_changes(&mut self, _changes: &DiskChanges) -> Result<(), String> {
+            Ok(())
         }
     }
 

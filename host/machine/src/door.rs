@@ -353,4 +353,4 @@ impl Machine {
 const REGISTER_PC: u32 = 32;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

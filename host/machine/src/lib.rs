@@ -30,6 +30,7 @@ mod run;
 mod schedule;
 mod section;
 mod services;
+mod snapshot;
 mod symbols;
 mod upcoming;
 mod wires;
@@ -39,10 +40,15 @@ pub use door::Until;
 pub use harts::{boot_images, device_tree};
 pub use log::{LogLevel, LogRecord};
 pub use machine::{BootSource, BuildError, Machine, Setup, Status};
-pub use outside::{ControlInput, DISK_BLOCK_BYTES, Disk, DiskError, Input, Outside, PortChange, StopHandle};
+pub use outside::{
+    BlockContent, ControlInput, DISK_BLOCK_BYTES, Disk, DiskChanges, DiskError, FirstReads, Input, Outside,
+    PortChange, StopHandle,
+};
 pub use reprise_abi::desc;
 pub use reprise_replay as replay;
 pub use reprise_replay::{Gate, Seed};
 pub use run::Stop;
+pub use section::SectionError;
 pub use services::PluginFault;
+pub use snapshot::{PAGE_BYTES, Page, PageTable, RamImage, RestoreError, Snapshot, TABLE_PAGES};
 pub use upcoming::Upcoming;

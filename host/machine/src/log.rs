@@ -56,6 +56,22 @@ impl RateLimit {
         std::mem::take(&mut self.suppressed)
     }
 
+    /// For the saved state.
+    pub(crate) fn state(&self) -> [u64; 3] {
+        [self.window, self.passed.into(), self.suppressed]
+    }
+
+    /// Back to what [`RateLimit::state`] gave. False if no limit can be there.
+    pub(crate) fn restore(&mut self, [window, passed, suppressed]: [u64; 3]) -> bool {
+        match u32::try_from(passed).ok().filter(|&passed| passed <= BURST) {
+            Some(passed) => {
+                *self = RateLimit { window, passed, suppressed };
+                true
+            }
+            None => false,
+        }
+    }
+
     pub(crate) fn check(&mut self, vtime_ns: u64) -> Verdict {
         let window = vtime_ns / WINDOW_NS;
         if window != self.window {

@@ -18,6 +18,7 @@ use crate::{
     ram_digest::RamDigest,
     schedule::Schedule,
     services::Services,
+    snapshot::RamTracker,
     symbols::Symbols,
     wires::Wires,
 };
@@ -119,6 +120,8 @@ pub struct Machine {
     pub(crate) barren: u32,
     /// Hashes of RAM as of the last digest.
     pub(crate) ram_digest: RamDigest,
+    /// RAM as of the last snapshot.
+    pub(crate) ram_tracker: RamTracker,
     boot: BootSource,
     /// blake3 of the boot images at power-on: a reset with other images would not be the same machine.
     boot_hash: [u8; 32],
@@ -141,12 +144,21 @@ impl Machine {
     /// # Errors
     /// See [`BuildError`]; nothing of the machine is left behind.
     pub fn new(setup: Setup) -> Result<Machine, BuildError> {
+        let mut machine = Machine::assemble(setup)?;
+        machine.power_on()?;
+        machine.plan_digest();
+        Ok(machine)
+    }
+
+    /// All parts of the machine, without power.
+    pub(crate) fn assemble(setup: Setup) -> Result<Machine, BuildError> {
         let Setup { board, plugins, boot, disks, mut outside, gate, digest_every, icount_limit, chaos_seed } =
             setup;
         let spec = &board.machine;
         let ram = GuestRam::new(spec.ram_base, spec.ram_size)?;
         let cluster = Cluster::new(crate::harts::config(&spec.isa), spec.harts as usize, Rc::clone(&ram));
         let ram_digest = RamDigest::new(&ram);
+        let ram_tracker = RamTracker::new(&ram);
         let mut slots = Vec::with_capacity(board.devices.len());
         for device in &board.devices {
             slots.push(Slot { instance: create(device, &plugins)? });
@@ -170,7 +182,7 @@ impl Machine {
             warnings: RateLimit::default(),
             symbols: Symbols::default(),
         };
-        let mut machine = Machine {
+        Ok(Machine {
             cluster,
             slots,
             services,
@@ -191,12 +203,10 @@ impl Machine {
             inbox: VecDeque::new(),
             barren: 0,
             ram_digest,
+            ram_tracker,
             boot,
             boot_hash: [0; 32],
-        };
-        machine.power_on()?;
-        machine.plan_digest();
-        Ok(machine)
+        })
     }
 
     /// Asks this machine to stop, from anywhere.
@@ -231,11 +241,18 @@ impl Machine {
     }
 
     fn power_on(&mut self) -> Result<(), BuildError> {
-        let placement = (self.boot)().map_err(BuildError::Boot)?;
-        self.boot_hash = hash_placement(&placement);
+        let placement = self.know_images()?;
         self.place(&placement);
         self.reset_devices(hot::RESET_COLD);
         Ok(())
+    }
+
+    /// Make the boot images, without placing them: a reset has to be able to place the same again.
+    pub(crate) fn know_images(&mut self) -> Result<Placement, BuildError> {
+        let placement = (self.boot)().map_err(BuildError::Boot)?;
+        self.boot_hash = hash_placement(&placement);
+        self.services.symbols = Symbols::new(&placement.symbols);
+        Ok(placement)
     }
 
     /// Reset harts and devices and place the images again. RAM that they do not cover keeps its content, as on
@@ -259,7 +276,6 @@ impl Machine {
     }
 
     fn place(&mut self, placement: &Placement) {
-        self.services.symbols = Symbols::new(&placement.symbols);
         for (gpa, bytes) in &placement.chunks {
             let written = self.services.ram.write(*gpa, bytes);
             assert!(written.is_ok(), "boot image at {gpa:#x} leaves RAM: placement checks that");

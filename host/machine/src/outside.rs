@@ -5,9 +5,12 @@
 //! that the gate has not stamped.
 
 use crate::{log::LogRecord, machine::Status};
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use thiserror::Error;
 
@@ -120,6 +123,45 @@ pub struct DiskError(pub String);
 /// The unit in which [`Disk::first_reads`] counts. Part of the log's format.
 pub const DISK_BLOCK_BYTES: u64 = 16 << 10;
 
+/// The content of a block that a guest has written, in memory or in a file.
+pub trait BlockContent: Send + Sync {
+    /// Fill `into` from `within` the block.
+    ///
+    /// # Errors
+    /// The host could not read.
+    fn read(&self, within: usize, into: &mut [u8]) -> Result<(), DiskError>;
+    /// Write `data` at `within` the block.
+    ///
+    /// # Errors
+    /// The host could not write.
+    fn write(&mut self, within: usize, data: &[u8]) -> Result<(), DiskError>;
+}
+
+/// Which blocks of an image have been read in a run, as a bitmap: its word `n` has blocks `64 n` to `64 n + 63`. Words
+/// that are zero are left out.
+pub type FirstReads = BTreeMap<u64, u64>;
+
+/// What a guest has made of a disk: everything that is not in its image. Cheap to clone; may be read from any thread.
+#[derive(Clone, Default)]
+pub struct DiskChanges {
+    /// Content by number of the block, in units of [`DISK_BLOCK_BYTES`]. Of a disk's last block only what there is of
+    /// it counts. A block here hides [`DiskChanges::zeroes`] and the image.
+    pub blocks: Arc<BTreeMap<u64, Arc<dyn BlockContent>>>,
+    /// Blocks that read as zeroes, as first → one behind the last. They hide the image.
+    pub zeroes: Arc<BTreeMap<u64, u64>>,
+    /// What [`Disk::first_reads`] has told so far.
+    pub first_reads: Arc<FirstReads>,
+}
+
+impl std::fmt::Debug for DiskChanges {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DiskChanges")
+            .field("blocks", &self.blocks.len())
+            .field("zeroes", &self.zeroes.len())
+            .finish_non_exhaustive()
+    }
+}
+
 /// A disk image with its overlay. Offsets and lengths are multiples of 512 inside the disk: the machine checks.
 pub trait Disk {
     /// Capacity in bytes, a multiple of 512.
@@ -162,4 +204,13 @@ pub trait Disk {
     fn first_reads(&mut self, tell: &mut dyn FnMut(u64, [u8; 32])) {
         let _nothing = tell;
     }
+    /// From here on every block counts as never read.
+    fn forget_first_reads(&mut self) {}
+    /// What has been written, for a snapshot. What the guest writes afterwards is not in it.
+    fn changes(&mut self) -> DiskChanges;
+    /// Become what a snapshot says.
+    ///
+    /// # Errors
+    /// It is not of a disk like this; the text says why.
+    fn set_changes(&mut self, changes: &DiskChanges) -> Result<(), String>;
 }

@@ -1,6 +1,6 @@
 //! The inside ends of ports: what came through the gate and waits for the device to take it.
 
-use crate::section::Section;
+use crate::section::{Fields, Section, SectionError};
 use reprise_abi::desc::PortKind;
 use std::collections::VecDeque;
 
@@ -119,6 +119,30 @@ impl PortSlot {
         out.u64(&name("written_bytes"), self.output.bytes);
         out.bytes(&name("written"), self.output.chain);
         out.bytes(&name("written_last"), self.output.tail.iter().copied());
+    }
+
+    /// Back to what [`PortSlot::save`] wrote.
+    pub(crate) fn load(&mut self, device: &str, fields: &mut Fields<'_>) -> Result<(), SectionError> {
+        let prefix = format!("{device}.{}.", self.name);
+        let name = |field: &str| format!("{prefix}{field}");
+        match &mut self.queue {
+            Queue::Bytes(bytes) => *bytes = fields.bytes(&name("waiting"))?.iter().copied().collect(),
+            Queue::Frames(frames) => {
+                frames.clear();
+                while fields.has(&name(&format!("waiting[{}]", frames.len()))) {
+                    let frame = fields.bytes(&name(&format!("waiting[{}]", frames.len())))?;
+                    frames.push_back(frame.to_vec());
+                }
+            }
+        }
+        let bytes = fields.u64(&name("written_bytes"))?;
+        let chain = fields.array(&name("written"))?;
+        let tail = fields.bytes(&name("written_last"))?.to_vec();
+        if tail.len() >= CHAINED {
+            return Err(fields.impossible(&name("written_last")));
+        }
+        self.output = Output { bytes, chain, tail };
+        Ok(())
     }
 
     /// Bytes or frames that wait.

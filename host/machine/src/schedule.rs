@@ -46,6 +46,17 @@ impl Schedule {
         [self.turn as u64, self.turn_ends, self.seed]
     }
 
+    /// Back to what [`Schedule::state`] gave. False if no schedule of so many harts can be there.
+    pub(crate) fn restore(&mut self, [turn, turn_ends, seed]: [u64; 3]) -> bool {
+        match usize::try_from(turn).ok().filter(|&turn| turn < self.harts) {
+            Some(turn) => {
+                (self.turn, self.turn_ends, self.seed) = (turn, turn_ends, seed);
+                true
+            }
+            None => false,
+        }
+    }
+
     /// Length of the next turn, in instructions: the quantum, or with a seed between half of it and one and a half.
     fn length(&mut self) -> u64 {
         if self.seed == 0 || self.quantum < 2 {

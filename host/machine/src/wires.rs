@@ -55,6 +55,12 @@ impl Wires {
         into.extend(self.queue.drain(..).map(|(wire, high)| (self.ends[wire], high)));
     }
 
+    /// Levels of all pins by device, with nothing on its way.
+    pub(crate) fn restore(&mut self, levels: Vec<Vec<bool>>) {
+        self.queue.clear();
+        self.levels = levels;
+    }
+
     /// All levels, for the saved state.
     pub(crate) fn levels(&self) -> &[Vec<bool>] {
         &self.levels

@@ -1,12 +1,14 @@
 //! The gate itself.
 
 mod divergence;
+mod stand;
 
 use crate::{
     EndReason, Entry, Event, Position, RandomStream, Record, Seed, StateDigest,
     log::{LogError, Next, Tail},
 };
 pub use divergence::{Divergence, DivergenceKind, Found};
+pub use stand::Stand;
 use std::fmt;
 
 /// Where a recording gate puts its records: a [`crate::log::LogWriter`], or a bounded queue before one, which blocks
@@ -26,6 +28,12 @@ pub trait RecordSource: Send {
     /// # Errors
     /// The log cannot be read further. The gate does not ask again.
     fn next(&mut self) -> Result<Next, LogError>;
+
+    /// Go to where the next record is the one with this number, counted from 0. Forwards or back.
+    ///
+    /// # Errors
+    /// The log cannot be read there, or has fewer records.
+    fn seek(&mut self, record: u64) -> Result<(), LogError>;
 }
 
 /// Stamps what enters with its position, and is the only source of what the host's clock and chance say.
@@ -43,6 +51,8 @@ pub struct Gate {
     clock_ns: u64,
     /// blake3 over the digests so far: the log without one of them is another log.
     chain: [u8; 32],
+    /// Records of the log that lie behind us.
+    records: u64,
     sink: Option<Box<dyn RecordSink>>,
     replay: Option<Replay>,
     divergence: Option<Divergence>,
@@ -98,6 +108,7 @@ impl Gate {
             random: RandomStream::new(seed),
             clock_ns: 0,
             chain: [0; 32],
+            records: 0,
             sink: None,
             replay: None,
             divergence: None,
@@ -126,6 +137,7 @@ impl Gate {
             return Err(LogError::NoSeed);
         }
         let mut gate = Gate::live(seed);
+        gate.records = 1;
         let head = gate.fetch(source.as_mut());
         gate.replay = Some(Replay { source, head, ended: None });
         Ok(gate)
@@ -139,6 +151,7 @@ impl Gate {
     pub fn recorded_again(mut self, sink: Box<dyn RecordSink>) -> Gate {
         assert!(self.admitted == 0 && self.sink.is_none(), "a log begins with its run");
         self.sink = Some(sink);
+        self.records = 0;
         self.log(Position::default(), Entry::Seed(self.random.seed()));
         self
     }
@@ -430,6 +443,7 @@ impl Gate {
     }
 
     fn log(&mut self, position: Position, entry: Entry) {
+        self.records += u64::from(self.sink.is_some() || self.replay.is_some());
         let usable = self.failure.is_none() && self.divergence.is_none();
         if let Some(sink) = self.sink.as_mut().filter(|_| usable) {
             self.failure = sink.push(Record { position, icount: self.icount, entry }).err();

@@ -13,6 +13,6 @@ mod random;
 mod record;
 
 pub use event::{Control, Event, PortChange, Position};
-pub use gate::{Divergence, DivergenceKind, Found, Gate, Halt, RecordSink, RecordSource};
+pub use gate::{Divergence, DivergenceKind, Found, Gate, Halt, RecordSink, RecordSource, Stand};
 pub use random::{RandomStream, Seed};
 pub use record::{EndReason, Entry, Record, StateDigest};

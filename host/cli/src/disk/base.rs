@@ -5,12 +5,14 @@ use imago::{
     DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder, PermissiveImplicitOpenGate, Storage,
     StorageOpenOptions, file::File as ImagoFile, qcow2::Qcow2,
 };
+use reprise_machine::FirstReads;
 use std::{
     fs::File,
     io,
     os::unix::fs::FileExt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// An image that is only read.
@@ -22,6 +24,12 @@ pub(super) trait Base {
     fn first_reads(&mut self) -> Vec<(u64, [u8; 32])> {
         Vec::new()
     }
+    /// Which blocks were read so far.
+    fn seen(&self) -> Arc<FirstReads> {
+        Arc::default()
+    }
+    /// As if exactly these had been read.
+    fn set_seen(&mut self, _seen: Arc<FirstReads>) {}
     /// Files besides the image that hold parts of the disk.
     fn other_files(&self) -> Vec<PathBuf> {
         Vec::new()

@@ -1,6 +1,7 @@
 //! Disks of the host: a pinned image, an overlay for what the guest writes, and a commit on purpose only.
 
 mod base;
+mod block_store;
 mod commit;
 mod open;
 mod overlay;
@@ -17,9 +18,10 @@ pub(crate) use spec::Format;
 
 use crate::failure::{Failure, reason};
 use base::{Base, Blank};
+use block_store::Spill;
 use open::{Opened, Opener, Target};
-use overlay::{Overlay, Spill};
-use reprise_machine::{Disk, DiskError};
+use overlay::Overlay;
+use reprise_machine::{Disk, DiskChanges, DiskError};
 use std::{cell::RefCell, io, rc::Rc};
 pub(crate) use sys::unnamed_file;
 use watched::Watched;
@@ -136,6 +138,23 @@ impl Disk for HostDisk {
     fn first_reads(&mut self, tell: &mut dyn FnMut(u64, [u8; 32])) {
         let first_reads = self.0.borrow_mut().overlay.first_reads();
         first_reads.into_iter().for_each(|(block, hash)| tell(block, hash));
+    }
+
+    fn forget_first_reads(&mut self) {
+        self.0.borrow_mut().overlay.forget_first_reads();
+    }
+
+    fn changes(&mut self) -> DiskChanges {
+        self.0.borrow().overlay.changes()
+    }
+
+    fn set_changes(&mut self, changes: &DiskChanges) -> Result<(), String> {
+        let mut inner = self.0.borrow_mut();
+        let none = changes.blocks.is_empty() && changes.zeroes.is_empty();
+        if inner.spec.read_only && !none {
+            return Err("the disk is read-only, and the snapshot has writes to it".to_owned());
+        }
+        inner.overlay.set_changes(changes)
     }
 }
 

@@ -1,8 +1,11 @@
 //! Where a guest's writes go: blocks over a base that stays as it was.
 
-use super::{base::Base, sys};
-use reprise_machine::DISK_BLOCK_BYTES;
-use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt};
+use super::{
+    base::Base,
+    block_store::{BlockStore, Spill},
+};
+use reprise_machine::{BlockContent, DISK_BLOCK_BYTES, DiskChanges, DiskError};
+use std::{collections::BTreeMap, io, sync::Arc};
 
 /// A block is what is copied up at a guest's first write to it. Small enough for 4 KiB file system blocks, large enough
 /// that the table of a full disk stays at one thousandth of it. What recordings pin of an image has the same unit, as
@@ -10,28 +13,15 @@ use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt};
 pub(super) const BLOCK: usize = 16 << 10;
 const BLOCK_U64: u64 = BLOCK as u64;
 const _: () = assert!(BLOCK_U64 == DISK_BLOCK_BYTES);
-/// Blocks kept in memory before the rest goes to a file: 16 MiB, for the whole disk and its life.
-const MEMORY_BLOCKS: u32 = 1024;
-
-/// Where the blocks go that are too many for [`MEMORY_BLOCKS`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Spill {
-    /// Into a file without a name.
-    File,
-    /// Nowhere, all stay in memory: a replay opens no file for writing, and so costs as much memory as the guest writes
-    /// blocks.
-    Never,
-}
-
 /// A base with the guest's writes over it.
 pub(super) struct Overlay {
     base: Box<dyn Base>,
     size_bytes: u64,
-    /// Which slot holds a block. A block here hides zero ranges and the base.
-    slots: BTreeMap<u64, u32>,
+    /// By number. A block here hides zero ranges and the base. Snapshots share map and blocks.
+    blocks: Arc<BTreeMap<u64, Arc<dyn BlockContent>>>,
     /// Blocks that read as zeroes, as start → end. They hide the base.
-    zeroes: BTreeMap<u64, u64>,
-    store: Store,
+    zeroes: Arc<BTreeMap<u64, u64>>,
+    store: BlockStore,
 }
 
 /// What an overlay has in place of the base.
@@ -45,7 +35,13 @@ pub(super) enum Change<'a> {
 impl Overlay {
     pub(super) fn new(base: Box<dyn Base>, spill: Spill) -> Self {
         let size_bytes = base.size_bytes();
-        Self { base, size_bytes, slots: BTreeMap::new(), zeroes: BTreeMap::new(), store: Store::new(spill) }
+        Self {
+            base,
+            size_bytes,
+            blocks: Arc::default(),
+            zeroes: Arc::default(),
+            store: BlockStore::new(spill),
+        }
     }
 
     /// As [`Base::first_reads`].
@@ -58,14 +54,14 @@ impl Overlay {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.slots.is_empty() && self.zeroes.is_empty()
+        self.blocks.is_empty() && self.zeroes.is_empty()
     }
 
     pub(super) fn read(&mut self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         for piece in pieces(offset, into.len()) {
             let part = &mut into[piece.from..piece.from + piece.len];
-            match self.slots.get(&piece.block) {
-                Some(&slot) => self.store.read(slot, piece.within, part)?,
+            match self.blocks.get(&piece.block) {
+                Some(block) => block.read(piece.within, part).map_err(other)?,
                 None if self.is_zero(piece.block) => part.fill(0),
                 None => self.base.read(piece.block * BLOCK_U64 + piece.within as u64, part)?,
             }
@@ -100,18 +96,57 @@ impl Overlay {
         &self,
         mut visit: impl FnMut(Change<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
-        for (&start, &end) in &self.zeroes {
+        for (&start, &end) in &*self.zeroes {
             let offset = start * BLOCK_U64;
             visit(Change::Zeroes(offset, (end * BLOCK_U64).min(self.size_bytes) - offset))?;
         }
-        let mut block = vec![0; BLOCK];
-        for (&index, &slot) in &self.slots {
+        let mut content = vec![0; BLOCK];
+        for (&index, block) in &*self.blocks {
             let offset = index * BLOCK_U64;
             let len = block_len(self.size_bytes, index);
-            self.store.read(slot, 0, &mut block[..len])?;
-            visit(Change::Data(offset, &block[..len]))?;
+            block.read(0, &mut content[..len]).map_err(other)?;
+            visit(Change::Data(offset, &content[..len]))?;
         }
         Ok(())
+    }
+
+    /// What is not in the base, for a snapshot.
+    pub(super) fn changes(&self) -> DiskChanges {
+        let (blocks, zeroes) = (Arc::clone(&self.blocks), Arc::clone(&self.zeroes));
+        DiskChanges { blocks, zeroes, first_reads: self.base.seen() }
+    }
+
+    /// Exactly these changes. They may come from a file that somebody sent.
+    pub(super) fn set_changes(&mut self, changes: &DiskChanges) -> Result<(), String> {
+        let blocks = self.size_bytes.div_ceil(BLOCK_U64);
+        let outside = |block: u64| format!("block {block} lies outside the disk, which has {blocks}");
+        if let Some((&block, _)) = changes.blocks.last_key_value().filter(|(block, _)| **block >= blocks) {
+            return Err(outside(block));
+        }
+        let mut before = 0;
+        for (&start, &end) in &*changes.zeroes {
+            if start < before || end <= start {
+                return Err(format!("the zeroes from block {start} to {end} overlap others, or are none"));
+            }
+            if end > blocks {
+                return Err(outside(end - 1));
+            }
+            before = end;
+        }
+        if let Some((&word, _)) =
+            changes.first_reads.last_key_value().filter(|(word, _)| **word >= blocks.div_ceil(64))
+        {
+            return Err(outside(word.saturating_mul(64)));
+        }
+        self.blocks = Arc::clone(&changes.blocks);
+        self.zeroes = Arc::clone(&changes.zeroes);
+        self.base.set_seen(Arc::clone(&changes.first_reads));
+        Ok(())
+    }
+
+    /// From here on no block of the base counts as read.
+    pub(super) fn forget_first_reads(&mut self) {
+        self.base.set_seen(Arc::default());
     }
 
     fn is_zero(&self, block: u64) -> bool {
@@ -119,21 +154,23 @@ impl Overlay {
     }
 
     fn write_piece(&mut self, piece: &Piece, data: &[u8]) -> io::Result<()> {
-        if let Some(&slot) = self.slots.get(&piece.block) {
-            return self.store.write(slot, piece.within, data);
-        }
-        let mut block = vec![0; BLOCK];
+        let mut content = vec![0; BLOCK];
         let len = block_len(self.size_bytes, piece.block);
-        if piece.len < len && !self.is_zero(piece.block) {
-            self.base.read(piece.block * BLOCK_U64, &mut block[..len])?;
+        let zero = self.is_zero(piece.block);
+        match Arc::make_mut(&mut self.blocks).get_mut(&piece.block) {
+            Some(block) => match Arc::get_mut(block) {
+                Some(ours) => return ours.write(piece.within, data).map_err(other),
+                // A snapshot has it too.
+                None => block.read(0, &mut content).map_err(other)?,
+            },
+            None if piece.len < len && !zero => {
+                self.base.read(piece.block * BLOCK_U64, &mut content[..len])?;
+            }
+            None => (),
         }
-        block[piece.within..piece.within + data.len()].copy_from_slice(data);
-        let slot = self.store.allocate();
-        if let Err(error) = self.store.write(slot, 0, &block) {
-            self.store.release(slot);
-            return Err(error);
-        }
-        self.slots.insert(piece.block, slot);
+        content[piece.within..piece.within + data.len()].copy_from_slice(data);
+        let block = self.store.block(content)?;
+        Arc::make_mut(&mut self.blocks).insert(piece.block, block);
         Ok(())
     }
 
@@ -143,20 +180,24 @@ impl Overlay {
     }
 
     fn zero_blocks(&mut self, first: u64, last: u64) {
-        let hidden: Vec<(u64, u32)> =
-            self.slots.range(first..last).map(|(&block, &slot)| (block, slot)).collect();
-        for (block, slot) in hidden {
-            self.slots.remove(&block);
-            self.store.release(slot);
+        let hidden: Vec<u64> = self.blocks.range(first..last).map(|(&block, _)| block).collect();
+        if !hidden.is_empty() {
+            let blocks = Arc::make_mut(&mut self.blocks);
+            hidden.iter().for_each(|block| drop(blocks.remove(block)));
         }
+        let zeroes = Arc::make_mut(&mut self.zeroes);
         // Merge with every range that overlaps or touches.
         let (mut start, mut end) = (first, last);
-        while let Some((&s, &e)) = self.zeroes.range(..=end).next_back().filter(|&(_, &e)| e >= start) {
-            self.zeroes.remove(&s);
+        while let Some((&s, &e)) = zeroes.range(..=end).next_back().filter(|&(_, &e)| e >= start) {
+            zeroes.remove(&s);
             (start, end) = (start.min(s), end.max(e));
         }
-        self.zeroes.insert(start, end);
+        zeroes.insert(start, end);
     }
+}
+
+fn other(error: DiskError) -> io::Error {
+    io::Error::other(error.0)
 }
 
 /// How long a block of a disk is: the last one may be short.
@@ -183,68 +224,6 @@ pub(super) fn pieces(offset: u64, len: usize) -> impl Iterator<Item = Piece> {
         from += piece.len;
         (piece.len > 0).then_some(piece)
     })
-}
-
-/// Slots of one block each: the first ones in memory, the others in a file without a name, so that it goes with us
-/// however we end.
-struct Store {
-    /// Slots below this one are in memory.
-    memory_slots: u32,
-    memory: Vec<Box<[u8]>>,
-    file: Option<File>,
-    next: u32,
-    free: Vec<u32>,
-}
-
-impl Store {
-    fn new(spill: Spill) -> Self {
-        let memory_slots = match spill {
-            Spill::File => MEMORY_BLOCKS,
-            Spill::Never => u32::MAX,
-        };
-        Self { memory_slots, memory: Vec::new(), file: None, next: 0, free: Vec::new() }
-    }
-
-    fn allocate(&mut self) -> u32 {
-        self.free.pop().unwrap_or_else(|| {
-            self.next += 1;
-            self.next - 1
-        })
-    }
-
-    fn release(&mut self, slot: u32) {
-        self.free.push(slot);
-    }
-
-    fn read(&self, slot: u32, within: usize, into: &mut [u8]) -> io::Result<()> {
-        if slot < self.memory_slots {
-            into.copy_from_slice(&self.memory[slot as usize][within..within + into.len()]);
-            return Ok(());
-        }
-        self.file
-            .as_ref()
-            .expect("a slot was written before it is read")
-            .read_exact_at(into, self.place(slot, within))
-    }
-
-    fn write(&mut self, slot: u32, within: usize, data: &[u8]) -> io::Result<()> {
-        if slot < self.memory_slots {
-            while self.memory.len() <= slot as usize {
-                self.memory.push(vec![0; BLOCK].into_boxed_slice());
-            }
-            self.memory[slot as usize][within..within + data.len()].copy_from_slice(data);
-            return Ok(());
-        }
-        if self.file.is_none() {
-            self.file = Some(sys::unnamed_file()?);
-        }
-        self.file.as_ref().expect("made above").write_all_at(data, self.place(slot, within))
-    }
-
-    /// Where in the file.
-    fn place(&self, slot: u32, within: usize) -> u64 {
-        u64::from(slot - self.memory_slots) * BLOCK_U64 + within as u64
-    }
 }
 
 #[cfg(test)]

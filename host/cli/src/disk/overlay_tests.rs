@@ -1,4 +1,5 @@
 use super::*;
+use crate::disk::block_store::MEMORY_BLOCKS;
 
 /// A base with a pattern, so that what shows through can be told from zeroes.
 struct Pattern(u64);
@@ -86,7 +87,7 @@ fn zeroes_hide_writes_and_writes_hide_zeroes() {
     disk.zero(0, 8 * BLOCK as u64 + 1024);
     disk.check();
     assert_eq!(disk.overlay.zeroes.len(), 1, "ranges merge");
-    assert!(disk.overlay.slots.is_empty(), "hidden blocks are given back");
+    assert!(disk.overlay.blocks.is_empty(), "hidden blocks are given back");
 }
 
 #[test]
@@ -117,10 +118,51 @@ fn a_replay_spills_nowhere() {
     for block in 0..blocks {
         overlay.write(block * BLOCK as u64 + 512, &(block as u32).to_le_bytes()).unwrap();
     }
-    assert!(overlay.store.file.is_none());
+    assert_eq!(overlay.store.counts(), (blocks as u32, false));
     let mut back = [0; 4];
     overlay.read((blocks - 1) * BLOCK as u64 + 512, &mut back).unwrap();
     assert_eq!(back, (blocks as u32 - 1).to_le_bytes());
+}
+
+#[test]
+fn a_snapshot_keeps_what_is_written_over() {
+    let blocks = u64::from(MEMORY_BLOCKS) + 9;
+    let mut disk = Model::new(blocks * BLOCK as u64 + 512);
+    let mut taken = Vec::new();
+    let mut state = 99u64;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) % below
+    };
+    (0..blocks).for_each(|block| disk.write(block * BLOCK as u64, &[1; 512]));
+    for step in 0..60u64 {
+        let (offset, len) = (random(blocks * 32 - 200) * 512, (1 + random(150)) * 512);
+        match random(3) {
+            0 => disk.zero(offset, len),
+            _ => disk.write(offset, &vec![step as u8; len as usize]),
+        }
+        if step % 4 == 0 {
+            taken.push((disk.overlay.changes(), disk.bytes.clone()));
+        }
+        if step % 7 == 6 {
+            let (changes, bytes) = &taken[random(taken.len() as u64) as usize];
+            disk.overlay.set_changes(changes).unwrap();
+            disk.bytes.clone_from(bytes);
+            disk.check();
+        }
+    }
+    let size = blocks * BLOCK as u64 + 512;
+    for (changes, bytes) in taken {
+        let mut other = Model { overlay: Overlay::new(Box::new(Pattern(size)), Spill::Never), bytes };
+        other.overlay.set_changes(&changes).unwrap();
+        other.check();
+    }
+    disk.overlay = Overlay::new(Box::new(Pattern(size)), Spill::File);
+    let mut bad = DiskChanges::default();
+    Arc::make_mut(&mut bad.zeroes).extend([(0, 5), (4, 9)]);
+    assert!(disk.overlay.set_changes(&bad).unwrap_err().contains("overlap"));
+    *Arc::make_mut(&mut bad.zeroes) = BTreeMap::from([(0, blocks + 2)]);
+    assert!(disk.overlay.set_changes(&bad).unwrap_err().contains("outside"));
 }
 
 #[test]
@@ -130,7 +172,6 @@ fn many_blocks_spill_into_a_file() {
     for block in 0..blocks {
         disk.write(block * BLOCK as u64, &(block as u32).to_le_bytes().repeat(128));
     }
-    assert!(disk.overlay.store.file.is_some());
-    assert_eq!(disk.overlay.store.memory.len(), MEMORY_BLOCKS as usize);
+    assert_eq!(disk.overlay.store.counts(), (MEMORY_BLOCKS, true));
     disk.check();
 }

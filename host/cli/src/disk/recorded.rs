@@ -3,8 +3,9 @@
 use super::{
     HostDisk, SECTOR,
     base::{Base, Blank},
+    block_store::Spill,
     open::Opener,
-    overlay::{Overlay, Spill, block_len, pieces},
+    overlay::{Overlay, block_len, pieces},
     spec::{DiskSpec, Format},
     watched::Watched,
 };

@@ -4,15 +4,15 @@ use super::{
     base::Base,
     overlay::{block_len, pieces},
 };
-use reprise_machine::DISK_BLOCK_BYTES;
-use std::{collections::BTreeMap, io, path::PathBuf};
+use reprise_machine::{DISK_BLOCK_BYTES, FirstReads};
+use std::{io, path::PathBuf, sync::Arc};
 
 /// A base under a recording or a replay: every block is hashed whole at its first read, however little of it was asked
 /// for. The order and the set depend on the guest's requests alone. Reading a whole block instead of a part costs
 /// little, as a file system comes back for the rest, which is not hashed again.
 pub(super) struct Watched {
     base: Box<dyn Base>,
-    seen: Blocks,
+    seen: Arc<FirstReads>,
     /// Not yet told.
     first_reads: Vec<(u64, [u8; 32])>,
     /// For blocks of which only a part is asked for.
@@ -21,7 +21,7 @@ pub(super) struct Watched {
 
 impl Watched {
     pub(super) fn new(base: Box<dyn Base>) -> Self {
-        Self { base, seen: Blocks::default(), first_reads: Vec::new(), whole: Vec::new() }
+        Self { base, seen: Arc::default(), first_reads: Vec::new(), whole: Vec::new() }
     }
 
     /// Read a block for the first time; `part` of it, which begins at `within`, was asked for.
@@ -37,7 +37,7 @@ impl Watched {
             blake3::hash(&self.whole)
         };
         // Not before: a block that could not be read was not read.
-        self.seen.insert(block);
+        insert(Arc::make_mut(&mut self.seen), block);
         self.first_reads.push((block, *hash.as_bytes()));
         Ok(())
     }
@@ -51,7 +51,7 @@ impl Base for Watched {
     fn read(&mut self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         for piece in pieces(offset, into.len()) {
             let part = &mut into[piece.from..piece.from + piece.len];
-            if self.seen.contains(piece.block) {
+            if contains(&self.seen, piece.block) {
                 self.base.read(offset + piece.from as u64, part)?;
             } else {
                 self.read_first(piece.block, piece.within, part)?;
@@ -64,35 +64,26 @@ impl Base for Watched {
         std::mem::take(&mut self.first_reads)
     }
 
+    fn seen(&self) -> Arc<FirstReads> {
+        Arc::clone(&self.seen)
+    }
+
+    fn set_seen(&mut self, seen: Arc<FirstReads>) {
+        self.seen = seen;
+        self.first_reads.clear();
+    }
+
     fn other_files(&self) -> Vec<PathBuf> {
         self.base.other_files()
     }
 }
 
-/// A set of block numbers: a bitmap in pieces, so that it costs one bit for each block of the regions that are in use,
-/// and nothing for a disk's size, which an image can claim to be anything.
-#[derive(Default)]
-struct Blocks(BTreeMap<u64, Box<[u64; Self::WORDS]>>);
+fn contains(seen: &FirstReads, block: u64) -> bool {
+    seen.get(&(block / 64)).is_some_and(|word| word & 1 << (block % 64) != 0)
+}
 
-impl Blocks {
-    /// One piece has 4096 blocks: 64 MiB of disk.
-    const WORDS: usize = 64;
-
-    fn place(block: u64) -> (u64, usize, u64) {
-        let words = Self::WORDS as u64;
-        let word = usize::try_from(block / 64 % words).expect("less than 64");
-        (block / 64 / words, word, 1 << (block % 64))
-    }
-
-    fn contains(&self, block: u64) -> bool {
-        let (piece, word, bit) = Self::place(block);
-        self.0.get(&piece).is_some_and(|words| words[word] & bit != 0)
-    }
-
-    fn insert(&mut self, block: u64) {
-        let (piece, word, bit) = Self::place(block);
-        self.0.entry(piece).or_insert_with(|| Box::new([0; Self::WORDS]))[word] |= bit;
-    }
+fn insert(seen: &mut FirstReads, block: u64) {
+    *seen.entry(block / 64).or_default() |= 1 << (block % 64);
 }
 
 #[cfg(test)]
@@ -102,15 +93,14 @@ mod tests {
     #[test]
     fn a_set_of_blocks_holds_what_was_put_in() {
         let some = [0, 1, 63, 64, 4095, 4096, 1 << 42, u64::MAX];
-        let mut blocks = Blocks::default();
+        let mut blocks = FirstReads::default();
         for block in some {
-            assert!(!blocks.contains(block), "{block}");
-            blocks.insert(block);
-            assert!(blocks.contains(block), "{block}");
+            assert!(!contains(&blocks, block), "{block}");
+            insert(&mut blocks, block);
+            assert!(contains(&blocks, block), "{block}");
         }
-        assert_eq!(blocks.0.len(), 4);
         for absent in [2, 62, 65, 4097, 8191, u64::MAX - 1] {
-            assert!(!blocks.contains(absent), "{absent}");
+            assert!(!contains(&blocks, absent), "{absent}");
         }
     }
 }

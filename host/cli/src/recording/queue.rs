@@ -231,6 +231,7 @@ fn again(error: &LogError) -> LogError {
         }
         LogError::Oversized { bytes, limit } => LogError::Oversized { bytes: *bytes, limit: *limit },
         LogError::NoSeed => LogError::NoSeed,
+        LogError::NoRecord { record, records } => LogError::NoRecord { record: *record, records: *records },
     }
 }
 

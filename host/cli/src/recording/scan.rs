@@ -28,9 +28,10 @@ pub(crate) fn scan(
 /// A log that cannot be read on, told with segment and offset.
 pub(crate) fn damage(store: &Store, error: &LogError) -> Failure {
     match error {
-        LogError::Refused { .. } | LogError::Corrupt { .. } | LogError::NoSeed => {
-            corrupt(store.path(), error.to_string())
-        }
+        LogError::Refused { .. }
+        | LogError::Corrupt { .. }
+        | LogError::NoSeed
+        | LogError::NoRecord { .. } => corrupt(store.path(), error.to_string()),
         LogError::Source { .. } | LogError::Sink { .. } | LogError::Oversized { .. } => {
             Failure::new(Exit::Io, "cannot read the recording")
                 .at(store.path().display())

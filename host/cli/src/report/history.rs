@@ -145,6 +145,10 @@ pub(super) mod tests {
         fn next(&mut self) -> Result<Next, LogError> {
             Ok(self.0.pop_front().map_or(Next::Tail(Tail::Closed), Next::Record))
         }
+
+        fn seek(&mut self, record: u64) -> Result<(), LogError> {
+            panic!("these tests only read on, not to record {record}")
+        }
     }
 
     pub(in crate::report) fn record(vtime_ns: u64, order: u32, entry: Entry) -> Record {

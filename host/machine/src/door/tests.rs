@@ -2,13 +2,12 @@ use super::*;
 use crate::{
     board::IdlePolicy,
     chaos::splitmix,
-    run::tests::{RAM, Script, board, machine_at, sleeper_loop},
+    machine::Setup,
+    run::tests::{RAM, Script, board, machine_at, setup_at, sleeper_loop},
+    snapshot::Snapshot,
 };
 use reprise_replay::{Entry, Gate, Record, RecordSink, RecordSource, Seed, log::Next, log::Tail};
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 type Records = Arc<Mutex<Vec<Record>>>;
 
@@ -21,16 +20,48 @@ impl RecordSink for ToMemory {
     }
 }
 
-struct FromMemory(VecDeque<Record>);
+struct FromMemory(Vec<Record>, usize);
 
 impl RecordSource for FromMemory {
     fn next(&mut self) -> Result<Next, LogError> {
-        Ok(self.0.pop_front().map_or(Next::Tail(Tail::Closed), Next::Record))
+        self.1 += 1;
+        Ok(self.0.get(self.1 - 1).cloned().map_or(Next::Tail(Tail::Closed), Next::Record))
+    }
+
+    fn seek(&mut self, record: u64) -> Result<(), LogError> {
+        self.1 = usize::try_from(record).ok().filter(|&at| at <= self.0.len()).ok_or(LogError::NoSeed)?;
+        Ok(())
     }
 }
 
-fn replay_of(records: &[Record]) -> Gate {
-    Gate::replay(Box::new(FromMemory(records.iter().cloned().collect()))).unwrap()
+pub(crate) fn source_of(records: &[Record]) -> Box<dyn RecordSource> {
+    Box::new(FromMemory(records.to_vec(), 0))
+}
+
+pub(crate) fn replay_of(records: &[Record]) -> Gate {
+    Gate::replay(source_of(records)).unwrap()
+}
+
+/// Goes on from a snapshot and records it; gives the log, and where it ended.
+pub(crate) fn recorded_from(
+    snapshot: &Snapshot,
+    gate: impl FnOnce(Box<dyn RecordSink>) -> Gate,
+) -> (Vec<Record>, [u8; 32]) {
+    let records = Records::default();
+    let gate = gate(Box::new(ToMemory(records.clone())));
+    let board = board(0, IdlePolicy::Pace);
+    let setup = setup_at(&sleeper_loop(), 0, board, script(77), None, gate, Some(10_000));
+    let mut m = Machine::restored(setup, snapshot).unwrap();
+    assert_eq!(m.run(), Stop::Limit);
+    m.end(EndReason::Limit);
+    let records = records.lock().unwrap().clone();
+    (records, m.digest())
+}
+
+pub(crate) fn replaying_from(snapshot: &Snapshot, gate: Gate) -> Machine {
+    let board = board(0, IdlePolicy::Auto);
+    let setup = setup_at(&sleeper_loop(), 0, board, Script::default(), Some(2), gate, None);
+    Machine::restored(Setup { icount_limit: None, ..setup }, snapshot).unwrap()
 }
 
 /// The guest's word of memory that is added up for ever.
@@ -56,7 +87,7 @@ fn script(seed: u64) -> Script {
 }
 
 /// Records a run and gives its log, and where it ended.
-fn recorded(idle: IdlePolicy, seed: u64, chaos: Option<u64>) -> (Vec<Record>, [u8; 32]) {
+pub(crate) fn recorded(idle: IdlePolicy, seed: u64, chaos: Option<u64>) -> (Vec<Record>, [u8; 32]) {
     let records = Records::default();
     let gate = Gate::record(Seed::from_number(seed), Box::new(ToMemory(records.clone())));
     let mut m = machine_at(&sleeper_loop(), 0, board(0, idle), script(seed), chaos, gate, Some(10_000));
@@ -66,7 +97,7 @@ fn recorded(idle: IdlePolicy, seed: u64, chaos: Option<u64>) -> (Vec<Record>, [u
     (records, m.digest())
 }
 
-fn replaying(gate: Gate, chaos: Option<u64>) -> Machine {
+pub(crate) fn replaying(gate: Gate, chaos: Option<u64>) -> Machine {
     let mut m =
         machine_at(&sleeper_loop(), 0, board(0, IdlePolicy::Auto), Script::default(), chaos, gate, None);
     m.icount_limit = None;

@@ -94,6 +94,20 @@ pub(crate) fn machine_at(
     gate: Gate,
     digest_every: Option<u64>,
 ) -> Machine {
+    let setup = setup_at(code, a1, board, outside, chaos_seed, gate, digest_every);
+    Machine::new(setup).expect("a machine without devices can be built")
+}
+
+/// What such a machine is built from.
+pub(crate) fn setup_at(
+    code: &[u32],
+    a1: u64,
+    board: Board,
+    outside: Script,
+    chaos_seed: Option<u64>,
+    gate: Gate,
+    digest_every: Option<u64>,
+) -> Setup {
     let bytes: Vec<u8> = code.iter().flat_map(|word| word.to_le_bytes()).collect();
     let boot = move || {
         Ok(Placement {
@@ -104,7 +118,7 @@ pub(crate) fn machine_at(
             symbols: Vec::new(),
         })
     };
-    let setup = Setup {
+    Setup {
         board,
         plugins: BTreeMap::new(),
         boot: Box::new(boot),
@@ -114,8 +128,7 @@ pub(crate) fn machine_at(
         digest_every,
         icount_limit: Some(300_000),
         chaos_seed,
-    };
-    Machine::new(setup).expect("a machine without devices can be built")
+    }
 }
 
 fn button(button: ControlInput) -> Input {

@@ -157,11 +157,17 @@ fn records_of(segments: Vec<Vec<u8>>) -> Vec<Record> {
     .collect()
 }
 
-struct Records(std::vec::IntoIter<Record>);
+struct Records(Vec<Record>, usize);
 
 impl RecordSource for Records {
     fn next(&mut self) -> Result<Next, LogError> {
-        Ok(self.0.next().map_or(Next::Tail(Tail::Closed), Next::Record))
+        self.1 += 1;
+        Ok(self.0.get(self.1 - 1).cloned().map_or(Next::Tail(Tail::Closed), Next::Record))
+    }
+
+    fn seek(&mut self, record: u64) -> Result<(), LogError> {
+        self.1 = usize::try_from(record).unwrap();
+        Ok(())
     }
 }
 
@@ -175,7 +181,7 @@ fn the_end_knows_every_digest() {
     less.remove(first);
     let mut without = script();
     without.remove(without.iter().position(|(_, step)| matches!(step, Step::Digest(_))).unwrap());
-    let mut gate = Gate::replay(Box::new(Records(less.into_iter()))).unwrap();
+    let mut gate = Gate::replay(Box::new(Records(less, 0))).unwrap();
     go(&mut gate, &without);
     let divergence = gate.divergence().expect("the chain lacks one").clone();
     assert!(matches!(divergence.expected.unwrap().entry, Entry::End { .. }));
@@ -191,7 +197,7 @@ fn a_log_of_format_1_has_less_to_compare() {
             Entry::Event(_) | Entry::Seed(_) | Entry::DiskBlock { .. } => {}
         }
     }
-    let mut gate = Gate::replay(Box::new(Records(records.into_iter()))).unwrap();
+    let mut gate = Gate::replay(Box::new(Records(records, 0))).unwrap();
     go(&mut gate, &script());
     assert_eq!(gate.divergence(), None);
 }
@@ -449,4 +455,59 @@ fn what_is_no_recording_is_refused() {
     let end = Entry::End { reason: EndReason::Limit, chain: [0; 32] };
     sink.push(Record { position: Position::default(), icount: 0, entry: end }).unwrap();
     assert!(matches!(Gate::replay(reader(memory.take())), Err(LogError::NoSeed)));
+}
+
+/// Wherever the gate stood, it can go there again, from anywhere, and sees the same from there on.
+#[test]
+fn a_replay_goes_back_and_forth() {
+    let steps = script();
+    let (segments, seen) = record(&steps);
+    assert!(segments.len() > 2, "the way back leads through segments");
+    let mut gate = Gate::replay(reader(segments)).unwrap();
+    let mut places = Vec::new();
+    let mut so_far = 0;
+    for at in 0..steps.len() {
+        places.push((gate.stand(), so_far));
+        so_far += go(&mut gate, &steps[at..=at]).len();
+    }
+    let mut random = RandomStream::new(Seed::from_number(3));
+    for _ in 0..200 {
+        let mut draw = [0; 2];
+        random.fill(&mut draw);
+        let from = usize::from(draw[0]) % steps.len();
+        let to = (from + usize::from(draw[1]) % 9).min(steps.len());
+        let (stand, before) = &places[from];
+        gate.go_to(stand).unwrap();
+        assert_eq!(gate.stand(), *stand);
+        let now = go(&mut gate, &steps[from..to]);
+        assert_eq!(now, seen[*before..*before + now.len()], "from {from} to {to}");
+        assert_eq!(gate.divergence(), None);
+    }
+    assert!(matches!(
+        gate.go_to(&Stand { records: 999, ..places[0].0.clone() }),
+        Err(LogError::NoRecord { .. })
+    ));
+}
+
+/// A log may begin in the middle of a run, and replays from there.
+#[test]
+fn a_log_begins_anywhere() {
+    let steps = script();
+    let (_, seen) = record(&steps);
+    for from in [1, 4, 17, steps.len() - 1] {
+        let mut whole = Gate::live(Seed::from_number(7));
+        let before = go(&mut whole, &steps[..from]).len();
+        let (stand, here_ns) = (whole.stand(), steps[from - 1].0);
+        let memory = Memory::default();
+        let mut gate = Gate::record_from(&stand, here_ns, writer(&memory));
+        assert_eq!(go(&mut gate, &steps[from..]), seen[before..]);
+        let segments = memory.take();
+        let mut gate = Gate::replay_from(&stand, here_ns, reader(segments.clone())).unwrap();
+        assert_eq!(go(&mut gate, &steps[from..]), seen[before..]);
+        assert_eq!(gate.divergence(), None);
+        assert!(matches!(gate.halt(9999), Some(Halt::Ended(_))));
+        let elsewhere = Stand { icount: stand.icount + 1, ..stand };
+        let refused = Gate::replay_from(&elsewhere, here_ns, reader(segments));
+        assert!(matches!(refused, Err(LogError::NoSeed)));
+    }
 }

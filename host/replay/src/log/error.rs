@@ -56,6 +56,14 @@ pub enum LogError {
     /// The seed, which is the first record of every log, is not there.
     #[error("the log does not begin with the seed of a run: there is nothing to replay")]
     NoSeed,
+    /// The log breaks off before a record that was asked for.
+    #[error("the log has {records} records, and record {record} is asked for")]
+    NoRecord {
+        /// Number of the record, from 0.
+        record: u64,
+        /// How many there are.
+        records: u64,
+    },
 }
 
 /// What was asked of the sink.

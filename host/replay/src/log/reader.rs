@@ -1,5 +1,7 @@
 //! The reader: forward, from the first segment, with or without footers.
 
+mod seek;
+
 use super::{
     codec::{self, Input, Place},
     error::{Corruption, LogError},
@@ -91,7 +93,7 @@ pub enum Next {
     Tail(Tail),
 }
 
-/// Reads a log forward. Memory: one frame, at most 33 MiB, and the segment's index.
+/// Reads a log forward, and finds what it has read again. Memory: one frame, at most 33 MiB, and the places of chunks.
 pub struct LogReader<S: SegmentSource> {
     source: S,
     decompressor: Decompressor<'static>,
@@ -108,6 +110,8 @@ pub struct LogReader<S: SegmentSource> {
     ended: bool,
     tail: Option<Tail>,
     failed: bool,
+    /// What was read, for the way back.
+    seen: seek::Map,
 }
 
 struct SegmentIn<R> {
@@ -148,6 +152,7 @@ impl<S: SegmentSource> LogReader<S> {
             ended: false,
             tail: None,
             failed: false,
+            seen: seek::Map::default(),
         };
         reader.tail = reader.open_segment(0)?;
         Ok(reader)
@@ -288,7 +293,9 @@ impl<S: SegmentSource> LogReader<S> {
         self.raw = raw;
         self.raw_records = count;
         self.segment.chunk_offset = at;
-        self.segment.chunks.push(IndexEntry { offset: at, place });
+        let chunk = IndexEntry { offset: at, place };
+        self.segment.chunks.push(chunk);
+        self.seen.note(self.segment.number, chunk);
         Ok(())
     }
 
@@ -374,5 +381,9 @@ impl<S: SegmentSource> LogReader<S> {
 impl<S: SegmentSource> RecordSource for LogReader<S> {
     fn next(&mut self) -> Result<Next, LogError> {
         LogReader::next(self)
+    }
+
+    fn seek(&mut self, record: u64) -> Result<(), LogError> {
+        LogReader::seek(self, record)
     }
 }
