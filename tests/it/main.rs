@@ -12,3 +12,4 @@ mod debian;
 mod determinism;
 mod plugins;
 mod reprise;
+mod seek;

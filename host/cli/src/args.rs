@@ -41,6 +41,8 @@ pub(crate) enum Action {
     Replay(Box<ReplayArgs>),
     /// Replay a recording at full speed and compare it with what was recorded
     Verify(VerifyArgs),
+    /// Ask what the machine of a recording was like at a place
+    Ask(crate::ask::AskArgs),
     /// Run the embedded demonstration guest on `virt`
     Demo(DemoArgs),
     /// Say what a recording is
@@ -191,7 +193,10 @@ pub(crate) struct RecordingArgs {
 pub(crate) struct ReplayArgs {
     #[command(flatten)]
     pub(crate) recording: RecordingArgs,
-    /// Stop there: icount:N, vtime:1.5s, 50%, event:N, end
+    /// Begin there, as if only then somebody had begun to look: the same places as for --until
+    #[arg(long, value_name = "POS", value_parser = Place::parse, conflicts_with = "rerecord")]
+    pub(crate) at: Option<Place>,
+    /// Stop there: icount:N, vtime:1.5s, 50%, event:N, line:N, end
     #[arg(long, value_name = "POS", value_parser = Place::parse)]
     pub(crate) until: Option<Place>,
     /// Connect the machine there (default: at the end of the log) and let it go on, as a new recording
@@ -359,7 +364,7 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<Cli, Refused> {
 fn told(error: &clap::Error) -> Failure {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return Failure::usage("a command is missing")
-            .help("commands: run, record, replay, verify, info, log, diff, pack, unpack, demo")
+            .help("commands: run, record, replay, verify, ask, info, log, diff, pack, unpack, demo")
             .help("and: machine check|print|dtb|schema, plugin list|describe")
             .help("`reprise --help` tells more");
     }

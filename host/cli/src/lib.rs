@@ -11,6 +11,7 @@
 )]
 
 mod args;
+mod ask;
 mod board;
 mod demo;
 mod disk;
@@ -31,6 +32,7 @@ mod run;
 mod setup;
 mod tape;
 mod terminal;
+mod timeline;
 mod unplugged;
 mod verify;
 
@@ -74,6 +76,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Action::Record(args) => record::record(&args, &catalog),
         Action::Replay(args) => replay::replay(&args, &catalog),
         Action::Verify(args) => verify::verify(&args, &catalog),
+        Action::Ask(args) => ask::ask(&args, &catalog),
         Action::Demo(args) => demo::demo(&args, &catalog),
         Action::Info(args) => args.run(),
         Action::Log(args) => args.run(),

@@ -1,6 +1,8 @@
-//! Places in a recording as text: `icount:N`, `vtime:1.5s`, `50%`, `event:N`, `end`.
+//! Places in a recording as text: `icount:N`, `vtime:1.5s`, `50%`, `event:N`, `line:N`,
+//! `end`.
 
 use crate::args::count;
+use std::fmt;
 
 /// A place, as the user names it. What it means depends on the recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +15,8 @@ pub(crate) enum Place {
     Share(u64),
     /// Before this event of the log, counted from 0.
     Event(u64),
+    /// Behind this line of the console, counted from 1.
+    Line(u64),
     /// The end of the log.
     End,
 }
@@ -20,9 +24,19 @@ pub(crate) enum Place {
 /// All of the log, in the unit of [`Place::Share`].
 pub(crate) const WHOLE: u64 = 1_000_000;
 
-const FORMS: &str = "write icount:N, vtime:1.5s (or ms, us, ns), 50%, event:N or end";
+const FORMS: &str = "write icount:N, vtime:1.5s (or ms, us, ns), 50%, event:N, line:N or end";
 
 impl Place {
+    /// From text, for places in a log: it does not have what the guest wrote.
+    pub(crate) fn parse_logged(text: &str) -> Result<Self, String> {
+        match Self::parse(text)? {
+            Self::Line(_) => {
+                Err("a log does not have the lines of the console; write icount:N or event:N".into())
+            }
+            place => Ok(place),
+        }
+    }
+
     /// From text.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let bad = |why: &str| format!("{why}; {FORMS}");
@@ -38,8 +52,27 @@ impl Place {
             "icount" => count(value).map(Self::Icount).map_err(|why| bad(&why)),
             "vtime" => vtime(value).map(Self::Vtime).ok_or_else(|| bad("this is no virtual time")),
             "event" => value.parse().map(Self::Event).map_err(|_| bad("this is no number of an event")),
-            "line" => Err("places by line of the console are not in this version".to_owned() + "; " + FORMS),
+            "line" => match value.parse() {
+                Ok(0) | Err(_) => Err(bad("this is no line: they are counted from 1")),
+                Ok(line) => Ok(Self::Line(line)),
+            },
             _ => Err(bad("this is no place")),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Icount(icount) => write!(f, "icount:{icount}"),
+            Self::Vtime(vtime_ns) => write!(f, "vtime:{vtime_ns}ns"),
+            Self::Share(share) => {
+                let digits = format!("{}.{:04}", share / 10_000, share % 10_000);
+                write!(f, "{}%", digits.trim_end_matches('0').trim_end_matches('.'))
+            }
+            Self::Event(event) => write!(f, "event:{event}"),
+            Self::Line(line) => write!(f, "line:{line}"),
+            Self::End => f.write_str("end"),
         }
     }
 }
@@ -89,8 +122,10 @@ mod tests {
             ("0.5%", Place::Share(5_000)),
             ("100%", Place::Share(WHOLE)),
             ("event:0", Place::Event(0)),
+            ("line:5", Place::Line(5)),
         ] {
             assert_eq!(Place::parse(text), Ok(expected), "{text}");
+            assert_eq!(Place::parse(&expected.to_string()), Ok(expected), "{text}");
         }
     }
 
@@ -115,11 +150,11 @@ mod tests {
             "event:x",
             "event:-1",
             "time:1s",
-            "line:5",
+            "line:0",
+            "line:x",
         ] {
             let why = Place::parse(bad).unwrap_err();
             assert!(why.contains("icount:N"), "{bad}: {why}");
         }
-        assert!(Place::parse("line:5").unwrap_err().contains("not in this version"));
     }
 }

@@ -98,6 +98,14 @@ impl Replica {
         &self.board
     }
 
+    /// The port that had the terminal: device and port index.
+    pub(crate) fn console(&self) -> Option<(usize, usize)> {
+        let (id, name) = self.store.manifest().console.as_deref()?.split_once('.')?;
+        let device = self.board.device(id)?;
+        let port = self.board.devices[device].desc.ports.iter().position(|port| port.name == name)?;
+        Some((device, port))
+    }
+
     /// For a recording of this machine's own.
     pub(crate) fn plugin_rows(&self) -> Vec<PluginRow> {
         self.plugins.values().map(|used| used.row.clone()).collect()

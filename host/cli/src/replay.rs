@@ -40,8 +40,10 @@ pub(crate) fn replay(args: &ReplayArgs, catalog: &Plugins) -> Result<u8, Failure
         Ok(replay) => replay,
         Err(failure) => return Err(given_up(recording, failure)),
     };
+    let at = args.at.map(|place| find(place, &replica)).transpose()?;
+    let skipped = at.and_then(|at| replay.skip(at));
     replay.machine.set_until(until);
-    let stop = replay.run();
+    let stop = skipped.unwrap_or_else(|| replay.run());
     if let Some(failure) = replay.failure(&stop, !args.recording.no_search) {
         return failed(replay, stop, recording, summary, failure);
     }
@@ -128,6 +130,15 @@ impl<'b> Replay<'b> {
         self.host_time = started.elapsed();
         self.desk.clear();
         if self.machine.divergence().is_some() { Stop::Diverged } else { stop }
+    }
+
+    /// Replay to a place without showing anything. The stop, if it did not get there.
+    fn skip(&mut self, to: Option<Until>) -> Option<Stop> {
+        self.desk.look_away(true);
+        self.machine.set_until(to);
+        let stop = self.run();
+        self.desk.look_away(false);
+        Some(stop).filter(|stop| *stop != Stop::Until)
     }
 
     /// Where it stands.
@@ -371,16 +382,22 @@ fn hang_up(machine: &mut Machine, replica: &Replica, counter: &Counter) {
 
 /// Where to stop.
 fn until(args: &ReplayArgs, replica: &Replica) -> Result<Option<Until>, Failure> {
-    let place = args.until.unwrap_or(Place::End);
-    let course = || -> Result<Course, Failure> {
-        Course::of(&mut replica.log()?).map_err(|error| damage(replica.store(), &error))
-    };
-    let wanted = match place {
+    let wanted = find(args.until.unwrap_or(Place::End), replica)?;
+    if args.live { before_end(&course(replica)?, wanted, replica) } else { Ok(wanted) }
+}
+
+fn course(replica: &Replica) -> Result<Course, Failure> {
+    Course::of(&mut replica.log()?).map_err(|error| damage(replica.store(), &error))
+}
+
+/// What a place means in this recording; `None`: its end.
+pub(crate) fn find(place: Place, replica: &Replica) -> Result<Option<Until>, Failure> {
+    Ok(match place {
         Place::End => None,
         Place::Icount(icount) => Some(Until::Icount(icount)),
         Place::Vtime(vtime_ns) => Some(Until::Position(Position { vtime_ns, order: 0 })),
         Place::Share(share) => {
-            let course = course()?;
+            let course = course(replica)?;
             let part = |all: u64| u128::from(all) * u128::from(share) / u128::from(place::WHOLE);
             let part = |all: u64| u64::try_from(part(all)).expect("a part is not more than all");
             // A guest that only sleeps has no instructions to count.
@@ -388,6 +405,13 @@ fn until(args: &ReplayArgs, replica: &Replica) -> Result<Option<Until>, Failure>
                 0 => Until::Position(Position { vtime_ns: part(course.last.vtime_ns), order: 0 }),
                 icount => Until::Icount(part(icount)),
             })
+        }
+        Place::Line(lines) => {
+            let (device, port) = replica.console().ok_or_else(|| {
+                Failure::usage("the recorded machine had no console whose lines could be counted")
+                    .at(replica.store().path().display())
+            })?;
+            Some(Until::Lines { device, port, lines })
         }
         Place::Event(number) => {
             let found = tape::event(&mut replica.log()?, number);
@@ -402,8 +426,7 @@ fn until(args: &ReplayArgs, replica: &Replica) -> Result<Option<Until>, Failure>
                     .help(has)
             })?))
         }
-    };
-    if args.live { before_end(&course()?, wanted, replica) } else { Ok(wanted) }
+    })
 }
 
 /// A machine that goes on must not reach the end of its log, where nothing may follow.
@@ -412,6 +435,8 @@ fn before_end(course: &Course, wanted: Option<Until>, replica: &Replica) -> Resu
     let earlier = wanted.filter(|wanted| match wanted {
         Until::Icount(icount) => *icount < course.icount,
         Until::Position(position) => *position < course.last,
+        // Where that is, only a replay can tell.
+        Until::Lines { .. } => true,
     });
     match end {
         _ if earlier.is_some() => Ok(earlier),

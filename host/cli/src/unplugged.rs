@@ -42,6 +42,8 @@ pub(crate) struct Desk {
     unread: Cell<bool>,
     /// The guest's last line has no end yet.
     in_line: Cell<bool>,
+    /// Nobody looks at what the guest says now.
+    away: Cell<bool>,
 }
 
 struct Signals {
@@ -74,6 +76,7 @@ impl Desk {
             signals: Some(signals),
             unread: Cell::new(false),
             in_line: Cell::new(false),
+            away: Cell::new(false),
         }))
     }
 
@@ -85,6 +88,7 @@ impl Desk {
             signals: None,
             unread: Cell::new(false),
             in_line: Cell::new(false),
+            away: Cell::new(false),
         })
     }
 
@@ -114,6 +118,11 @@ impl Desk {
     /// No line any more: something else is about to be written.
     pub(crate) fn clear(&self) {
         drop(self.progress.borrow_mut().take());
+    }
+
+    /// From here on nothing of what the guest says is shown, or all of it again.
+    pub(crate) fn look_away(&self, away: bool) {
+        self.away.set(away);
     }
 
     fn progress(&self, status: Status) {
@@ -220,8 +229,8 @@ impl Outside for ReplayOutside {
     }
 
     fn port_write(&mut self, device: &str, port: &str, data: &[u8]) {
-        if self.show.port.as_ref().is_some_and(|shown| (shown.0.as_str(), shown.1.as_str()) == (device, port))
-        {
+        let shown = |name: &(String, String)| (name.0.as_str(), name.1.as_str()) == (device, port);
+        if !self.desk.away.get() && self.show.port.as_ref().is_some_and(shown) {
             self.output.extend_from_slice(data);
             if self.output.len() >= OUTPUT_BYTES {
                 self.flush();
@@ -240,7 +249,7 @@ impl Outside for ReplayOutside {
     }
 
     fn log(&mut self, record: &LogRecord) {
-        if self.show.level.is_some_and(|level| record.level <= level) {
+        if !self.desk.away.get() && self.show.level.is_some_and(|level| record.level <= level) {
             self.flush();
             let line = self.desk.break_line().to_owned() + &log_line(record);
             self.desk.notice(&line);

@@ -47,6 +47,16 @@ impl Machine {
         out
     }
 
+    /// Every field of the state but RAM: its name, as [`Difference::what`] has it, and its value.
+    #[must_use]
+    pub fn fields(&self) -> Vec<(String, String)> {
+        let flat = |(section, record): (String, Vec<u8>)| {
+            let fields = state::flatten(&record).unwrap_or_default();
+            fields.into_iter().map(move |(name, value)| (format!("{section}.{name}"), value))
+        };
+        self.sections().into_iter().flat_map(flat).collect()
+    }
+
     /// ` <name+0x10>` for a value that names code, otherwise nothing.
     fn symbol_of(&self, register: &str, value: &str) -> String {
         let value = value.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok());

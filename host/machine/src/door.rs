@@ -21,6 +21,15 @@ pub enum Until {
     Icount(u64),
     /// At this virtual time, before the event which has this place in the order there.
     Position(Position),
+    /// Behind the instruction with which so many lines were written to a chr port, since power-on.
+    Lines {
+        /// Index of the device in the board.
+        device: usize,
+        /// Port id of the device.
+        port: usize,
+        /// Line feeds.
+        lines: u64,
+    },
 }
 
 /// What becomes of an input.
@@ -33,7 +42,32 @@ enum Admission {
 impl Machine {
     /// Stop [`Machine::run`] at a place, once it is reached. A place in the past is reached at once.
     pub fn set_until(&mut self, until: Option<Until>) {
+        self.services.watched = match until {
+            Some(Until::Lines { device, port, .. }) => Some((device, port)),
+            Some(Until::Icount(_) | Until::Position(_)) | None => None,
+        };
         self.until = until;
+    }
+
+    /// Come back from [`Machine::run`] with [`Stop::Until`] also when so many instructions were attempted, wherever
+    /// [`Machine::set_until`] lies: [`Machine::has_arrived`] tells the two apart.
+    pub fn set_checkpoint(&mut self, icount: Option<u64>) {
+        self.checkpoint = icount;
+    }
+
+    /// Whether the place of [`Machine::set_until`] is reached.
+    #[must_use]
+    pub fn has_arrived(&self) -> bool {
+        self.is_at_until(self.services.clock.vtime_ns())
+    }
+
+    /// Line feeds that a device has written to a port since power-on.
+    ///
+    /// # Panics
+    /// If the machine has no such port.
+    #[must_use]
+    pub fn lines(&self, device: usize, port: usize) -> u64 {
+        self.services.ports[device][port].lines()
     }
 
     /// Let something in at the next safe point, as if it had come from outside.
@@ -90,7 +124,9 @@ impl Machine {
         {
             return Some(stop);
         }
-        if self.is_at_until(now_ns) {
+        let icount = self.services.clock.icount();
+        let at_checkpoint = self.checkpoint.is_some_and(|at| icount >= at) && !self.log_has_more_at(now_ns);
+        if at_checkpoint || self.is_at_until(now_ns) {
             return Some(Stop::Until);
         }
         match self.services.gate.halt(now_ns)? {
@@ -142,6 +178,9 @@ impl Machine {
                         && (!self.log_has_more_at(now_ns)
                             || self.services.gate.next_position().is_some_and(|next| next >= at))
             }
+            Some(Until::Lines { device, port, lines }) => {
+                self.lines(device, port) >= lines && !self.log_has_more_at(now_ns)
+            }
         }
     }
 
@@ -153,11 +192,12 @@ impl Machine {
 
     /// The icount behind which the machine must not run for the sake of [`Machine::set_until`].
     pub(crate) fn until_icount(&self) -> u64 {
-        match self.until {
-            None => u64::MAX,
+        let until = match self.until {
+            None | Some(Until::Lines { .. }) => u64::MAX,
             Some(Until::Icount(icount)) => icount,
             Some(Until::Position(at)) => self.services.clock.icount_at(at.vtime_ns),
-        }
+        };
+        until.min(self.checkpoint.unwrap_or(u64::MAX))
     }
 
     /// The earliest virtual time at which something happens by itself or enters from the log.
@@ -170,7 +210,7 @@ impl Machine {
     pub(crate) fn idle_replayed(&mut self) -> Option<Stop> {
         let until_ns = match self.until {
             Some(Until::Position(at)) => Some(at.vtime_ns),
-            Some(Until::Icount(_)) | None => None,
+            Some(Until::Icount(_) | Until::Lines { .. }) | None => None,
         };
         let next_ns = self.next_stop_ns().into_iter().chain(until_ns).min();
         let Some(next_ns) = next_ns.filter(|&at_ns| at_ns < END_OF_TIME_NS) else {

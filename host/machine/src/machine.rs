@@ -106,6 +106,7 @@ pub struct Machine {
     pub(crate) slice_end: u64,
     pub(crate) icount_limit: Option<u64>,
     pub(crate) until: Option<Until>,
+    pub(crate) checkpoint: Option<u64>,
     pub(crate) digest_every: Option<u64>,
     /// The icount of the next digest that we decide to take; nobody inside can see it.
     pub(crate) next_digest: u64,
@@ -179,6 +180,7 @@ impl Machine {
             fault: None,
             disk_failure: None,
             attention: false,
+            watched: None,
             warnings: RateLimit::default(),
             symbols: Symbols::default(),
         };
@@ -195,6 +197,7 @@ impl Machine {
             slice_end: 0,
             icount_limit,
             until: None,
+            checkpoint: None,
             digest_every: digest_every.filter(|&every| every > 0),
             next_digest: u64::MAX,
             log_ended: None,

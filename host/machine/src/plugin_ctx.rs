@@ -277,6 +277,7 @@ unsafe extern "C" fn port_write(host: *mut c_void, port: u32, data: *const u8, l
     let services = &mut *f.services;
     let slot = &mut services.ports[f.device][port as usize];
     slot.wrote(data);
+    services.attention |= services.watched == Some((f.device, port as usize));
     services.outside.port_write(&services.device_ids[f.device], &slot.name, data);
 }
 

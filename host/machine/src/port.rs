@@ -48,6 +48,8 @@ pub(crate) struct PortSlot {
     pub(crate) name: String,
     pub(crate) queue: Queue,
     output: Output,
+    /// Line feeds among what was written: for people, who count lines.
+    lines: u64,
 }
 
 impl PortSlot {
@@ -58,7 +60,7 @@ impl PortSlot {
                 Queue::Bytes(VecDeque::new())
             }
         };
-        PortSlot { name: name.to_owned(), queue, output: Output::default() }
+        PortSlot { name: name.to_owned(), queue, output: Output::default(), lines: 0 }
     }
 
     /// Whether what it carries has borders.
@@ -102,6 +104,16 @@ impl PortSlot {
             self.output.push(&(data.len() as u64).to_le_bytes());
         }
         self.output.push(data);
+        self.lines += data.iter().filter(|&&byte| byte == b'\n').count() as u64;
+    }
+
+    /// Line feeds written.
+    pub(crate) fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    pub(crate) fn set_lines(&mut self, lines: u64) {
+        self.lines = lines;
     }
 
     /// For the saved state.

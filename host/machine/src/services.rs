@@ -52,6 +52,8 @@ pub(crate) struct Services {
     pub(crate) disk_failure: Option<String>,
     /// Something is queued, or a deadline moved: the hart must come back at the next instruction boundary.
     pub(crate) attention: bool,
+    /// Output of this port brings the hart back, so that a stop behind a line is exact.
+    pub(crate) watched: Option<(usize, usize)>,
     pub(crate) warnings: RateLimit,
     /// Names of the booted ELF files, for messages.
     pub(crate) symbols: Symbols,

@@ -152,6 +152,11 @@ impl Machine {
             out.bool("settled", self.settled == Some(here)).u64("barren", self.barren.into());
             out.u64("warnings.window", window).u64("warnings.passed", passed);
             out.u64("warnings.suppressed", suppressed);
+            for (id, ports) in self.services.device_ids.iter().zip(&self.services.ports) {
+                for port in ports {
+                    out.u64(&format!("lines.{id}.{}", port.name), port.lines());
+                }
+            }
         })
     }
 

@@ -74,10 +74,10 @@ pub(crate) struct Filter {
     #[arg(long, value_name = "ID")]
     device: Option<String>,
     /// Only records from there on: icount:N, vtime:1.5s, 50%, event:N
-    #[arg(long, value_name = "POS", value_parser = Place::parse)]
+    #[arg(long, value_name = "POS", value_parser = Place::parse_logged)]
     from: Option<Place>,
     /// Only records before there
-    #[arg(long, value_name = "POS", value_parser = Place::parse)]
+    #[arg(long, value_name = "POS", value_parser = Place::parse_logged)]
     to: Option<Place>,
     /// At most so many
     #[arg(long, value_name = "N")]
@@ -104,7 +104,8 @@ impl Walk {
                     >= u128::from(self.whole_icount) * u128::from(share)
             }
             Place::Event(event) => self.event >= event,
-            Place::End => false,
+            // `Place::parse_logged` refuses lines.
+            Place::Line(_) | Place::End => false,
         }
     }
 }

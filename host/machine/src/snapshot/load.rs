@@ -205,6 +205,12 @@ impl Machine {
         if !self.services.warnings.restore([window?, passed?, suppressed?]) {
             return Err(fields.impossible("warnings.passed"));
         }
+        for (id, ports) in self.services.device_ids.iter().zip(&mut self.services.ports) {
+            for port in ports {
+                let lines = fields.u64(&format!("lines.{id}.{}", port.name))?;
+                port.set_lines(lines);
+            }
+        }
         Ok(())
     }
 

@@ -73,6 +73,16 @@ impl RamImage {
         self.tables[index] = table;
     }
 
+    /// Pages whose memory neither neighbour shares: what it costs beside them.
+    #[must_use]
+    pub fn alone(&self, before: &RamImage, after: Option<&RamImage>) -> usize {
+        let here = self.unshared(before).filter(|&index| self.page(index).is_some());
+        match after {
+            None => here.count(),
+            Some(after) => here.filter(|&index| !same(self.page(index), after.page(index))).count(),
+        }
+    }
+
     /// Pages that are not the same memory in both: all that differ, and some that only may. Ascending.
     fn unshared<'a>(&'a self, other: &'a RamImage) -> impl Iterator<Item = usize> + 'a {
         let tables = self.tables.iter().zip(&other.tables).enumerate();

@@ -1,0 +1,120 @@
+//! `reprise ask`: what the machine of a recording was like at a place, or at several in turn.
+
+use crate::{
+    args::RecordingArgs, ending::hex, failure::Failure, inspect::out, io::grouped, place::Place,
+    plugins::Plugins, rebuild::Replica, replay::find, run, timeline::Timeline, unplugged::Show,
+};
+use clap::ValueEnum;
+use reprise_machine::Stop;
+use serde_json::{Map, Value, json};
+use std::time::Instant;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct AskArgs {
+    #[command(flatten)]
+    recording: RecordingArgs,
+    /// What to tell
+    #[arg(value_enum)]
+    question: Question,
+    /// Where: icount:N, vtime:1.5s, 50%, event:N, line:N, end; may be given several times, in any order
+    #[arg(long, value_name = "POS", value_parser = Place::parse, default_value = "end")]
+    at: Vec<Place>,
+    /// With `state`: only fields whose name begins so, as hart0.pc or device.uart0
+    #[arg(long, value_name = "PREFIX", default_value = "")]
+    field: String,
+    /// For programs: one object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// What can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Question {
+    /// The digest of the whole state
+    Digest,
+    /// Registers, fields of devices and of the host, by name
+    State,
+    /// What each hart does next
+    Next,
+}
+
+/// `reprise ask REC QUESTION --at POS`.
+pub(crate) fn ask(args: &AskArgs, catalog: &Plugins) -> Result<u8, Failure> {
+    let replica = Replica::open(&args.recording, catalog)?;
+    let show = Show { port: None, level: Some(run::log_level(args.recording.verbose)) };
+    let mut timeline = Timeline::open(&replica, &args.recording, show)?;
+    for place in &args.at {
+        let until = find(*place, &replica)?;
+        let started = Instant::now();
+        match timeline.seek(until)? {
+            Stop::Until => (),
+            Stop::Requested => return Ok(timeline.interrupted()),
+            _ if *place == Place::End => (),
+            _ => return Err(not_there(*place, &replica, &mut timeline)),
+        }
+        let seek_ms = started.elapsed().as_secs_f64() * 1e3;
+        let answer = answer(args, &mut timeline);
+        let status = timeline.machine().status();
+        let events = timeline.events();
+        let text = match args.json {
+            true => {
+                let mut object = Map::new();
+                object.insert("at".into(), place.to_string().into());
+                object.insert("icount".into(), status.icount.into());
+                object.insert("vtime_ns".into(), status.vtime_ns.into());
+                object.insert("events".into(), events.into());
+                object.insert("seek_ms".into(), seek_ms.into());
+                object.extend(answer);
+                format!("{}\n", Value::Object(object))
+            }
+            false => format!(
+                "{place}: icount {}, vtime {:.9} s, behind {events} events\n{}",
+                grouped(status.icount),
+                status.vtime_ns as f64 / 1e9,
+                words(answer)
+            ),
+        };
+        out(&text)?;
+    }
+    Ok(0)
+}
+
+fn not_there(place: Place, replica: &Replica, timeline: &mut Timeline<'_>) -> Failure {
+    let icount = timeline.machine().status().icount;
+    Failure::usage(format!("the recorded run has no place {place}"))
+        .at(replica.store().path().display())
+        .help(format!("it ends at icount {}", grouped(icount)))
+}
+
+fn answer(args: &AskArgs, timeline: &mut Timeline<'_>) -> Map<String, Value> {
+    let machine = timeline.machine();
+    match args.question {
+        Question::Digest => [("digest".to_owned(), hex(&machine.digest()).into())].into_iter().collect(),
+        Question::State => {
+            let fields = machine.fields().into_iter().filter(|(name, _)| name.starts_with(&args.field));
+            let fields: Map<String, Value> = fields.map(|(name, value)| (name, value.into())).collect();
+            [("state".to_owned(), json!(fields))].into_iter().collect()
+        }
+        Question::Next => {
+            let harts = (0..machine.harts()).map(|hart| machine.upcoming(hart).to_string());
+            let harts: Vec<String> = harts.collect();
+            [("next".to_owned(), json!(harts))].into_iter().collect()
+        }
+    }
+}
+
+/// For people: a line each.
+fn words(answer: Map<String, Value>) -> String {
+    let line = |name: &str, value: &Value| match value {
+        Value::String(text) => format!("  {name} {text}\n"),
+        other => format!("  {name} {other}\n"),
+    };
+    let lines = answer.iter().map(|(name, value)| match value {
+        Value::Object(fields) => fields.iter().map(|(name, value)| line(name, value)).collect(),
+        Value::Array(items) => {
+            items.iter().enumerate().map(|(hart, value)| line(&format!("hart{hart}"), value)).collect()
+        }
+        other => line(name, other),
+    });
+    lines.collect()
+}

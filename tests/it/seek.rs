@@ -1,0 +1,118 @@
+//! Any place of a recording, from anywhere: the same place is the same state.
+
+use crate::reprise::{Reprise, Scratch, guest};
+use serde_json::Value;
+
+/// Instructions and digest of an answer.
+type There = (u64, String);
+
+/// The guests that a bare machine has, and what they need beside it.
+const GUESTS: [(&str, &[&str]); 6] = [
+    ("wfi.elf", &[]),
+    ("smc.elf", &[]),
+    ("irqstorm.elf", &[]),
+    ("paging.elf", &[]),
+    ("demo.elf", &["--scratch-disk"]),
+    ("smp.elf", &["-smp", "4", "--set", "machine.schedule_seed=5"]),
+];
+
+fn record(scratch: &Scratch, name: &str, args: &[&str]) -> String {
+    let recording = scratch.path(&format!("{name}.rec"));
+    let run = ["record", "-o", &recording, "--digest-every", "1M", "-bios", &guest(name)];
+    Reprise::new(run.into_iter().chain(args.iter().copied())).end().success();
+    recording
+}
+
+/// The states at these places, one after the other in one process.
+fn ask(recording: &str, places: &[String]) -> Vec<There> {
+    let mut args = vec!["ask", recording, "digest", "--json"];
+    places.iter().for_each(|place| args.extend(["--at", place]));
+    let ended = Reprise::new(args).end().success();
+    let answers = ended.console.lines().map(|line| {
+        let answer: Value = serde_json::from_str(line).unwrap();
+        (answer["icount"].as_u64().unwrap(), answer["digest"].as_str().unwrap().to_owned())
+    });
+    answers.collect()
+}
+
+/// Numbers below a limit that look like chance.
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+fn end_of(recording: &str) -> u64 {
+    ask(recording, &["end".into()])[0].0
+}
+
+#[test]
+fn a_place_is_the_same_from_wherever_one_comes() {
+    let scratch = Scratch::new("seek");
+    let mut draw = Draw(1);
+    for (name, args) in GUESTS {
+        let recording = record(&scratch, name, args);
+        let end = end_of(&recording);
+        let mut places: Vec<u64> = (0..35).map(|_| draw.below(end)).collect();
+        places.sort_unstable();
+        let named = |places: &[u64]| places.iter().map(|at| format!("icount:{at}")).collect::<Vec<_>>();
+        let forwards = ask(&recording, &named(&places));
+        let back_and_forth: Vec<usize> = (0..70).map(|_| draw.below(35) as usize).collect();
+        let there: Vec<u64> = back_and_forth.iter().map(|&index| places[index]).collect();
+        for (answer, index) in ask(&recording, &named(&there)).into_iter().zip(back_and_forth) {
+            assert_eq!(answer, forwards[index], "{name} at {}", places[index]);
+        }
+    }
+}
+
+#[test]
+fn one_instruction_back_and_forward_again_is_where_one_was() {
+    let scratch = Scratch::new("back");
+    let mut draw = Draw(2);
+    for (name, args) in GUESTS {
+        let recording = record(&scratch, name, args);
+        let end = end_of(&recording);
+        let mut places: Vec<u64> = (0..170).map(|_| 1 + draw.below(end - 1)).collect();
+        places.sort_unstable();
+        let steps = places.iter().flat_map(|at| [*at, at - 1, *at]).map(|at| format!("icount:{at}"));
+        let answers = ask(&recording, &steps.collect::<Vec<_>>());
+        for (answers, at) in answers.chunks(3).zip(places) {
+            let [there, back, again] = answers else { panic!("three answers for a place") };
+            assert_eq!(there, again, "{name} at {at}");
+            assert_ne!(there.1, back.1, "{name} at {at}: an instruction leaves a trace, if only in the count");
+        }
+    }
+}
+
+#[test]
+fn places_have_many_names() {
+    let scratch = Scratch::new("places");
+    let recording = record(&scratch, "demo.elf", &["--scratch-disk"]);
+    let at = |place: &str| ask(&recording, &[place.to_owned()]).remove(0);
+    let (end, _) = at("end");
+    assert_eq!(at("50%"), at(&format!("icount:{}", end / 2)));
+    assert_eq!(at("100%").0, end);
+    // The demo says on its first lines which machine it is; the third line stands where its line feed was written.
+    let (line, _) = at("line:3");
+    let shown = |args: &[&str]| {
+        let all = ["replay", &recording].into_iter().chain(args.iter().copied());
+        Reprise::new(all).end().console
+    };
+    let until = shown(&["--until", "line:3"]);
+    assert_eq!((until.lines().count(), until.ends_with('\n')), (3, true), "{until:?}");
+    let rest = shown(&["--at", &format!("icount:{line}")]);
+    assert_eq!(until + &rest, shown(&[]), "what is seen from there on is the rest");
+    assert!(at("event:0").0 < end && at("vtime:1ms").0 > 0);
+}
+
+#[test]
+fn a_place_that_is_not_there_is_told() {
+    let scratch = Scratch::new("no-place");
+    let recording = record(&scratch, "wfi.elf", &[]);
+    let ended = Reprise::new(["ask", &recording, "digest", "--at", "icount:999G"]).end();
+    assert_eq!(ended.code, Some(2), "{}", ended.errors);
+    assert!(ended.errors.contains("icount:999000000000") && ended.errors.contains("ends at"), "{}", ended.errors);
+}
