@@ -8,6 +8,7 @@
 )]
 
 mod bare;
+mod crash;
 mod debian;
 mod determinism;
 mod plugins;
