@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 /// Kills in one run of the tests. `tests/crash N` asks for more.
 const POINTS: u32 = 100;
-/// What the guest has said so long before the kill must come out of the recording. Ten times what the recorder promises:
-/// on a loaded machine its thread may have to wait for its turn.
+/// What the guest has said so long before the kill must come out of the recording. Ten times what the recorder
+/// promises: on a loaded machine its thread may have to wait for its turn.
 const RECORDED_AFTER: Duration = Duration::from_secs(1);
 /// A run that takes longer hangs.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -220,7 +220,7 @@ fn point(draw: &mut Draw) -> Left {
     left(&folder, older.as_deref(), &said, early)
 }
 
-fn environment(name: &str, default: u64) -> u64 {
+pub(crate) fn environment(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
 }
 

@@ -9,7 +9,9 @@
 
 mod bare;
 mod crash;
+mod damage;
 mod debian;
 mod determinism;
+mod golden;
 mod plugins;
 mod reprise;

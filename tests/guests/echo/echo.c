@@ -1,5 +1,5 @@
-// Says back what is typed, until `q`. It reads the wall clock with each character and naps while there is none, so that a
-// recording of it grows for as long as somebody types, and its run takes hardly any time to replay.
+// Says back what is typed, until `q`. It reads the wall clock with each character and naps while there is none, so that
+// a recording of it grows for as long as somebody types, and its run takes hardly any time to replay.
 #include "bare.h"
 
 enum { NAP_TICKS = 20000 }; // 2 ms at the board's 10 MHz

@@ -69,7 +69,7 @@ impl Recorder {
         queue::start(writer, failed).map(|(sink, writing)| (writing, sink)).map_err(|e| cannot(&e))
     }
 
-    /// The gate has pushed the seed: wait for it to be on the disk, then write the manifest. In this order, whatever has a
+    /// The gate has pushed the seed: wait for it to be on the disk, then write the manifest. In this order, what has a
     /// manifest replays.
     pub(crate) fn begin(&self) -> Result<(), Failure> {
         self.writing.begun().map_err(|error| cannot_make(&self.path).note(error.to_string()))?;
