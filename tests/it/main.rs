@@ -8,8 +8,11 @@
 )]
 
 mod bare;
+mod crash;
+mod damage;
 mod debian;
 mod determinism;
+mod golden;
 mod plugins;
 mod reprise;
 mod seek;

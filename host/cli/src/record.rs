@@ -63,7 +63,8 @@ pub(crate) fn record_board(
     let contents: Vec<(Hash, &[u8])> = rows.into_iter().zip(images.chain(plugins)).collect();
     let (recording, sink) = Recording::create(&args.output, args.force, manifest, &contents)?;
     let gate = Gate::record(parts.seed, sink);
-    match parts.connect(&args.run, gate, digest_every) {
+    let connected = recording.begin().and_then(|()| parts.connect(&args.run, gate, digest_every));
+    match connected {
         Ok(running) => {
             recording.attach(running.machine.stop_handle());
             running.finish(Some(recording))
@@ -108,7 +109,7 @@ pub(crate) struct Sealed {
 }
 
 impl Recording {
-    /// Make the folder and begin the log. Returns the gate's side of it too.
+    /// Make the folder. Returns the gate's side of it too.
     pub(crate) fn create(
         path: &Path,
         force: bool,
@@ -147,6 +148,11 @@ impl Recording {
         let contents = contents.collect::<Result<Vec<_>, Failure>>()?;
         let contents: Vec<_> = contents.iter().map(|(hash, bytes)| (*hash, bytes.as_slice())).collect();
         Self::create(path, force, manifest, &contents)
+    }
+
+    /// The gate is there: from now on it is a recording, also if nothing ends it.
+    pub(crate) fn begin(&self) -> Result<(), Failure> {
+        self.recorder.begin()
     }
 
     /// The machine that stops when nothing more can be written.

@@ -36,7 +36,10 @@ pub(crate) fn replay(args: &ReplayArgs, catalog: &Plugins) -> Result<u8, Failure
     let summary = Summary::create(args.summary.as_deref())?;
     let (recording, sink) = new_recording(args, &replica, live.as_ref())?.unzip();
     let show = Show { port, level: Some(run::log_level(args.recording.verbose)) };
-    let mut replay = match Replay::start(&replica, &args.recording, show, Some((args, sink))) {
+    let started = Replay::start(&replica, &args.recording, show, Some((args, sink)));
+    let begun =
+        started.and_then(|replay| recording.as_ref().map_or(Ok(()), Recording::begin).map(|()| replay));
+    let mut replay = match begun {
         Ok(replay) => replay,
         Err(failure) => return Err(given_up(recording, failure)),
     };

@@ -42,6 +42,8 @@ struct Shared {
 struct State {
     records: VecDeque<Record>,
     bytes: usize,
+    /// The first records are on the disk.
+    begun: bool,
     /// The machine is gone.
     closed: bool,
     /// Writing failed.
@@ -68,9 +70,10 @@ pub(super) fn start<S: Sink + 'static>(
 ) -> io::Result<(QueueSink, Writing)> {
     let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
     let theirs = Arc::clone(&shared);
-    let thread = std::thread::Builder::new()
-        .name("reprise-log".into())
-        .spawn(move || Thread { shared: theirs, writer, unflushed: None, unsynced: None }.run(failed))?;
+    let thread = std::thread::Builder::new().name("reprise-log".into()).spawn(move || {
+        let (begun, unflushed, unsynced) = (false, None, None);
+        Thread { shared: theirs, writer, begun, unflushed, unsynced }.run(failed)
+    })?;
     Ok((QueueSink(Arc::clone(&shared)), Writing { shared, thread }))
 }
 
@@ -104,6 +107,19 @@ impl Drop for QueueSink {
 }
 
 impl Writing {
+    /// Wait until the first records that were pushed, the seed among them, are on the disk.
+    pub(super) fn begun(&self) -> Result<(), LogError> {
+        let mut state = self.shared.state();
+        loop {
+            match &state.failure {
+                Some(failure) => return Err(again(failure)),
+                // Without a machine nothing will come.
+                None if state.begun || state.closed => return Ok(()),
+                None => state = self.shared.wait(state, None),
+            }
+        }
+    }
+
     /// Why writing stopped, if it did.
     pub(super) fn failure(&self) -> Option<LogError> {
         self.shared.state().failure.as_ref().map(again)
@@ -118,6 +134,8 @@ impl Writing {
 struct Thread<S: Sink> {
     shared: Arc<Shared>,
     writer: LogWriter<S>,
+    /// The first records are on the disk.
+    begun: bool,
     /// When the first record came that was not flushed.
     unflushed: Option<Instant>,
     unsynced: Option<Instant>,
@@ -185,8 +203,19 @@ impl<S: Sink> Thread<S> {
         }
         match first_error {
             Some(error) => Err(error),
-            None => self.write_what_is_due(),
+            None if self.begun => self.write_what_is_due(),
+            None => self.begin(),
         }
+    }
+
+    /// A log without its seed replays nothing, so nobody waits for that.
+    fn begin(&mut self) -> Result<(), LogError> {
+        self.writer.sync()?;
+        (self.unflushed, self.unsynced) = (None, None);
+        self.begun = true;
+        self.shared.state().begun = true;
+        self.shared.changed.notify_all();
+        Ok(())
     }
 
     fn write_what_is_due(&mut self) -> Result<(), LogError> {

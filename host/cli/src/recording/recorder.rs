@@ -5,7 +5,7 @@ use super::{
     queue::{self, QueueSink, Writing},
     segment_name,
 };
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, reason};
 use reprise_machine::replay::log::{LogError, LogWriter, RunId, Sink, Sizes};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -28,8 +28,9 @@ pub(crate) struct Saved {
 }
 
 impl Recorder {
-    /// Make the folder, put `contents` and the manifest into it and start the thread that writes the log. Returns the
-    /// gate's end, too. `failed` is called from that thread, once, when it can no longer write.
+    /// Make the folder, put `contents` into it and start the thread that writes the log. Returns the gate's end, too.
+    /// `failed` is called from that thread, once, when it can no longer write. It is a recording when it has
+    /// [begun](Self::begin).
     pub(crate) fn create(
         path: &Path,
         mut manifest: Manifest,
@@ -37,8 +38,22 @@ impl Recorder {
         force: bool,
         failed: impl FnOnce() + Send + 'static,
     ) -> Result<(Self, QueueSink), Failure> {
-        let cannot = |error: &io::Error| Failure::io("cannot make the recording", error).at(path.display());
         make_folder(path, force)?;
+        let made = Self::fill(path, &mut manifest, contents, failed);
+        let (writing, sink) = made.inspect_err(|_| {
+            // Half a recording is none, and would be in the way of the next try.
+            drop(fs::remove_dir_all(path));
+        })?;
+        Ok((Self { path: path.to_owned(), manifest, writing }, sink))
+    }
+
+    fn fill(
+        path: &Path,
+        manifest: &mut Manifest,
+        contents: &[(Hash, &[u8])],
+        failed: impl FnOnce() + Send + 'static,
+    ) -> Result<(Writing, QueueSink), Failure> {
+        let cannot = |error: &io::Error| cannot_make(path).note(reason(error));
         let run_id = draw_run_id().map_err(|e| cannot(&e))?;
         manifest.run_id = run_id.0.iter().map(|byte| format!("{byte:02x}")).collect();
         for folder in ["log", "blobs"] {
@@ -47,11 +62,21 @@ impl Recorder {
         for (hash, bytes) in contents {
             write_once(&path.join(blob_name(hash)), bytes).map_err(|e| cannot(&e))?;
         }
-        publish(path, &manifest).map_err(|e| cannot(&e))?;
+        sync_folder(&path.join("blobs")).map_err(|e| cannot(&e))?;
         let sink = Segments { path: path.to_owned(), file: None };
-        let writer = LogWriter::create(sink, run_id, Sizes::default()).map_err(|e| log_failure(path, &e))?;
-        let (sink, writing) = queue::start(writer, failed).map_err(|e| cannot(&e))?;
-        Ok((Self { path: path.to_owned(), manifest, writing }, sink))
+        let writer = LogWriter::create(sink, run_id, Sizes::default())
+            .map_err(|error| cannot_make(path).note(error.to_string()))?;
+        queue::start(writer, failed).map(|(sink, writing)| (writing, sink)).map_err(|e| cannot(&e))
+    }
+
+    /// The gate has pushed the seed: wait for it to be on the disk, then write the manifest. In this order, what has a
+    /// manifest replays.
+    pub(crate) fn begin(&self) -> Result<(), Failure> {
+        self.writing.begun().map_err(|error| cannot_make(&self.path).note(error.to_string()))?;
+        let above = self.path.parent().filter(|above| !above.as_os_str().is_empty());
+        publish(&self.path, &self.manifest)
+            .and_then(|()| sync_folder(above.unwrap_or(Path::new("."))))
+            .map_err(|error| cannot_make(&self.path).note(reason(&error)))
     }
 
     /// Why nothing more can be written, if so.
@@ -80,6 +105,10 @@ impl Recorder {
     }
 }
 
+fn cannot_make(path: &Path) -> Failure {
+    Failure::new(Exit::Io, "cannot make the recording").at(path.display())
+}
+
 fn log_failure(path: &Path, error: &LogError) -> Failure {
     Failure::new(Exit::Io, "the recording cannot be written any further")
         .at(path.display())
@@ -91,7 +120,10 @@ fn log_failure(path: &Path, error: &LogError) -> Failure {
 pub(super) fn make_folder(path: &Path, force: bool) -> Result<(), Failure> {
     let failed = |error: &io::Error| Failure::io("cannot make the recording", error).at(path.display());
     if force && path.join(MANIFEST).is_file() {
-        fs::remove_dir_all(path).map_err(|e| failed(&e))?;
+        // First: what is left of it when something goes wrong must not look like a recording that was interrupted.
+        fs::remove_file(path.join(MANIFEST))
+            .and_then(|()| fs::remove_dir_all(path))
+            .map_err(|e| failed(&e))?;
     }
     folder_builder().create(path).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => Failure::usage("the recording would overwrite something")
@@ -119,10 +151,14 @@ fn new_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
 /// Equal contents are one file.
 fn write_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match new_file(path) {
-        Ok(mut file) => file.write_all(bytes),
+        Ok(mut file) => file.write_all(bytes).and_then(|()| file.sync_all()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
@@ -136,7 +172,7 @@ fn publish(path: &Path, manifest: &Manifest) -> io::Result<()> {
     file.write_all(manifest.to_text().as_bytes())?;
     file.sync_all()?;
     fs::rename(&temporary, path.join(MANIFEST))?;
-    File::open(path)?.sync_all()
+    sync_folder(path)
 }
 
 /// The log's segments as files.
@@ -157,7 +193,7 @@ impl Sink for Segments {
         let mut options = OpenOptions::new();
         self.file = Some(options.append(true).create(true).mode(0o600).open(path)?);
         self.truncate(0)?;
-        File::open(self.path.join("log"))?.sync_all()
+        sync_folder(&self.path.join("log"))
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {

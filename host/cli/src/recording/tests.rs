@@ -1,4 +1,8 @@
 use super::*;
+use reprise_machine::{
+    Seed,
+    replay::{Entry, Position, Record, RecordSink, log::Tail},
+};
 use std::{fs, path::PathBuf};
 
 fn manifest() -> Manifest {
@@ -30,6 +34,10 @@ fn manifest() -> Manifest {
     }
 }
 
+fn seed() -> Record {
+    Record { position: Position::default(), icount: 0, entry: Entry::Seed(Seed([0; 32])) }
+}
+
 /// A folder of this test's own.
 fn scratch(test: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("reprise-recording-{test}-{}", std::process::id()));
@@ -40,7 +48,10 @@ fn scratch(test: &str) -> PathBuf {
 
 fn create(path: &Path, force: bool) -> Result<Recorder, Failure> {
     let content: &[u8] = b"abc";
-    Recorder::create(path, manifest(), &[(Hash::of(content), content)], force, || ()).map(|made| made.0)
+    let (recorder, mut sink) =
+        Recorder::create(path, manifest(), &[(Hash::of(content), content)], force, || ())?;
+    sink.push(seed()).unwrap();
+    recorder.begin().map(|()| recorder)
 }
 
 #[test]
@@ -89,6 +100,28 @@ fn a_recording_keeps_contents_and_replaces_nothing_foreign() {
     fs::write(foreign.join("thesis.tex"), "x").unwrap();
     assert!(create(&foreign, true).is_err());
     assert!(foreign.join("thesis.tex").exists());
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// Whatever has a manifest replays: before that, the log has its seed.
+#[test]
+fn a_recording_is_one_when_its_log_has_begun() {
+    let folder = scratch("begins");
+    let path = folder.join("a.rec");
+    let made = Recorder::create(&path, manifest(), &[], false, || ());
+    let (recorder, mut sink) = made.unwrap();
+    assert!(Store::open(&path).unwrap_err().to_string().contains("no manifest.toml"));
+    sink.push(seed()).unwrap();
+    recorder.begin().unwrap();
+    let mut records = Vec::new();
+    let tail = scan::scan(&Store::open(&path).unwrap(), |record| {
+        records.push(record.clone());
+        Ok(true)
+    });
+    assert!(matches!(tail, Ok(Some(Tail::Torn { .. }))), "it goes on: {tail:?}");
+    assert_eq!(records, [seed()]);
+    drop(sink);
+    recorder.finish(None).unwrap();
     fs::remove_dir_all(folder).unwrap();
 }
 
