@@ -2,14 +2,15 @@
 
 use super::{
     Names, Parted, Recorded,
-    compare::{Comparison, Parting},
+    compare::{Comparison, Parting, compare},
     json,
-    manifests::ManifestDifference,
+    manifests::{self, ManifestDifference},
     part,
     search::Outcome,
     twins::Twins,
 };
-use crate::failure::printable;
+use crate::failure::{Failure, printable};
+use reprise_machine::replay::{RecordSource, log::LogError};
 use serde_json::{Value, json};
 use std::fmt;
 
@@ -24,6 +25,16 @@ pub(crate) struct Diff {
     pub(super) manifests: Vec<ManifestDifference>,
     pub(super) logs: Comparison,
     pub(super) states: States,
+}
+
+/// A recording, as far as it can be compared without a machine.
+pub(crate) struct Side {
+    /// What it is called.
+    pub(crate) name: String,
+    /// What it says of its machine, with its board read in place of the text.
+    pub(crate) manifest: Value,
+    pub(crate) names: Names,
+    pub(crate) records: Box<dyn RecordSource>,
 }
 
 /// What replaying both has shown.
@@ -53,6 +64,31 @@ pub(super) fn states(runs: [&dyn Recorded; 2], parting: &Parting) -> States {
 }
 
 impl Diff {
+    /// Compare what two recordings say.
+    ///
+    /// # Errors
+    /// A log cannot be read: the first (0) or the second.
+    pub(crate) fn of(sides: [Side; 2]) -> Result<Self, (usize, LogError)> {
+        let [mut a, mut b] = sides;
+        let logs = compare(a.records.as_mut(), b.records.as_mut(), [&a.names, &b.names])?;
+        let manifests = manifests::differences(&a.manifest, &b.manifest);
+        Ok(Self { names: [a.name, b.name], manifests, logs, states: States::NotCompared })
+    }
+
+    /// Whether the logs part: then replaying can tell whether the machines did before.
+    pub(crate) fn parts(&self) -> bool {
+        self.logs.parting.is_some()
+    }
+
+    /// Replay both, as far as the logs are the same.
+    pub(crate) fn search(&mut self, runs: Result<[&dyn Recorded; 2], &Failure>) {
+        let Some(parting) = &self.logs.parting else { return };
+        self.states = match runs {
+            Ok(runs) => states(runs, parting),
+            Err(failure) => States::Failed(failure.to_string()),
+        };
+    }
+
     /// One machine did one thing twice.
     pub(crate) fn is_identical(&self) -> bool {
         self.logs.parting.is_none() && self.manifests.iter().all(|difference| !difference.of_machine)
@@ -106,6 +142,9 @@ impl Diff {
             if self.manifests.len() > SHOWN {
                 writeln!(out, "  … and {} more; --json has them all", self.manifests.len() - SHOWN)?;
             }
+        }
+        if self.logs.parting.is_none() && !self.is_identical() {
+            writeln!(out, "\nlogs: all {} records are the same", self.logs.common)?;
         }
         if let Some(parting) = &self.logs.parting {
             writeln!(out, "\nlogs: {} records are the same, then", self.logs.common)?;
