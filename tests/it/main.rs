@@ -10,5 +10,6 @@
 mod bare;
 mod debian;
 mod determinism;
+mod divergence;
 mod plugins;
 mod reprise;

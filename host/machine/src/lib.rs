@@ -45,4 +45,4 @@ pub use reprise_replay as replay;
 pub use reprise_replay::{Gate, Seed};
 pub use run::Stop;
 pub use services::PluginFault;
-pub use upcoming::Upcoming;
+pub use upcoming::{ArmedTimer, Upcoming};

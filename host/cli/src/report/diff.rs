@@ -156,6 +156,13 @@ impl Diff {
         }
         match &self.states {
             States::NotCompared => Ok(()),
+            States::Same if self.logs.parting.as_ref().is_some_and(Parting::is_computed) => {
+                writeln!(
+                    out,
+                    "\nReplayed here, both machines are in the same state there too: one of the recordings does"
+                )?;
+                writeln!(out, "not replay as it was recorded; `reprise verify` says which.")
+            }
             States::Same => writeln!(out, "\nUp to there both machines are in the same state."),
             States::Failed(why) => {
                 writeln!(out, "\nThe recordings cannot be replayed side by side:\n{}", why.trim_end())
@@ -174,6 +181,11 @@ fn manifest_line(difference: &ManifestDifference) -> String {
 }
 
 impl Parting {
+    /// The machines themselves did different things, and not because one log is longer.
+    fn is_computed(&self) -> bool {
+        !self.input && self.a.is_some() && self.b.is_some()
+    }
+
     fn tell(&self, out: &mut impl fmt::Write, names: [&str; 2]) -> fmt::Result {
         let width = names.map(|name| name.chars().count()).into_iter().max().unwrap_or(0);
         for (line, name) in [(&self.a, names[0]), (&self.b, names[1])] {
