@@ -109,6 +109,7 @@ impl Names {
             }
             Event::Control(Control::Reset) => "reset button".to_owned(),
             Event::Control(Control::PowerOff) => "power button".to_owned(),
+            Event::Control(Control::Nmi) => "non-maskable interrupt".to_owned(),
             Event::BottomHalf { device, bh, oneshot } => {
                 let oneshot = if *oneshot { ", with a payload" } else { "" };
                 format!("bottom half {}{oneshot}", self.bottom_half(*device, *bh))
