@@ -13,6 +13,7 @@ mod damage;
 mod debian;
 mod determinism;
 mod golden;
+mod divergence;
 mod plugins;
 mod reprise;
 mod seek;

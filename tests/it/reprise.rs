@@ -144,6 +144,12 @@ impl Reprise {
         self
     }
 
+    /// Runs it with this in its environment.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
     /// Types `text` on the console once the guest has said `prompt`: a UART without a driver loses what comes before.
     pub(crate) fn input_after(mut self, prompt: &str, text: &str) -> Self {
         self.input = Some((prompt.into(), text.into()));

@@ -49,6 +49,8 @@ pub(crate) enum Action {
     Info(InfoArgs),
     /// List the records of a recording
     Log(LogArgs),
+    /// Say how two recordings differ, and where their machines part
+    Diff(DiffArgs),
     /// Make one file of a recording that needs nothing else
     Pack(PackArgs),
     /// Make a folder of a packed recording
@@ -238,6 +240,35 @@ pub(crate) struct ReplayArgs {
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
     pub(crate) recording: RecordingArgs,
+    /// For programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What is said of plugins and disks holds for both recordings, as far as they have them.
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// A recording: a folder, or a file that `reprise pack` made
+    #[arg(value_name = "A.rec")]
+    pub(crate) a: PathBuf,
+    /// The other one
+    #[arg(value_name = "B.rec")]
+    pub(crate) b: PathBuf,
+    /// Use this file for a plugin of the recordings, whatever is in it
+    #[arg(long, value_name = "NAME=FILE.so")]
+    pub(crate) plugin: Vec<String>,
+    /// Use the installed plugins although they are not those of the recordings
+    #[arg(long)]
+    pub(crate) other_plugins: bool,
+    /// Load the plugins that the recordings hold: this runs code from them
+    #[arg(long, conflicts_with = "other_plugins")]
+    pub(crate) trust_plugins: bool,
+    /// Where the image of a disk is now
+    #[arg(long, value_name = "ID=FILE")]
+    pub(crate) disk: Vec<String>,
+    /// Compare manifests and logs only: looking for where the machines part replays both several times
+    #[arg(long)]
+    pub(crate) no_search: bool,
     /// For programs
     #[arg(long)]
     pub(crate) json: bool,

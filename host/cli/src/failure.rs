@@ -68,6 +68,14 @@ impl Failure {
         Self { exit, kind: Kind::Told { text, json } }
     }
 
+    /// What a report has for programs.
+    pub(crate) fn report(&self) -> Option<&Value> {
+        match &self.kind {
+            Kind::Told { json, .. } => Some(json),
+            Kind::Plain { .. } | Kind::Board { .. } => None,
+        }
+    }
+
     /// Where: a file, an argument.
     pub(crate) fn at(mut self, place: impl fmt::Display) -> Self {
         if let Kind::Plain { at, .. } = &mut self.kind {

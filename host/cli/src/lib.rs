@@ -14,6 +14,7 @@ mod args;
 mod ask;
 mod board;
 mod demo;
+mod diff;
 mod disk;
 mod ending;
 mod failure;
@@ -26,7 +27,6 @@ mod rebuild;
 mod record;
 mod recording;
 mod replay;
-#[cfg_attr(not(test), expect(dead_code, reason = "`reprise diff` comes next"))]
 mod report;
 mod run;
 mod setup;
@@ -77,6 +77,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Action::Replay(args) => replay::replay(&args, &catalog),
         Action::Verify(args) => verify::verify(&args, &catalog),
         Action::Ask(args) => ask::ask(&args, &catalog),
+        Action::Diff(args) => diff::diff(&args, &catalog),
         Action::Demo(args) => demo::demo(&args, &catalog),
         Action::Info(args) => args.run(),
         Action::Log(args) => args.run(),

@@ -26,6 +26,8 @@ struct Verdict {
     passed: Passed,
     /// Where it is not as it should be.
     at: Value,
+    /// The report of a divergence.
+    divergence: Value,
 }
 
 /// Replay a recording and say whether it is the same run. Returns the exit code.
@@ -36,7 +38,8 @@ pub(crate) fn verify(args: &VerifyArgs, catalog: &Plugins) -> Result<u8, Failure
     let mut replay = started.map_err(|failure| unstarted(args, failure))?;
     let stop = replay.run();
     let failure = replay.failure(&stop, !args.recording.no_search);
-    let verdict = verdict(&mut replay, &stop);
+    let mut verdict = verdict(&mut replay, &stop);
+    verdict.divergence = failure.as_ref().and_then(Failure::report).cloned().unwrap_or_default();
     let words = replay::stopped(&replica, &stop, replay.machine.status(), verdict.passed.events);
     let end = replay.end(stop);
     drop(replay);
@@ -54,7 +57,13 @@ pub(crate) fn verify(args: &VerifyArgs, catalog: &Plugins) -> Result<u8, Failure
 /// Damage that keeps the machine from being built is an answer too.
 fn unstarted(args: &VerifyArgs, failure: Failure) -> Failure {
     if failure.exit == Exit::Corrupt {
-        let verdict = Verdict { result: "corrupt", stand: None, passed: Passed::default(), at: Value::Null };
+        let verdict = Verdict {
+            result: "corrupt",
+            stand: None,
+            passed: Passed::default(),
+            at: Value::Null,
+            divergence: Value::Null,
+        };
         // The failure is told in any case.
         drop(tell(args, &verdict));
     }
@@ -83,7 +92,13 @@ fn verdict(replay: &mut Replay<'_>, stop: &Stop) -> Verdict {
         Stop::Requested | Stop::Limit | Stop::Until => ("interrupted", Value::Null),
         Stop::DiskFailed(_) => ("failed", Value::Null),
     };
-    Verdict { result, stand: Some(replay.stand()), passed: replay.counter.passed(), at }
+    Verdict {
+        result,
+        stand: Some(replay.stand()),
+        passed: replay.counter.passed(),
+        at,
+        divergence: Value::Null,
+    }
 }
 
 fn damage(error: &LogError) -> Value {
@@ -104,7 +119,7 @@ fn torn(tail: Tail) -> Value {
 }
 
 fn tell(args: &VerifyArgs, verdict: &Verdict) -> Result<(), Failure> {
-    let Verdict { result, stand, passed, at } = verdict;
+    let Verdict { result, stand, passed, at, divergence } = verdict;
     let text = match (args.json, stand) {
         (true, stand) => {
             let of = |value: fn(&Stand) -> Value| stand.as_ref().map_or(Value::Null, value);
@@ -113,6 +128,7 @@ fn tell(args: &VerifyArgs, verdict: &Verdict) -> Result<(), Failure> {
                 "icount": of(|stand| stand.status.icount.into()),
                 "digest": of(|stand| hex(&stand.digest).into()),
                 "at": at,
+                "divergence": divergence,
                 "vtime_ns": of(|stand| stand.status.vtime_ns.into()),
                 "events": passed.events,
                 "digests": passed.digests,

@@ -189,6 +189,18 @@ const CASES: &[Case] = &[
     Case("log of another run", "replay @/mixed.rec", 5),
     Case("recording without its firmware", "replay @/nofirmware.rec", 5),
     Case("verify with a backend", "verify @/good.rec --port uart0=null", 2),
+    // Comparing.
+    Case("diff of one", "diff @/good.rec", 2),
+    Case("diff of three", "diff @/good.rec @/off.rec @/disk.rec", 2),
+    Case("diff with what is missing", "diff @/good.rec @/missing.rec", 6),
+    Case("diff with a board", "diff @/good.rec @/uart.toml", 5),
+    Case("diff with a log that is no log", "diff @/good.rec @/nolog.rec", 5),
+    Case("diff with a log of another run", "diff @/good.rec @/mixed.rec", 5),
+    Case("diff with an edited manifest", "diff @/edited.rec @/good.rec", 5),
+    Case("diff with a plugin without a file", "diff @/good.rec @/off.rec --plugin syscon", 2),
+    Case("diff with a plugin of neither", "diff @/good.rec @/off.rec --plugin plic=x.so", 2),
+    Case("diff with a disk of neither", "diff @/good.rec @/off.rec --disk disk0=@/raw.img", 2),
+    Case("diff with two ways with plugins", "diff @/good.rec @/off.rec --trust-plugins --other-plugins", 2),
 ];
 
 /// A board around a stanza: good but for what the stanza does.

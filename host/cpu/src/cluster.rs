@@ -116,6 +116,14 @@ impl Cluster {
         self.harts[hart].interrupts.set_wire(line, high);
     }
 
+    /// A non-maskable interrupt: the hart goes on in M-mode at `vector`, also if it waited. Its reservation ends, as
+    /// with any trap.
+    pub fn nmi(&mut self, hart: usize, vector: u64) {
+        self.shared.unguard_reservation(&self.ram, hart);
+        self.shared.reservations[hart] = None;
+        self.harts[hart].take_nmi(vector);
+    }
+
     /// Tells a hart the current time, in ticks of the `time` CSR: recomputes its supervisor timer interrupt.
     pub fn set_time(&mut self, hart: usize, time: u64) {
         self.harts[hart].update_timer(time);

@@ -1,5 +1,5 @@
 //! Exceptions and interrupts: causes, delegation, entry and return. Privileged §3.1.6 to §3.1.9, §3.1.15, §3.3.2,
-//! §12.1.
+//! §3.5, §12.1.
 
 use crate::hart::{Hart, Privilege, Waiting, envcfg, mstatus};
 use crate::isa::Op;
@@ -161,6 +161,17 @@ impl Hart {
         let code = u64::from(bit.trailing_zeros());
         let delegated = self.interrupts.mideleg & bit != 0;
         self.enter(INTERRUPT | code, 0, self.pc, delegated);
+    }
+
+    /// Enters M-mode at `vector` for a non-maskable interrupt. Privileged §3.5, "Non-Maskable Interrupts": whatever the
+    /// interrupt enables say, with the interrupted instruction in `mepc`, and in `mcause` the Interrupt bit and code
+    /// 0, that of hardware which does not tell its sources apart. The text names no other register; `mstatus` and
+    /// `mtval` are written as by any trap into M-mode, or a handler could not return with `mret`. A trap handler that
+    /// had not saved its registers loses them, as the text says.
+    pub(crate) fn take_nmi(&mut self, vector: u64) {
+        self.enter(INTERRUPT, 0, self.pc, false);
+        self.pc = vector;
+        self.interrupts_changed();
     }
 
     /// Enters the handler of an exception of the instruction at `pc`.

@@ -343,7 +343,12 @@ impl Machine {
             Event::WriteRegister { hart, register, .. } => {
                 (*hart as usize) < self.cluster.harts() && *register <= REGISTER_PC
             }
-            Event::Control(_) => true,
+            Event::Control(Button::Nmi) if self.nmi_vector.is_none() => {
+                return Err(format!(
+                    "{event}: the machine has none; set machine.nmi_vector to the address of its handler"
+                ));
+            }
+            Event::Control(Button::Reset | Button::PowerOff | Button::Nmi) => true,
             Event::BottomHalf { .. } | Event::HostClock { .. } => {
                 unreachable!("bottom halves and clock reads are stamped where they happen")
             }
@@ -369,6 +374,9 @@ impl Machine {
             }
             Event::Control(Button::Reset) => self.services.request(Control::Reset),
             Event::Control(Button::PowerOff) => self.services.request(Control::PowerOff { code: 0 }),
+            Event::Control(Button::Nmi) => {
+                self.cluster.nmi(NMI_HART, self.nmi_vector.expect("checked above"));
+            }
             Event::WriteMemory { gpa, data } => {
                 let written = self.services.ram.write(gpa, &data);
                 assert!(written.is_ok(), "checked above");
@@ -388,6 +396,9 @@ impl Machine {
         self.callback(device, "on_port", |instance, cx| instance.on_port(cx, port, kind));
     }
 }
+
+/// The hart that takes non-maskable interrupts: where firmware does what is done once for the machine.
+const NMI_HART: usize = 0;
 
 /// Number of `pc` in [`Event::WriteRegister`]: that of the RISC-V target description of GDB, behind x0 to x31.
 const REGISTER_PC: u32 = 32;

@@ -51,4 +51,4 @@ pub use run::Stop;
 pub use section::SectionError;
 pub use services::PluginFault;
 pub use snapshot::{PAGE_BYTES, Page, PageTable, RamImage, RestoreError, Snapshot, TABLE_PAGES};
-pub use upcoming::Upcoming;
+pub use upcoming::{ArmedTimer, Upcoming};

@@ -101,6 +101,8 @@ pub struct Machine {
     pub(crate) pacer: Pacer,
     pub(crate) idle: IdlePolicy,
     pub(crate) align: bool,
+    /// Where hart 0 goes on at a non-maskable interrupt; `None`: there is none.
+    pub(crate) nmi_vector: Option<u64>,
     pub(crate) stop: StopHandle,
     /// The icount at which the machine looks outside next; nobody inside can see it.
     pub(crate) slice_end: u64,
@@ -193,6 +195,7 @@ impl Machine {
             pacer,
             idle: spec.idle,
             align: spec.align,
+            nmi_vector: spec.nmi_vector,
             stop: StopHandle::default(),
             slice_end: 0,
             icount_limit,

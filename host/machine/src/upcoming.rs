@@ -1,6 +1,6 @@
-//! What a hart is about to do, in words: for reports. Looking changes nothing.
+//! What a hart or a timer is about to do, in words: for reports. Looking changes nothing.
 
-use crate::machine::Machine;
+use crate::{deadline::Due, machine::Machine};
 use std::fmt;
 
 /// The instruction that a hart attempts next, unless an interrupt comes before it.
@@ -18,7 +18,35 @@ pub struct Upcoming {
     pub device: Option<String>,
 }
 
+/// A device's timer that is armed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArmedTimer {
+    /// The device, by id.
+    pub device: String,
+    /// The timer, by the name that the device gave it.
+    pub timer: String,
+    /// When it expires, in virtual time.
+    pub at_ns: u64,
+}
+
+/// So many timers are told of: nobody reads more.
+const ARMED: usize = 8;
+
 impl Machine {
+    /// The timers that expire next, the first one first.
+    #[must_use]
+    pub fn armed_timers(&self) -> Vec<ArmedTimer> {
+        let timers = self.services.deadlines.iter().filter_map(|(when, due)| match due {
+            Due::Timer { device, timer } => Some(ArmedTimer {
+                device: self.services.device_ids[device].clone(),
+                timer: self.slots[device].instance.desc().timers[timer as usize].clone(),
+                at_ns: when.at_ns,
+            }),
+            Due::Disk { .. } => None,
+        });
+        timers.take(ARMED).collect()
+    }
+
     /// Harts of the machine.
     #[must_use]
     pub fn harts(&self) -> usize {

@@ -58,6 +58,7 @@ fn board(harts: u32, idle: IdlePolicy) -> Board {
             seed: None,
             isa: IsaSpec { svadu: true, sstc: true, zfh: true, mmu: Mmu::Sv57 },
             disk: DiskTiming { latency_ns: 0, bytes_per_second: 1 },
+            nmi_vector: None,
             bootargs: None,
         },
         devices: Vec::new(),

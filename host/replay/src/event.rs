@@ -27,6 +27,8 @@ pub enum Control {
     Reset,
     /// End the run.
     PowerOff,
+    /// A non-maskable interrupt.
+    Nmi,
 }
 
 impl Event {

@@ -120,6 +120,7 @@ impl fmt::Display for Event {
             }
             Event::Control(Control::Reset) => write!(f, "reset button"),
             Event::Control(Control::PowerOff) => write!(f, "power button"),
+            Event::Control(Control::Nmi) => write!(f, "non-maskable interrupt"),
             Event::BottomHalf { device, bh, oneshot } => {
                 let oneshot = if *oneshot { "one-shot " } else { "" };
                 write!(f, "{oneshot}bottom half {bh} of device {device}")

@@ -22,6 +22,8 @@ pub(crate) enum Command {
     Reset,
     /// `p`
     PowerOff,
+    /// `n`
+    Nmi,
 }
 
 /// What `Ctrl-A h` prints.
@@ -34,6 +36,7 @@ pub(crate) const HELP: &str = "\n\
     Ctrl-A b    send a break\n\
     Ctrl-A r    press the reset button\n\
     Ctrl-A p    press the power button\n\
+    Ctrl-A n    raise a non-maskable interrupt\n\
     Ctrl-A Ctrl-A    send Ctrl-A\n";
 
 /// Tells the guest's keys from ours, across reads of any size.
@@ -68,6 +71,7 @@ fn command(key: u8) -> Option<Command> {
         b'b' => Some(Command::Break),
         b'r' => Some(Command::Reset),
         b'p' => Some(Command::PowerOff),
+        b'n' => Some(Command::Nmi),
         _ => None,
     }
 }

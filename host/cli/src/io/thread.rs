@@ -341,6 +341,7 @@ impl Worker {
             Command::Break => self.link.event(console.port, PortChange::Break),
             Command::Reset => self.link.button(ControlInput::Reset),
             Command::PowerOff => self.link.button(ControlInput::PowerOff),
+            Command::Nmi => self.link.button(ControlInput::Nmi),
         }
     }
 

@@ -271,6 +271,7 @@ fn control_name(control: Control) -> &'static str {
     match control {
         Control::Reset => "reset",
         Control::PowerOff => "power-off",
+        Control::Nmi => "nmi",
     }
 }
 

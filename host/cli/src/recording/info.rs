@@ -136,7 +136,7 @@ fn to_text(store: &Store, contents: &Contents) -> String {
 fn end_text(contents: &Contents, row: Option<&EndRow>) -> String {
     match (&contents.end, &contents.torn) {
         (Some(reason), _) => match row.and_then(|end| end.digest) {
-            Some(digest) => format!("{reason}; digest {digest:.16}…"),
+            Some(digest) => format!("{reason}; digest {:.16}…", digest.to_string()),
             None => reason.clone(),
         },
         (None, Some(torn)) => format!("interrupted; replays to its last record ({torn})"),

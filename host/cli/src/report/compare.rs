@@ -37,6 +37,7 @@ pub(crate) struct Parting {
 
 /// A log, and its next record.
 struct Side<'a> {
+    which: usize,
     source: &'a mut dyn RecordSource,
     next: Option<Record>,
     /// The number of that record.
@@ -44,20 +45,20 @@ struct Side<'a> {
 }
 
 impl<'a> Side<'a> {
-    fn new(source: &'a mut dyn RecordSource) -> Result<Self, LogError> {
-        let mut side = Self { source, next: None, number: 0 };
+    fn new(which: usize, source: &'a mut dyn RecordSource) -> Result<Self, (usize, LogError)> {
+        let mut side = Self { which, source, next: None, number: 0 };
         side.next = side.read()?;
         Ok(side)
     }
 
-    fn read(&mut self) -> Result<Option<Record>, LogError> {
-        Ok(match self.source.next()? {
+    fn read(&mut self) -> Result<Option<Record>, (usize, LogError)> {
+        Ok(match self.source.next().map_err(|error| (self.which, error))? {
             Next::Record(record) => Some(record),
             Next::Tail(_) => None,
         })
     }
 
-    fn take(&mut self) -> Result<Option<(u64, Record)>, LogError> {
+    fn take(&mut self) -> Result<Option<(u64, Record)>, (usize, LogError)> {
         let next = self.read()?;
         let taken = std::mem::replace(&mut self.next, next);
         self.number += 1;
@@ -72,13 +73,13 @@ impl<'a> Side<'a> {
 /// Compare two logs up to the first record that differs. `names`: the devices of either.
 ///
 /// # Errors
-/// A log cannot be read.
+/// A log cannot be read: the first (0) or the second.
 pub(crate) fn compare(
     a: &mut dyn RecordSource,
     b: &mut dyn RecordSource,
     names: [&Names; 2],
-) -> Result<Comparison, LogError> {
-    let (mut a, mut b) = (Side::new(a)?, Side::new(b)?);
+) -> Result<Comparison, (usize, LogError)> {
+    let (mut a, mut b) = (Side::new(0, a)?, Side::new(1, b)?);
     let (mut common, mut unpaired) = (0, 0);
     let mut last = VecDeque::new();
     loop {

@@ -2,14 +2,15 @@
 
 use super::{
     Names, Parted, Recorded,
-    compare::{Comparison, Parting},
+    compare::{Comparison, Parting, compare},
     json,
-    manifests::ManifestDifference,
+    manifests::{self, ManifestDifference},
     part,
     search::Outcome,
     twins::Twins,
 };
-use crate::failure::printable;
+use crate::failure::{Failure, printable};
+use reprise_machine::replay::{RecordSource, log::LogError};
 use serde_json::{Value, json};
 use std::fmt;
 
@@ -24,6 +25,16 @@ pub(crate) struct Diff {
     pub(super) manifests: Vec<ManifestDifference>,
     pub(super) logs: Comparison,
     pub(super) states: States,
+}
+
+/// A recording, as far as it can be compared without a machine.
+pub(crate) struct Side {
+    /// What it is called.
+    pub(crate) name: String,
+    /// What it says of its machine, with its board read in place of the text.
+    pub(crate) manifest: Value,
+    pub(crate) names: Names,
+    pub(crate) records: Box<dyn RecordSource>,
 }
 
 /// What replaying both has shown.
@@ -53,6 +64,31 @@ pub(super) fn states(runs: [&dyn Recorded; 2], parting: &Parting) -> States {
 }
 
 impl Diff {
+    /// Compare what two recordings say.
+    ///
+    /// # Errors
+    /// A log cannot be read: the first (0) or the second.
+    pub(crate) fn of(sides: [Side; 2]) -> Result<Self, (usize, LogError)> {
+        let [mut a, mut b] = sides;
+        let logs = compare(a.records.as_mut(), b.records.as_mut(), [&a.names, &b.names])?;
+        let manifests = manifests::differences(&a.manifest, &b.manifest);
+        Ok(Self { names: [a.name, b.name], manifests, logs, states: States::NotCompared })
+    }
+
+    /// Whether the logs part: then replaying can tell whether the machines did before.
+    pub(crate) fn parts(&self) -> bool {
+        self.logs.parting.is_some()
+    }
+
+    /// Replay both, as far as the logs are the same.
+    pub(crate) fn search(&mut self, runs: Result<[&dyn Recorded; 2], &Failure>) {
+        let Some(parting) = &self.logs.parting else { return };
+        self.states = match runs {
+            Ok(runs) => states(runs, parting),
+            Err(failure) => States::Failed(failure.to_string()),
+        };
+    }
+
     /// One machine did one thing twice.
     pub(crate) fn is_identical(&self) -> bool {
         self.logs.parting.is_none() && self.manifests.iter().all(|difference| !difference.of_machine)
@@ -107,6 +143,9 @@ impl Diff {
                 writeln!(out, "  … and {} more; --json has them all", self.manifests.len() - SHOWN)?;
             }
         }
+        if self.logs.parting.is_none() && !self.is_identical() {
+            writeln!(out, "\nlogs: all {} records are the same", self.logs.common)?;
+        }
         if let Some(parting) = &self.logs.parting {
             writeln!(out, "\nlogs: {} records are the same, then", self.logs.common)?;
             parting.tell(out, [&a, &b])?;
@@ -117,6 +156,13 @@ impl Diff {
         }
         match &self.states {
             States::NotCompared => Ok(()),
+            States::Same if self.logs.parting.as_ref().is_some_and(Parting::is_computed) => {
+                writeln!(
+                    out,
+                    "\nReplayed here, both machines are in the same state there too: one of the recordings does"
+                )?;
+                writeln!(out, "not replay as it was recorded; `reprise verify` says which.")
+            }
             States::Same => writeln!(out, "\nUp to there both machines are in the same state."),
             States::Failed(why) => {
                 writeln!(out, "\nThe recordings cannot be replayed side by side:\n{}", why.trim_end())
@@ -135,6 +181,11 @@ fn manifest_line(difference: &ManifestDifference) -> String {
 }
 
 impl Parting {
+    /// The machines themselves did different things, and not because one log is longer.
+    fn is_computed(&self) -> bool {
+        !self.input && self.a.is_some() && self.b.is_some()
+    }
+
     fn tell(&self, out: &mut impl fmt::Write, names: [&str; 2]) -> fmt::Result {
         let width = names.map(|name| name.chars().count()).into_iter().max().unwrap_or(0);
         for (line, name) in [(&self.a, names[0]), (&self.b, names[1])] {

@@ -60,6 +60,9 @@ impl Parted {
     pub(super) fn to_json(&self) -> Value {
         let Bracket { same, other } = self.apart.bracket;
         let finding = &self.apart.finding;
+        let expired = finding.expired().filter(|_| self.apart.exact);
+        let expired: Vec<Value> =
+            expired.map(|timer| json!({ "device": timer.device, "timer": timer.timer })).collect();
         let instruction = finding.culprit().filter(|_| self.apart.exact);
         json!({
             "exact": self.apart.exact,
@@ -73,6 +76,7 @@ impl Parted {
                 value["hart"] = json!(hart);
                 value
             }),
+            "expired": expired,
             "suspect": self.suspect.as_ref().map(|(device, plugin)| json!({ "device": device, "plugin": plugin })),
             "a": stand(&finding.a),
             "b": stand(&finding.b),

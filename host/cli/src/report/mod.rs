@@ -22,7 +22,9 @@ use reprise_machine::{
 use search::{Apart, Course, Outcome};
 use twins::{Finding, Twins};
 
-pub(crate) use names::{Names, hex};
+pub(crate) use diff::{Diff, Side};
+pub(crate) use names::Names;
+use names::hex;
 
 /// A recording that can be replayed as often as it takes.
 pub(crate) trait Recorded {

@@ -1,5 +1,6 @@
 //! What the log says, with the board's names: it knows devices by their numbers only.
 
+use crate::recording::Manifest;
 use reprise_machine::{
     board::Board,
     replay::{Control, Entry, Event, Found, PortChange},
@@ -32,13 +33,25 @@ impl Names {
         Self(names.collect())
     }
 
+    /// As far as a recording has them, without its plugins.
+    pub(crate) fn recorded(manifest: &Manifest) -> Self {
+        let names = manifest.devices.iter().map(|device| DeviceNames {
+            id: device.id.clone(),
+            plugin: String::new(),
+            ports: device.ports.clone(),
+            bottom_halves: Vec::new(),
+        });
+        Self(names.collect())
+    }
+
     pub(crate) fn device(&self, device: u32) -> String {
         self.0.get(device as usize).map_or_else(|| format!("device {device}"), |names| names.id.clone())
     }
 
-    /// The plugin of the device with this id.
+    /// The plugin of the device with this id, if it is known.
     pub(crate) fn plugin(&self, id: &str) -> Option<&str> {
-        self.0.iter().find(|names| names.id == id).map(|names| names.plugin.as_str())
+        let plugin = self.0.iter().find(|names| names.id == id).map(|names| names.plugin.as_str());
+        plugin.filter(|plugin| !plugin.is_empty())
     }
 
     /// `uart0.chr`.
@@ -69,7 +82,7 @@ impl Names {
     pub(crate) fn entry(&self, entry: &Entry) -> String {
         match entry {
             Entry::Event(event) => self.event(event),
-            Entry::Seed(_) => "the seed".to_owned(),
+            Entry::Seed(seed) => format!("seed {}…", hex(&seed.0[..8])),
             Entry::Digest(digest) => format!("digest {}…", hex(&digest.whole[..8])),
             Entry::DiskBlock { device, port, block, hash } => {
                 let port = self.port(*device, *port);
@@ -96,6 +109,7 @@ impl Names {
             }
             Event::Control(Control::Reset) => "reset button".to_owned(),
             Event::Control(Control::PowerOff) => "power button".to_owned(),
+            Event::Control(Control::Nmi) => "non-maskable interrupt".to_owned(),
             Event::BottomHalf { device, bh, oneshot } => {
                 let oneshot = if *oneshot { ", with a payload" } else { "" };
                 format!("bottom half {}{oneshot}", self.bottom_half(*device, *bh))

@@ -208,14 +208,22 @@ impl Parted {
         }
         let Position { vtime_ns, order } = self.apart.bracket.other;
         if let Some((hart, upcoming)) = self.apart.finding.culprit() {
-            writeln!(out, "  then hart {hart} executed {}", printable(&upcoming.to_string()))
+            writeln!(out, "  then hart {hart} executed {}", printable(&upcoming.to_string()))?;
         } else if vtime_ns == before.vtime_ns && order > 0 {
-            writeln!(out, "  then the last record below entered (order {} at that time)", order - 1)
+            writeln!(out, "  then the last record below entered (order {} at that time)", order - 1)?;
         } else if self.apart.finding.a.icount == before.icount {
-            writeln!(out, "  then all harts slept on to vtime {}", seconds(self.apart.finding.a.vtime_ns))
+            writeln!(out, "  then all harts slept on to vtime {}", seconds(self.apart.finding.a.vtime_ns))?;
         } else {
-            writeln!(out, "  then one instruction was executed")
+            writeln!(out, "  then one instruction was executed")?;
         }
+        self.apart.finding.expired().try_for_each(|timer| {
+            writeln!(
+                out,
+                "  and timer \"{}\" of {} expired",
+                printable(&timer.timer),
+                printable(&timer.device)
+            )
+        })
     }
 
     fn tell_differences(&self, out: &mut impl fmt::Write, [a, b]: [&str; 2]) -> fmt::Result {

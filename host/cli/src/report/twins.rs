@@ -2,7 +2,7 @@
 
 use super::search::{Met, Pair};
 use reprise_machine::{
-    Difference, Machine, Status, Stop, Until, Upcoming,
+    ArmedTimer, Difference, Machine, Status, Stop, Until, Upcoming,
     replay::{Divergence, EndReason, Position},
 };
 
@@ -26,6 +26,8 @@ pub(crate) struct Stand {
     pub(crate) vtime_ns: u64,
     /// What each hart does next.
     pub(crate) harts: Vec<Upcoming>,
+    /// The timers that expire next.
+    pub(crate) timers: Vec<ArmedTimer>,
     /// Why it goes no further, if it has stopped by itself.
     pub(crate) stop: Option<Stop>,
     /// How it left the log, if it did.
@@ -91,6 +93,7 @@ impl Twin {
             icount,
             vtime_ns,
             harts: (0..self.machine.harts()).map(|hart| self.machine.upcoming(hart)).collect(),
+            timers: self.machine.armed_timers(),
             stop: self.stop.clone(),
             divergence: self.machine.divergence().cloned(),
         }
@@ -144,8 +147,14 @@ impl Finding {
         moved.next().filter(|_| moved.next().is_none())
     }
 
+    /// The timers that expired on the way here.
+    pub(crate) fn expired(&self) -> impl Iterator<Item = &ArmedTimer> {
+        let armed = self.before.iter().flat_map(|before| &before.timers);
+        armed.filter(|timer| timer.at_ns <= self.a.vtime_ns)
+    }
+
     /// The device to look at first, by id: one whose own state differs, and of those the one that was spoken to; else
-    /// the one that was spoken to, because it gave two answers.
+    /// the one that was spoken to, because it gave two answers; else one whose timer made it do something.
     pub(crate) fn suspect(&self) -> Option<&str> {
         let spoken_to = self.culprit().and_then(|(_, upcoming)| upcoming.device.as_deref());
         let mut differing = self.differences.iter().filter_map(|difference| {
@@ -155,7 +164,7 @@ impl Finding {
         match spoken_to {
             Some(device) if differing.clone().any(|id| id == device) => Some(device),
             Some(device) if self.differences.iter().any(|d| d.what.starts_with("hart")) => Some(device),
-            _ => differing.next().or(spoken_to),
+            _ => differing.next().or(self.expired().next().map(|timer| timer.device.as_str())).or(spoken_to),
         }
     }
 }
@@ -167,7 +176,7 @@ mod tests {
     fn stand(icount: u64, pcs: &[u64], device: Option<&str>) -> Stand {
         let upcoming = |&pc: &u64| Upcoming { pc, device: device.map(str::to_owned), ..Upcoming::default() };
         let harts = pcs.iter().map(upcoming).collect();
-        Stand { icount, vtime_ns: icount, harts, stop: None, divergence: None }
+        Stand { icount, vtime_ns: icount, harts, timers: Vec::new(), stop: None, divergence: None }
     }
 
     fn finding(before: Stand, after: Stand, differing: &[&str]) -> Finding {
@@ -200,5 +209,20 @@ mod tests {
         assert_eq!(suspect(None, &["device.uart0.lsr", "device.plic.x"]).as_deref(), Some("uart0"));
         assert_eq!(suspect(Some("plic"), &["device.uart0.lsr", "device.plic.x"]).as_deref(), Some("plic"));
         assert_eq!(suspect(Some("ram0"), &["device.uart0.lsr"]).as_deref(), Some("uart0"));
+    }
+
+    #[test]
+    fn a_device_whose_timer_expired_is_suspected_of_what_nobody_else_did() {
+        let timer = |device: &str, at_ns| ArmedTimer { device: device.into(), timer: "tick".into(), at_ns };
+        let suspect = |asked, differing: &[&str]| {
+            let mut before = stand(5, &[8], asked);
+            before.timers = vec![timer("dma0", 6), timer("late", 7)];
+            let found = finding(before, stand(6, &[12], None), differing);
+            assert_eq!(found.expired().map(|timer| timer.device.as_str()).collect::<Vec<_>>(), ["dma0"]);
+            found.suspect().map(str::to_owned)
+        };
+        assert_eq!(suspect(None, &["ram 0x80000000..0x80000008"]).as_deref(), Some("dma0"));
+        assert_eq!(suspect(None, &["device.uart0.lsr"]).as_deref(), Some("uart0"));
+        assert_eq!(suspect(Some("rng0"), &["hart0.a0"]).as_deref(), Some("rng0"));
     }
 }

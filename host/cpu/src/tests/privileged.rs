@@ -168,6 +168,78 @@ fn wfi_waits_for_what_mie_names() {
     );
 }
 
+/// Where these tests have their NMI handler.
+const NMI: u64 = BASE + 0x4000;
+
+#[test]
+fn an_nmi_is_taken_in_every_mode_whatever_is_enabled() {
+    for (privilege, mie, delegated) in [(0, 0, 0), (1, 0, u64::MAX), (3, 0, 0), (3, MIE, 0)] {
+        // Without PMP every mode may execute everything.
+        let config = HartConfig { pmp_entries: 0, ..HartConfig::default() };
+        let mut bench = Bench::with(1, config, &[addi(10, 10, 1), addi(10, 10, 1), SPIN]);
+        bench.put(NMI, &[csrrs(11, 0x342, 0), csrrs(12, MEPC, 0), MRET]);
+        bench.set_field(0, "mideleg", delegated & 0x222);
+        bench.set_field(0, "privilege", privilege);
+        let status = bench.field("mstatus");
+        bench.set_field(0, "mstatus", status | mie);
+        bench.step(1);
+        bench.cluster.nmi(0, NMI);
+        assert_eq!((bench.cluster.pc(0), bench.field("privilege"), bench.icount), (NMI, 3, 1));
+        assert_eq!(
+            (bench.field("mcause"), bench.field("mepc"), bench.field("mtval")),
+            (1 << 63, BASE + 4, 0),
+            "unknown cause, the instruction that did not happen"
+        );
+        let status = bench.field("mstatus");
+        assert_eq!((status >> 11 & 3, status >> 7 & 1, status & MIE), (privilege, mie >> 3, 0));
+        bench.step(3);
+        assert_eq!((bench.x(11), bench.x(12)), (1 << 63, BASE + 4));
+        assert_eq!((bench.cluster.pc(0), bench.field("privilege")), (BASE + 4, privilege), "mret goes back");
+        assert_eq!(bench.field("mstatus") & MIE, mie);
+        bench.step(1);
+        assert_eq!((bench.x(10), bench.cluster.traps()), (2, 0), "nothing is lost, nothing trapped");
+    }
+}
+
+#[test]
+fn an_nmi_ends_a_wait_and_a_reservation() {
+    // wfi: the NMI comes although mie is 0, and returns behind it.
+    let mut bench = Bench::new(&[WFI, addi(10, 10, 1), SPIN]);
+    bench.put(NMI, &[addi(11, 11, 1), MRET]);
+    assert_eq!((bench.step(10), bench.icount), (ExitReason::Wfi, 1));
+    bench.cluster.nmi(0, NMI);
+    assert!(!bench.cluster.is_waiting(0));
+    assert_eq!(bench.field("mepc"), BASE + 4);
+    bench.step(3);
+    assert_eq!((bench.x(10), bench.x(11), bench.cluster.pc(0)), (1, 1, BASE + 8));
+
+    // lr.d a0, (t0); sc.d a1, t1, (t0)
+    for nmi in [false, true] {
+        let mut bench = Bench::new(&[0x1002_b52f, 0x1862_b5af, SPIN]);
+        bench.put(NMI, &[MRET]);
+        bench.cluster.set_x(0, 5, BASE + 0x1000);
+        bench.step(1);
+        if nmi {
+            bench.cluster.nmi(0, NMI);
+            bench.step(1);
+        }
+        bench.step(1);
+        assert_eq!(bench.x(11), u64::from(nmi), "the store after an NMI fails");
+    }
+}
+
+#[test]
+fn an_nmi_overwrites_what_a_trap_handler_has_not_saved() {
+    let mut bench = Bench::new(&[ECALL]);
+    bench.put(HANDLER, &[SPIN]);
+    bench.step(1);
+    assert_eq!((bench.field("mepc"), bench.field("mcause")), (BASE, 11));
+    bench.cluster.nmi(0, NMI);
+    assert_eq!((bench.field("mepc"), bench.field("mcause")), (HANDLER, 1 << 63));
+    bench.cluster.nmi(0, NMI);
+    assert_eq!(bench.field("mepc"), NMI, "not even the next one waits");
+}
+
 #[test]
 fn counters_count_attempts_and_retirement() {
     // instret, cycle; ecall; again; then write and read back.

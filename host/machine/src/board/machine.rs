@@ -62,6 +62,7 @@ fn defaults() -> MachineSpec {
         seed: None,
         isa: IsaSpec { svadu: true, sstc: true, zfh: true, mmu: Mmu::Sv57 },
         disk: DiskTiming { latency_ns: 100_000, bytes_per_second: 1 << 30 },
+        nmi_vector: None,
         bootargs: None,
     }
 }
@@ -88,6 +89,7 @@ fn machine(fields: &mut Fields<'_>, report: &mut Report<'_>) -> MachineSpec {
         seed: fields.node("seed").and_then(|node| seed(node, report)),
         isa: fields.node("isa").and_then(|node| isa(node, d.isa, report)).unwrap_or(d.isa),
         disk: fields.node("disk").and_then(|node| disk(node, d.disk, report)).unwrap_or(d.disk),
+        nmi_vector: fields.node("nmi_vector").and_then(|node| nmi_vector(node, ram_base, ram_size, report)),
         bootargs: fields.node("bootargs").and_then(|node| bootargs(node, report)),
     }
 }
@@ -152,6 +154,28 @@ fn disk(node: &Node, d: DiskTiming, report: &mut Report<'_>) -> Option<DiskTimin
     };
     fields.finish(report);
     Some(disk)
+}
+
+fn nmi_vector(node: &Node, ram_base: u64, ram_size: u64, report: &mut Report<'_>) -> Option<u64> {
+    let vector = fields::integer(node, "nmi_vector", 0..=PHYSICAL_LIMIT - 1, report)?;
+    // As `mtvec` has it: it leaves two bits for modes.
+    if !vector.is_multiple_of(4) {
+        report
+            .error(Code::BadValue, &node.origin, format!("an NMI handler cannot start at {vector:#x}"))
+            .label("not a multiple of 4");
+        return None;
+    }
+    if !(ram_base..ram_base.saturating_add(ram_size)).contains(&vector) {
+        report
+            .error(
+                Code::OutOfRange,
+                &node.origin,
+                format!("there is no RAM at {vector:#x} for an NMI handler"),
+            )
+            .help(format!("RAM is {ram_size:#x} bytes at {ram_base:#x}"));
+        return None;
+    }
+    Some(vector)
 }
 
 /// A small integer for people, or all 32 bytes as hexadecimal digits.

@@ -81,6 +81,8 @@ pub struct MachineSpec {
     pub isa: IsaSpec,
     /// How long disks take.
     pub disk: DiskTiming,
+    /// Where hart 0 goes on at a non-maskable interrupt; `None`: the machine has none.
+    pub nmi_vector: Option<u64>,
     /// Kernel command line, `/chosen/bootargs`.
     pub bootargs: Option<String>,
 }

@@ -39,6 +39,9 @@ fn print_machine(machine: &MachineSpec, out: &mut String) {
         let hex: String = seed.iter().map(|byte| format!("{byte:02x}")).collect();
         line!(out, "seed = \"{hex}\"");
     }
+    if let Some(vector) = m.nmi_vector {
+        line!(out, "nmi_vector = {}", address(vector));
+    }
     if let Some(bootargs) = &m.bootargs {
         line!(out, "bootargs = {}", quote(bootargs));
     }

@@ -62,6 +62,10 @@ fn machine() -> Value {
             "quantum": { "type": "integer", "minimum": 1, "maximum": MAX_QUANTUM, "default": 10_000 },
             "schedule_seed": { "type": "integer", "minimum": 0, "default": 0 },
             "seed": { "type": ["integer", "string"], "minimum": 0, "pattern": "^[0-9A-Fa-f]{64}$" },
+            "nmi_vector": {
+                "type": "integer", "minimum": 0, "multipleOf": 4,
+                "description": "Where hart 0 goes on at a non-maskable interrupt.",
+            },
             "bootargs": { "type": "string" },
             "isa": {
                 "type": "object",

@@ -187,6 +187,7 @@ fn a_good_board_is_resolved() {
 fn printing_and_reading_again_is_the_identity() {
     let sets = [
         "machine.seed=5",
+        "machine.nmi_vector=0x8000_0100",
         "machine.bootargs=a \"b\" \\ c",
         "device.uart0.steps=[1, 2]",
         "device.uart0.label=é",
@@ -280,10 +281,25 @@ fn the_machine_table() {
         "12:20 bad-value `latency` cannot be read: it has no unit; they are ns, us, ms and s (write it like \"100us\")",
         "12:37 out-of-range `bandwidth` is out of range",
         "13:1 unknown-key unknown key `foo` in [machine] (there are `align`, `bootargs`, `disk`, `harts`, `idle`, \
-         `isa`, `name`, `quantum`, `ram`, `schedule_seed`, `seed`, `shift`, `timebase_hz`)",
+         `isa`, `name`, `nmi_vector`, `quantum`, `ram`, `schedule_seed`, `seed`, `shift`, `timebase_hz`)",
         "15:2 unknown-key a board has no `devices` (did you mean `device`?)",
     ];
     assert_eq!(mistakes(&[], text), expected);
+}
+
+#[test]
+fn an_nmi_handler_lies_in_ram() {
+    let vector = |vector: &str| {
+        mistakes(&[], &format!("[machine]\nram.size = \"2M\"\nnmi_vector = {vector}\n[device]\n"))
+    };
+    assert_eq!(vector("0x8010_0002"), ["3:14 bad-value an NMI handler cannot start at 0x80100002"]);
+    assert_eq!(
+        vector("0x8020_0000"),
+        [
+            "3:14 out-of-range there is no RAM at 0x80200000 for an NMI handler (RAM is 0x200000 bytes at 0x80000000)"
+        ]
+    );
+    assert_eq!(vector("\"here\""), ["3:14 wrong-type `nmi_vector` is a string"]);
 }
 
 #[test]

@@ -252,6 +252,7 @@ fn a_log_may_name_what_the_machine_has_not() {
         Event::WriteMemory { gpa: u64::MAX, data: vec![1, 2] },
         Event::WriteRegister { hart: 1, register: 0, value: 0 },
         Event::WriteRegister { hart: 0, register: 33, value: 0 },
+        Event::Control(Button::Nmi),
     ] {
         let entry = Entry::Event(event);
         let seed = Record { position: Position::default(), icount: 0, entry: Entry::Seed(Seed([0; 32])) };
@@ -281,4 +282,73 @@ fn an_idle_day_replays_at_once() {
     let mut m = machine_at(&code, u64::MAX, board(0, IdlePolicy::Pace), Script::default(), None, gate, None);
     assert_eq!(m.run(), Stop::PowerOff { code: 0 });
     assert_eq!(m.status().vtime_ns, day_ns);
+}
+
+/// `addi s3,s3,1; mret`, behind some code, on a board that says so.
+fn with_nmi_handler(code: Vec<u32>, idle: IdlePolicy) -> (Vec<u32>, crate::board::Board) {
+    let mut board = board(0, idle);
+    board.machine.nmi_vector = Some(RAM + 4 * code.len() as u64);
+    (code.into_iter().chain([0x0019_8993, 0x3020_0073]).collect(), board)
+}
+
+#[test]
+fn non_maskable_interrupts_are_recorded_and_replayed() {
+    let (code, board) = with_nmi_handler(sleeper_loop(), IdlePolicy::Pace);
+    let records = Records::default();
+    let gate = Gate::record(Seed::from_number(3), Box::new(ToMemory(records.clone())));
+    let batches = (0..200).map(|n| vec![Input::Control(Button::Nmi); usize::from(n % 3 == 0)]).collect();
+    let outside = Script { batches, slow_ns: 777, answers: true, ..Script::default() };
+    let mut m = machine_at(&code, 0, board.clone(), outside, None, gate, Some(10_000));
+    assert_eq!(m.run(), Stop::Limit);
+    m.end(EndReason::Limit);
+    let records = records.lock().unwrap().clone();
+    assert!(inputs(&records) > 50, "{} inputs", inputs(&records));
+    assert_eq!(m.cluster.x(0, 19), inputs(&records) as u64, "the handler ran for each of them");
+    for chaos in [None, Some(5), Some(6)] {
+        let gate = replay_of(&records);
+        let mut again = machine_at(&code, 0, board.clone(), Script::default(), chaos, gate, None);
+        again.icount_limit = None;
+        assert_eq!(again.run(), Stop::ReplayEnded(EndReason::Limit), "{:?}", again.divergence());
+        assert_eq!(again.digest(), m.digest(), "chaos {chaos:?}");
+    }
+}
+
+#[test]
+fn a_non_maskable_interrupt_wakes_a_machine_that_sleeps_for_ever() {
+    let (code, board) = with_nmi_handler(crate::run::tests::sleeper(), IdlePolicy::Pace);
+    let day_ns = 86_400_000_000_000;
+    let asleep = {
+        let gate = Gate::live(Seed([0; 32]));
+        let mut m = machine_at(&code, u64::MAX, board.clone(), Script::default(), None, gate, None);
+        assert_eq!(m.run(), Stop::Deadlock);
+        m.status().icount
+    };
+    let record = |vtime_ns, icount, entry| {
+        let position = Position { vtime_ns, order: 0 };
+        Record { position, icount, entry }
+    };
+    let button = |button| Entry::Event(Event::Control(button));
+    // addi, mret, the jump back, wfi.
+    let log = [
+        record(0, 0, Entry::Seed(Seed([0; 32]))),
+        record(day_ns, asleep, button(Button::Nmi)),
+        record(2 * day_ns, asleep + 4, button(Button::PowerOff)),
+    ];
+    let mut m = machine_at(&code, u64::MAX, board, Script::default(), None, replay_of(&log), None);
+    assert_eq!(m.run(), Stop::PowerOff { code: 0 }, "{:?}", m.divergence());
+    assert_eq!((m.cluster.x(0, 19), m.status().vtime_ns), (1, 2 * day_ns));
+}
+
+#[test]
+fn a_machine_without_non_maskable_interrupts_says_what_to_set() {
+    let records = Records::default();
+    let gate = Gate::record(Seed::from_number(3), Box::new(ToMemory(records.clone())));
+    let outside = Script { answers: true, slow_ns: 777, ..Script::default() };
+    let lines = outside.lines.clone();
+    let mut m = machine_at(&sleeper_loop(), 0, board(0, IdlePolicy::Warp), outside, None, gate, None);
+    m.input(Input::Control(Button::Nmi));
+    assert_eq!(m.run(), Stop::Limit);
+    assert_eq!(inputs(&records.lock().unwrap()), 0, "what has no effect is not recorded");
+    let lines = lines.borrow();
+    assert!(lines.iter().any(|(_, text)| text.contains("set machine.nmi_vector")), "{lines:?}");
 }

@@ -74,6 +74,7 @@ fn board() -> Board {
             seed: None,
             isa: IsaSpec { svadu: true, sstc: true, zfh: true, mmu: Mmu::Sv57 },
             disk: DiskTiming { latency_ns: 0, bytes_per_second: 1 },
+            nmi_vector: None,
             bootargs: Some("console=ttyS0".into()),
         },
         devices: vec![

@@ -1,6 +1,6 @@
 //! Records as bytes: a tag, what time did since the record before, and the payload in varints.
 
-use super::format::MAX_DATA_BYTES;
+use super::format::{MAX_DATA_BYTES, NEEDS};
 use crate::{Control, EndReason, Entry, Event, PortChange, Position, Record, Seed, StateDigest};
 
 /// Tag: the low bits say what, two flags spare the deltas that are zero.
@@ -150,6 +150,7 @@ fn encode_entry(entry: &Entry, place: &Place, out: &mut Vec<u8>) {
         Entry::Event(Event::Control(control)) => out.push(match control {
             Control::Reset => 0,
             Control::PowerOff => 1,
+            Control::Nmi => 2,
         }),
         Entry::Event(Event::BottomHalf { device, bh, oneshot: _ }) => {
             [u64::from(*device), u64::from(*bh)].iter().for_each(|&v| put_varint(out, v));
@@ -194,6 +195,16 @@ fn encode_end(reason: EndReason, out: &mut Vec<u8>) {
     put_varint(out, u64::from(code));
 }
 
+/// The oldest format whose readers understand a record.
+pub(super) fn needs(entry: &Entry) -> u16 {
+    match entry {
+        Entry::Event(Event::Control(Control::Nmi)) => 3,
+        Entry::Event(_) | Entry::Seed(_) | Entry::Digest(_) | Entry::DiskBlock { .. } | Entry::End { .. } => {
+            NEEDS
+        }
+    }
+}
+
 /// Read the record at `place`, of a log of format `version`.
 pub(super) fn decode(input: &mut Input<'_>, place: &mut Place, version: u16) -> Result<Record, &'static str> {
     let tag = input.byte()?;
@@ -206,7 +217,7 @@ pub(super) fn decode(input: &mut Input<'_>, place: &mut Place, version: u16) -> 
     if (version < 2) != ONLY_1.contains(&kind) && (kind > KIND_SEED) {
         return Err("unknown kind of record");
     }
-    let entry = decode_entry(kind, input, place)?;
+    let entry = decode_entry(kind, input, place, version)?;
     let record = Record { position: place.position_at(vtime_ns), icount, entry };
     place.pass(&record).ok_or("too many events at one time")?;
     Ok(record)
@@ -222,7 +233,7 @@ fn delta(input: &mut Input<'_>, same: bool) -> Result<u64, &'static str> {
     }
 }
 
-fn decode_entry(kind: u8, input: &mut Input<'_>, place: &Place) -> Result<Entry, &'static str> {
+fn decode_entry(kind: u8, input: &mut Input<'_>, place: &Place, version: u16) -> Result<Entry, &'static str> {
     Ok(match kind {
         KIND_INPUT => {
             let (device, port, length) = (input.varint_u32()?, input.varint_u32()?, input.varint()?);
@@ -243,6 +254,7 @@ fn decode_entry(kind: u8, input: &mut Input<'_>, place: &Place) -> Result<Entry,
         KIND_CONTROL => Entry::Event(Event::Control(match input.byte()? {
             0 => Control::Reset,
             1 => Control::PowerOff,
+            2 if version >= 3 => Control::Nmi,
             _ => return Err("unknown control"),
         })),
         KIND_BOTTOM_HALF | KIND_BOTTOM_HALF_ONESHOT => {
@@ -394,10 +406,24 @@ mod tests {
     }
 
     #[test]
+    fn controls_are_as_old_as_their_format() {
+        let control = |byte, version| {
+            let bytes = [KIND_CONTROL | SAME_VTIME | SAME_ICOUNT, byte];
+            decode(&mut Input::new(&bytes), &mut Place::default(), version).map(|record| record.entry)
+        };
+        for version in 1..=3 {
+            assert_eq!(control(1, version), Ok(Entry::Event(Event::Control(Control::PowerOff))));
+            assert_eq!(control(3, version), Err("unknown control"));
+        }
+        assert_eq!((control(2, 1), control(2, 2)), (Err("unknown control"), Err("unknown control")));
+        assert_eq!(control(2, 3), Ok(Entry::Event(Event::Control(Control::Nmi))));
+    }
+
+    #[test]
     fn every_tag_that_means_nothing_is_refused() {
         let end = KIND_END_CHAIN + 1..=KIND_MASK;
         let of_1 = (KIND_END + 1..=KIND_MASK).map(|kind| (kind, 1));
-        for (kind, version) in of_1.chain(end.chain(ONLY_1).map(|kind| (kind, 2))) {
+        for (kind, version) in of_1.chain(end.chain(ONLY_1).flat_map(|kind| [(kind, 2), (kind, 3)])) {
             let bytes = [kind | SAME_VTIME | SAME_ICOUNT; 64];
             let decoded = decode(&mut Input::new(&bytes), &mut Place::default(), version);
             assert_eq!(decoded, Err("unknown kind of record"), "kind {kind} of format {version}");

@@ -6,8 +6,8 @@ use super::{
 };
 
 /// The format that this crate writes.
-pub const VERSION: u16 = 2;
-/// The oldest reader that understands what this crate writes.
+pub const VERSION: u16 = 3;
+/// The oldest reader that understands what this crate writes, as long as no record needs a later one.
 pub(super) const NEEDS: u16 = 2;
 /// The oldest format that this crate reads.
 const OLDEST: u16 = 1;
@@ -93,7 +93,7 @@ impl Header {
         };
         readable_by(header.version, header.needs, VERSION).map_err(HeaderFault::Refused)?;
         // Reserved bytes mean something to whoever wrote a version above ours and still let us read it.
-        if header.version == VERSION && bytes[32..44] != [0; 12] {
+        if header.version <= VERSION && bytes[32..44] != [0; 12] {
             return Err(HeaderFault::Corrupt(Corruption::Header));
         }
         Ok(header)

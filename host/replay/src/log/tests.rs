@@ -128,6 +128,7 @@ impl Draw {
                 Entry::Event(Event::WriteRegister { hart: device, register: port, value })
             }
             2 => Entry::DiskBlock { device, port, block: self.number(), hash: [3; 32] },
+            3 if self.below(4) == 0 => Entry::Event(Event::Control(Control::Nmi)),
             _ => self.entry_of_1(),
         }
     }
@@ -293,6 +294,7 @@ fn the_encoding_is_frozen() {
         (302, 32, event(Event::HostClock { value_ns: 1000 }), &[0xc5, 0xd0, 0x0f]),
         (302, 32, event(Event::HostClock { value_ns: 999 }), &[0xc5, 1]),
         (302, 32, event(Event::WriteMemory { gpa: 300, data: vec![5] }), &[0xc9, 0xac, 2, 1, 5]),
+        (302, 32, event(Event::Control(Control::Nmi)), &[0xc2, 2]),
         (302, 32, event(Event::WriteRegister { hart: 1, register: 32, value: 7 }), &[0xca, 1, 32, 7]),
     ];
     let mut place = Place::default();
@@ -650,13 +652,45 @@ fn versions_are_refused_by_name() {
     assert!(records.is_empty());
     assert_eq!(
         text,
-        "log segment 000000: refused: log-too-new: format 7 needs a reader of format 7, this one reads 2"
+        "log segment 000000: refused: log-too-new: format 7 needs a reader of format 7, this one reads 3"
     );
     let text = with(0, 0).1.unwrap_err().to_string();
     assert_eq!(text, "log segment 000000: refused: log-too-old: format 0, this reader begins at format 1");
     log[0][0] = b'#';
     let text = read(log).1.unwrap_err().to_string();
     assert_eq!(text, "log segment 000000, offset 0: not a log segment");
+}
+
+/// A log says that readers of format 2 understand it up to the first record that they do not.
+#[test]
+fn only_what_needs_a_later_reader_says_so() {
+    let record =
+        |vtime_ns, entry| Record { position: Position { vtime_ns, order: 0 }, icount: vtime_ns, entry };
+    let control = |vtime_ns, control| record(vtime_ns, Entry::Event(Event::Control(control)));
+    let old = vec![record(0, Entry::Seed(Seed([7; 32]))), control(5, Control::Reset)];
+    let needs = |segments: &[Vec<u8>]| -> Vec<u16> {
+        segments.iter().map(|segment| u16::from_le_bytes([segment[10], segment[11]])).collect()
+    };
+    let log = write(&old, Sizes::default());
+    assert_eq!((needs(&log), u16::from_le_bytes([log[0][8], log[0][9]])), (vec![2], 3));
+
+    let new =
+        [old.clone(), vec![control(6, Control::Nmi), control(7, Control::Nmi), control(8, Control::Reset)]];
+    let log = write(&new.concat(), Sizes::default());
+    assert_eq!(needs(&log), [2, 3], "the second segment begins with the NMI");
+    let (back, tail) = read(log.clone());
+    assert_eq!((back, tail.unwrap()), (new.concat(), Tail::Closed));
+    // An earlier reader reads what is before it.
+    let mut cut = log;
+    cut[1][..HEADER_BYTES]
+        .copy_from_slice(&Header { version: 9, needs: 9, segment: 1, run_id: RUN }.encode());
+    let (back, end) = read(cut);
+    assert_eq!(back, old);
+    assert!(end.unwrap_err().to_string().starts_with("log segment 000001: refused: log-too-new"));
+    // Also as the very first record.
+    let first = [control(5, Control::Nmi)];
+    let log = write(&first, Sizes::default());
+    assert_eq!((needs(&log), read(log).0), (vec![2, 3], first.to_vec()));
 }
 
 /// The host fails at its n-th operation: once, and the log is as if it never had; for ever, and what is there is good.

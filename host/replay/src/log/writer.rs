@@ -73,6 +73,8 @@ pub struct LogWriter<S: Sink> {
     raw_records: u32,
     chunk_place: Place,
     segment: SegmentOut,
+    /// The oldest reader that understands the records so far.
+    needs: u16,
     /// The end was pushed.
     ended: bool,
     /// The last footer was made: all that is left is to write it.
@@ -125,6 +127,7 @@ impl<S: Sink> LogWriter<S> {
             raw_records: 0,
             chunk_place: Place::default(),
             segment: SegmentOut::default(),
+            needs: NEEDS,
             ended: false,
             closed: false,
         };
@@ -147,6 +150,7 @@ impl<S: Sink> LogWriter<S> {
         {
             return Err(LogError::Oversized { bytes: data.len(), limit: MAX_DATA_BYTES });
         }
+        self.require(codec::needs(&record.entry));
         let place = self.place.get_or_insert_with(|| Place::before(record));
         if self.raw_records == 0 {
             self.chunk_place = *place;
@@ -157,6 +161,20 @@ impl<S: Sink> LogWriter<S> {
         self.raw_records += 1;
         self.ended = matches!(record.entry, Entry::End { .. });
         if self.raw.len() >= self.sizes.chunk_bytes { self.flush() } else { Ok(()) }
+    }
+
+    /// What follows is for readers of this format and later. A segment says what it needs before it has a record: one
+    /// that said less ends here, so that earlier readers read up to it and are then refused by name.
+    fn require(&mut self, needs: u16) {
+        if needs <= self.needs {
+            return;
+        }
+        self.needs = needs;
+        // One that is being closed already has none of the records that wait.
+        if !self.segment.closing {
+            self.seal_chunk();
+            self.put_footer(false);
+        }
     }
 
     /// Hand everything that was pushed to the sink.
@@ -211,7 +229,7 @@ impl<S: Sink> LogWriter<S> {
     }
 
     fn open_segment(&mut self, number: u32) {
-        let header = Header { version: VERSION, needs: NEEDS, segment: number, run_id: self.run_id };
+        let header = Header { version: VERSION, needs: self.needs, segment: number, run_id: self.run_id };
         let unwritten = header.encode().to_vec();
         self.segment = SegmentOut { number, unwritten, ..SegmentOut::default() };
     }
