@@ -3,17 +3,23 @@
 //! `tests/run` makes what these tests need.
 #![expect(
     clippy::disallowed_methods,
+    clippy::disallowed_types,
     clippy::unwrap_used,
     reason = "a test program that runs the binary, with a time limit"
 )]
 
 mod bare;
+mod console;
 mod crash;
 mod damage;
 mod debian;
 mod determinism;
-mod golden;
 mod divergence;
+mod golden;
+mod host;
 mod plugins;
+mod record;
+mod recording;
 mod reprise;
 mod seek;
+mod travel;

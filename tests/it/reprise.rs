@@ -1,8 +1,10 @@
 //! Runs the `reprise` binary as a user would, and says what came of it.
 
+use rustix::process::Pid;
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -10,6 +12,9 @@ use std::time::{Duration, Instant};
 
 /// The longest that any guest here may take, loaded machine included.
 const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// What recordings are called in their test's folder.
+pub(crate) const RECORDING: &str = "run.rec";
 
 /// The repository's root.
 pub(crate) fn root() -> PathBuf {
@@ -25,8 +30,13 @@ pub(crate) fn guest(name: &str) -> String {
 
 /// The folder with the binary and the plugins under test.
 pub(crate) fn build_folder() -> PathBuf {
+    folder_of("release")
+}
+
+/// The same of another build: `debug` or `release`.
+pub(crate) fn folder_of(build: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    target.join("release")
+    target.join(build)
 }
 
 /// A folder of one test's own, new and gone at the end.
@@ -100,9 +110,12 @@ impl Ended {
 pub(crate) struct Reprise {
     command: Command,
     summary: Option<(Scratch, String)>,
-    /// What the guest must have said, and what is then typed.
-    input: Option<(String, String)>,
+    /// What the guest must have said, and what is then done.
+    acts: VecDeque<(String, Act)>,
 }
+
+/// Something done to a process while it runs.
+type Act = Box<dyn FnOnce(Pid, &mut ChildStdin)>;
 
 impl Reprise {
     pub(crate) fn new<'a>(args: impl IntoIterator<Item = &'a str>) -> Self {
@@ -114,7 +127,7 @@ impl Reprise {
         assert!(binary.exists(), "{} is missing: run tests/run", binary.display());
         let mut command = Command::new(binary);
         command.args(args).env_remove("REPRISE_PLUGIN_PATH");
-        Self { command, summary: None, input: None }
+        Self { command, summary: None, acts: VecDeque::new() }
     }
 
     /// `reprise run` with a summary, its clock of day fixed so that runs can be compared.
@@ -126,16 +139,35 @@ impl Reprise {
         run
     }
 
+    /// `reprise record` with a summary, by the binary of a build; its clock of day is the host's.
+    pub(crate) fn record(build: &str, test: &str) -> Self {
+        let scratch = Scratch::new(test);
+        let (file, recording) = (scratch.path("summary.json"), scratch.path(RECORDING));
+        let binary = folder_of(build).join("reprise");
+        let mut run = Self::at(&binary, ["record", "-o", &recording, "--summary", &file]);
+        run.summary = Some((scratch, file));
+        run
+    }
+
     /// One of our own bare guests.
     pub(crate) fn bare(test: &str, guest_name: &str) -> Self {
-        Self::run(test).args(["-bios", &guest(guest_name)])
+        Self::run(test).of(guest_name)
     }
 
     /// Debian's kernel, told what to do.
     pub(crate) fn debian(test: &str, words: &str) -> Self {
+        Self::run(test).of_debian(words)
+    }
+
+    /// With one of our own bare guests.
+    pub(crate) fn of(self, guest_name: &str) -> Self {
+        self.args(["-bios", &guest(guest_name)])
+    }
+
+    /// With Debian's kernel, told what to do.
+    pub(crate) fn of_debian(self, words: &str) -> Self {
         let [firmware, kernel, initrd] = ["fw_dynamic.bin", "Image", "initramfs.cpio"].map(guest);
-        Self::run(test)
-            .args(["-bios", &firmware, "-kernel", &kernel, "-initrd", &initrd, "-m", "512M"])
+        self.args(["-bios", &firmware, "-kernel", &kernel, "-initrd", &initrd, "-m", "512M"])
             .args(["-append", &format!("console=ttyS0 {words}")])
     }
 
@@ -151,13 +183,29 @@ impl Reprise {
     }
 
     /// Types `text` on the console once the guest has said `prompt`: a UART without a driver loses what comes before.
-    pub(crate) fn input_after(mut self, prompt: &str, text: &str) -> Self {
-        self.input = Some((prompt.into(), text.into()));
+    pub(crate) fn input_after(self, prompt: &str, text: &str) -> Self {
+        let text = text.to_owned();
+        self.after(prompt, move |_, stdin| stdin.write_all(text.as_bytes()).unwrap())
+    }
+
+    /// Does something to the process once the guest has said `prompt`, and what was asked for before is done.
+    pub(crate) fn after(mut self, prompt: &str, act: impl FnOnce(Pid, &mut ChildStdin) + 'static) -> Self {
+        self.acts.push_back((prompt.into(), Box::new(act)));
         self
     }
 
+    /// As [`end`](Self::end), for a recording: with the folder of the recording.
+    pub(crate) fn end_with_folder(self) -> (Ended, Scratch) {
+        let (ended, folder) = self.run_to_end();
+        (ended, folder.expect("a recording has a folder"))
+    }
+
     /// Runs to the end; a run that takes too long is a failure, not a hang.
-    pub(crate) fn end(mut self) -> Ended {
+    pub(crate) fn end(self) -> Ended {
+        self.run_to_end().0
+    }
+
+    fn run_to_end(mut self) -> (Ended, Option<Scratch>) {
         let mut child =
             self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
@@ -175,10 +223,9 @@ impl Reprise {
                 child.wait().unwrap();
                 panic!("took more than {TIMEOUT:?}:\n{}\n{}", console.whole(), errors.whole());
             }
-            if let Some((_, text)) =
-                self.input.take_if(|(prompt, _)| console.so_far().contains(prompt.as_str()))
-            {
-                stdin.write_all(text.as_bytes()).unwrap();
+            if self.acts.front().is_some_and(|(prompt, _)| console.so_far().contains(prompt.as_str())) {
+                let (_, act) = self.acts.pop_front().unwrap();
+                act(Pid::from_child(&child), &mut stdin);
             }
             std::thread::sleep(Duration::from_millis(5));
         };
@@ -189,13 +236,14 @@ impl Reprise {
             .as_ref()
             .and_then(|(_, file)| std::fs::read_to_string(file).ok())
             .filter(|text| !text.is_empty());
-        Ended {
+        let ended = Ended {
             peak_kib,
             code: status.code(),
             console: console.whole(),
             errors: errors.whole(),
             summary: summary.map(|text| serde_json::from_str(&text).unwrap()),
-        }
+        };
+        (ended, self.summary.map(|(folder, _)| folder))
     }
 }
 

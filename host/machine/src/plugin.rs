@@ -117,11 +117,16 @@ fn sealed_copy(path: &str, bytes: &[u8]) -> rustix::io::Result<OwnedFd> {
         let written = rustix::io::write(&copy, rest)?;
         rest = &rest[written..];
     }
-    rustix::fs::fcntl_add_seals(
-        &copy,
-        SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL,
-    )?;
+    seal(&copy)?;
     Ok(copy)
+}
+
+/// Nobody writes to it any more.
+fn seal(copy: &OwnedFd) -> rustix::io::Result<()> {
+    // Not WRITE, which also excludes mappings and pages in use from before. There are none, but the kernel waits for
+    // pages on which it has a passing hold of its own, and on a loaded host gives up: "Device or resource busy".
+    let seals = SealFlags::FUTURE_WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(copy, seals)
 }
 
 fn open(path: &str, bytes: &[u8]) -> Result<Library, String> {

@@ -2,7 +2,7 @@
 // sleeps. It ends after its rounds, or at once when `q` is typed. What it prints at the end depends on all of it.
 #include "bare.h"
 
-enum { ROUNDS = 400, WORK = 100000, NAP_TICKS = 20000 }; // a nap is 2 ms at the board's 10 MHz
+enum { ROUNDS = 4000, WORK = 100000, NAP_TICKS = 20000 }; // a nap is 2 ms at the board's 10 MHz
 #define RTC_BASE 0x101000ull
 
 u64 on_trap(u64 cause, u64 epc, u64 tval) { die("trap", cause, epc, tval); }

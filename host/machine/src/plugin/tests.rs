@@ -3,6 +3,7 @@
 
 use super::*;
 use reprise_abi::hot::{CtxRaw, HostVtbl};
+use rustix::{io::Errno, pipe::SpliceFlags};
 use std::{path::PathBuf, process::Command};
 
 /// The plugin with mistakes, built as a third party would.
@@ -175,4 +176,22 @@ fn options_are_refused_by_name() {
     assert!(refused("{").starts_with(": not JSON: "));
     let none = plugin.describe_with("other", "{}").unwrap_err();
     assert_eq!(none.message, "the plugin has no device \"other\"");
+}
+
+#[test]
+fn a_copy_can_be_sealed_while_its_pages_are_in_use() {
+    let copy = rustix::fs::memfd_create("copy", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    rustix::io::write(&copy, &[1; 4096]).unwrap();
+    // A page in a pipe is held, as the kernel holds pages itself for a moment.
+    let (_reader, writer) = rustix::pipe::pipe().unwrap();
+    let held = rustix::pipe::splice(&copy, Some(&mut 0), &writer, None, 4096, SpliceFlags::empty());
+    assert_eq!(held, Ok(4096));
+    assert_eq!(
+        rustix::fs::fcntl_add_seals(&copy, SealFlags::WRITE),
+        Err(Errno::BUSY),
+        "the page is not held"
+    );
+    seal(&copy).unwrap();
+    assert_eq!(rustix::io::pwrite(&copy, &[2], 0), Err(Errno::PERM));
+    assert_eq!(rustix::fs::ftruncate(&copy, 0), Err(Errno::PERM));
 }
