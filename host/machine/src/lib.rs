@@ -19,6 +19,7 @@ mod door;
 pub mod fdt;
 mod harts;
 mod log;
+mod look;
 mod machine;
 mod outside;
 mod pace;
@@ -39,7 +40,9 @@ pub use door::Until;
 pub use harts::{boot_images, device_tree};
 pub use log::{LogLevel, LogRecord};
 pub use machine::{BootSource, BuildError, Machine, Setup, Status};
-pub use outside::{ControlInput, DISK_BLOCK_BYTES, Disk, DiskError, Input, Outside, PortChange, StopHandle};
+pub use outside::{
+    Asked, ControlInput, DISK_BLOCK_BYTES, Disk, DiskError, Input, Outside, PortChange, StopHandle,
+};
 pub use reprise_abi::desc;
 pub use reprise_replay as replay;
 pub use reprise_replay::{Gate, Seed};
