@@ -63,7 +63,7 @@ pub(crate) fn record_board(
     let contents: Vec<(Hash, &[u8])> = rows.into_iter().zip(images.chain(plugins)).collect();
     let (recording, sink) = Recording::create(&args.output, args.force, manifest, &contents)?;
     let gate = Gate::record(parts.seed, sink);
-    match parts.connect(&args.run, gate, digest_every) {
+    match parts.connect(&args.run, gate, digest_every, Some(&args.output)) {
         Ok(running) => {
             recording.attach(running.machine.stop_handle());
             running.finish(Some(recording))
@@ -155,6 +155,15 @@ impl Recording {
         if self.recorder.failure().is_some() {
             stop.request();
         }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Nothing more can be written.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.recorder.failure().is_some()
     }
 
     /// From here on it is another run than its parent.

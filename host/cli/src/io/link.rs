@@ -1,5 +1,6 @@
 //! What both threads see, under one lock that neither holds for long.
 
+use crate::control::{Hub, Reach};
 use reprise_machine::{ControlInput, Input, PortChange, StopHandle};
 use reprise_net::ExternalClock;
 use std::{
@@ -21,6 +22,8 @@ const OUTPUT_LIMIT: usize = 1 << 20;
 pub(crate) enum EndReason {
     /// Ctrl-A x.
     Keys,
+    /// A command of the monitor or of the control socket.
+    Quit,
     /// A signal, by number.
     Signal(i32),
     /// Output that must not be lost cannot be written.
@@ -39,6 +42,8 @@ pub(super) struct State {
     pub(super) ports: Vec<PortState>,
     /// Lines for the user.
     pub(super) notices: Vec<u8>,
+    /// What a command of the terminal's monitor came to.
+    pub(super) answer: Option<String>,
     /// Something happened for which [`Link::wait`] returns.
     kicked: bool,
     end: Option<EndReason>,
@@ -88,6 +93,7 @@ pub(crate) struct Link {
     changed: Condvar,
     waker: mio::Waker,
     stop: OnceLock<StopHandle>,
+    hub: Arc<Hub>,
     /// A backend is alive that could still deliver input.
     live: AtomicBool,
     pub(super) clock: ExternalClock,
@@ -96,12 +102,13 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(ports: Vec<PortState>, waker: mio::Waker, live: bool) -> Arc<Self> {
+    pub(super) fn new(ports: Vec<PortState>, waker: mio::Waker, live: bool, hub: Arc<Hub>) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State { ports, ..State::default() }),
             changed: Condvar::new(),
             waker,
             stop: OnceLock::new(),
+            hub,
             live: AtomicBool::new(live),
             clock: ExternalClock::default(),
             icount: AtomicU64::new(0),
@@ -110,6 +117,11 @@ impl Link {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where orders for the machine go.
+    pub(super) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
     }
 
     // For the process's main thread.
@@ -145,6 +157,12 @@ impl Link {
     }
 
     // For the machine's thread.
+
+    /// A command of the terminal's monitor came to this.
+    pub(super) fn answered(&self, text: String) {
+        self.state().answer = Some(text);
+        self.wake_io();
+    }
 
     pub(super) fn wake_io(&self) {
         // Fails only if the poll is gone, and with it the thread.
@@ -278,6 +296,22 @@ impl Link {
         }
         // After the request: a wait that returned for the kick before it may have begun again.
         self.kick(|_| ());
+        self.hub.kick();
+    }
+}
+
+impl Reach for Link {
+    fn call(&self) {
+        self.request_stop();
+    }
+
+    fn press(&self, button: ControlInput) -> bool {
+        self.button(button);
+        true
+    }
+
+    fn quit(&self) {
+        self.end(EndReason::Quit);
     }
 }
 
@@ -288,12 +322,14 @@ fn find(state: &State, device: &str, port: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Facts;
     use std::thread;
 
     fn link(lossless: bool) -> Arc<Link> {
         let poll = mio::Poll::new().unwrap();
         let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
-        Link::new(vec![PortState::new("uart0", "serial", lossless, true)], waker, true)
+        let ports = vec![PortState::new("uart0", "serial", lossless, true)];
+        Link::new(ports, waker, true, Hub::new(Facts::default()))
     }
 
     #[test]
