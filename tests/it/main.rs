@@ -8,7 +8,9 @@
 )]
 
 mod bare;
+mod control;
 mod debian;
 mod determinism;
 mod plugins;
+mod qmp;
 mod reprise;

@@ -97,8 +97,8 @@ impl Reach for Watched {
         self.0.request();
     }
 
-    fn press(&self, _button: ControlInput) -> bool {
-        false
+    fn press(&self, _button: ControlInput) -> Result<(), String> {
+        Err("a replay takes nothing from outside: its log has what entered".to_owned())
     }
 
     fn quit(&self) {
@@ -268,6 +268,7 @@ fn failed(
 ) -> Result<u8, Failure> {
     let stand = replay.stand();
     let end = replay.end(stop);
+    let _closes_last = replay.control.take();
     drop(replay);
     let failure = given_up(recording, failure);
     if let Some(summary) = summary {
@@ -299,6 +300,7 @@ fn ended(
     }
     let stand = replay.stand();
     let log_error = replay.machine.log_error().map(ToString::to_string);
+    let _closes_last = replay.control.take();
     drop(replay);
     if let Some(recording) = recording {
         words += &recording.seal(&end, &stand, log_error)?.words;

@@ -72,8 +72,7 @@ impl PsArgs {
         let mut rows = Vec::new();
         for (pid, path) in folder::sockets()? {
             if folder::is_stale(&path) {
-                // Whoever removed it first did what we want.
-                drop(std::fs::remove_file(&path));
+                folder::sweep(pid, &path);
                 continue;
             }
             let row = Peer::connect(&path, SHORT_PATIENCE).and_then(|mut peer| peer.row());

@@ -3,8 +3,9 @@
 use crate::failure::{Failure, reason};
 use rustix::{
     fs::{Mode, fchmod},
+    io::Errno,
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with},
-    process::geteuid,
+    process::{Pid, geteuid, test_kill_process},
 };
 use std::{
     fs, io,
@@ -179,7 +180,16 @@ fn make_room(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Whether nobody listens any more.
+/// Take away the socket of a process that has died. One that is just being made listens a moment after it has its name.
+pub(super) fn sweep(pid: u32, path: &Path) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    if pid.is_none_or(|pid| test_kill_process(pid) == Err(Errno::SRCH)) {
+        // Whoever removed it first did what we want.
+        drop(fs::remove_file(path));
+    }
+}
+
+/// Whether nobody listens any more, or not yet.
 pub(super) fn is_stale(path: &Path) -> bool {
     UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }

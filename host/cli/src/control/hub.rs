@@ -24,8 +24,11 @@ const LOOK_UP: Duration = Duration::from_millis(50);
 pub(crate) trait Reach: Send + Sync {
     /// Bring the machine to a safe point soon: `run` returns there.
     fn call(&self);
-    /// Press a button of the machine, through the gate. Returns false if nothing can enter.
-    fn press(&self, button: ControlInput) -> bool;
+    /// Press a button of the machine, through the gate.
+    ///
+    /// # Errors
+    /// Why it cannot be pressed.
+    fn press(&self, button: ControlInput) -> Result<(), String>;
     /// End the run.
     fn quit(&self);
 }
@@ -217,10 +220,7 @@ impl Hub {
 
     pub(super) fn press(&self, button: ControlInput) -> Answer {
         let Some(reach) = self.state().reach.clone() else { return Err(Refusal::ended()) };
-        match reach.press(button) {
-            true => Ok(json!({})),
-            false => Err(Refusal::new("a replay takes nothing from outside: its log has what entered")),
-        }
+        reach.press(button).map(|()| json!({})).map_err(Refusal::new)
     }
 
     pub(super) fn quit(&self) {

@@ -16,6 +16,8 @@ use std::{
 pub(super) const INPUT_LIMIT: usize = 64 << 10;
 /// Output of one port that the host has not taken yet, in bytes.
 const OUTPUT_LIMIT: usize = 1 << 20;
+/// Presses of buttons that wait for the machine, at most.
+const PRESSES: usize = 16;
 
 /// Why the host ends a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -241,10 +243,17 @@ impl Link {
         self.changed.notify_all();
     }
 
-    /// Somebody pressed a button of the machine.
-    pub(super) fn button(&self, button: ControlInput) {
-        self.state().inbox.push(Input::Control(button));
+    /// Somebody pressed a button of the machine. Returns false if too many presses wait already.
+    pub(super) fn button(&self, button: ControlInput) -> bool {
+        let mut state = self.state();
+        let pressed = state.inbox.iter().filter(|input| matches!(input, Input::Control(_)));
+        if pressed.count() >= PRESSES {
+            return false;
+        }
+        state.inbox.push(Input::Control(button));
+        drop(state);
         self.changed.notify_all();
+        true
     }
 
     pub(super) fn event(&self, port: usize, event: PortChange) {
@@ -305,9 +314,11 @@ impl Reach for Link {
         self.request_stop();
     }
 
-    fn press(&self, button: ControlInput) -> bool {
-        self.button(button);
-        true
+    fn press(&self, button: ControlInput) -> Result<(), String> {
+        match self.button(button) {
+            true => Ok(()),
+            false => Err(format!("{PRESSES} presses wait for the machine to go on")),
+        }
     }
 
     fn quit(&self) {

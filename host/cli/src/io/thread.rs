@@ -364,9 +364,14 @@ impl Worker {
                 }
             }
             Command::Break => self.link.event(console.port, PortChange::Break),
-            Command::Reset => self.link.button(ControlInput::Reset),
-            Command::PowerOff => self.link.button(ControlInput::PowerOff),
+            Command::Reset => self.press(ControlInput::Reset),
+            Command::PowerOff => self.press(ControlInput::PowerOff),
         }
+    }
+
+    fn press(&self, button: ControlInput) {
+        // Whoever presses so often sees that the machine stands still.
+        let _entered = self.link.button(button);
     }
 
     /// Whatever can be written, out of the buffers.
