@@ -101,11 +101,14 @@ impl Hub {
     /// The way to the machine; replaces the one before.
     pub(crate) fn attach(&self, reach: Arc<dyn Reach>) {
         let mut state = self.state();
-        let waiting = !state.orders.is_empty() || state.quitting;
+        let (waiting, quitting) = (!state.orders.is_empty(), state.quitting);
         state.reach = Some(Arc::clone(&reach));
         drop(state);
-        if waiting {
-            reach.call();
+        // Whoever asked early has asked.
+        match quitting {
+            true => reach.quit(),
+            false if waiting => reach.call(),
+            false => (),
         }
     }
 
