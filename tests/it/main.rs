@@ -10,6 +10,7 @@
 
 mod bare;
 mod console;
+mod control;
 mod crash;
 mod damage;
 mod debian;
@@ -18,6 +19,7 @@ mod divergence;
 mod golden;
 mod host;
 mod plugins;
+mod qmp;
 mod record;
 mod recording;
 mod reprise;

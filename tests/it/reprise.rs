@@ -4,7 +4,7 @@ use rustix::process::Pid;
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -171,14 +171,14 @@ impl Reprise {
             .args(["-append", &format!("console=ttyS0 {words}")])
     }
 
-    pub(crate) fn args<'a>(mut self, args: impl IntoIterator<Item = &'a str>) -> Self {
-        self.command.args(args);
+    /// With this variable of the environment.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
         self
     }
 
-    /// Runs it with this in its environment.
-    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
-        self.command.env(name, value);
+    pub(crate) fn args<'a>(mut self, args: impl IntoIterator<Item = &'a str>) -> Self {
+        self.command.args(args);
         self
     }
 
@@ -196,41 +196,84 @@ impl Reprise {
 
     /// As [`end`](Self::end), for a recording: with the folder of the recording.
     pub(crate) fn end_with_folder(self) -> (Ended, Scratch) {
-        let (ended, folder) = self.run_to_end();
+        let (ended, folder) = self.start().end_with_folder();
         (ended, folder.expect("a recording has a folder"))
     }
 
     /// Runs to the end; a run that takes too long is a failure, not a hang.
     pub(crate) fn end(self) -> Ended {
-        self.run_to_end().0
+        self.start().end()
     }
 
-    fn run_to_end(mut self) -> (Ended, Option<Scratch>) {
+    /// Begins to run.
+    pub(crate) fn start(self) -> Started {
+        let Self { mut command, summary, acts } = self;
         let mut child =
-            self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stdin = child.stdin.take().unwrap();
         let console = Collected::new(child.stdout.take().unwrap());
         let errors = Collected::new(child.stderr.take().unwrap());
-        let limit = Instant::now() + TIMEOUT;
+        Started { child, stdin, console, errors, summary, acts, limit: Instant::now() + TIMEOUT }
+    }
+}
+
+/// A run that goes on.
+pub(crate) struct Started {
+    child: Child,
+    stdin: ChildStdin,
+    console: Collected,
+    errors: Collected,
+    summary: Option<(Scratch, String)>,
+    acts: VecDeque<(String, Act)>,
+    limit: Instant,
+}
+
+impl Started {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+    }
+
+    pub(crate) fn press(&mut self, keys: &str) {
+        self.stdin.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Until the guest has said this.
+    pub(crate) fn wait_for(&self, text: &str) {
+        while !self.console.so_far().contains(text) {
+            assert!(Instant::now() < self.limit, "no {text:?} in:\n{}", self.console.so_far());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Runs to the end.
+    pub(crate) fn end(self) -> Ended {
+        self.end_with_folder().0
+    }
+
+    fn end_with_folder(mut self) -> (Ended, Option<Scratch>) {
         let mut peak_kib = 0;
         let status = loop {
-            peak_kib = resident_peak_kib(child.id()).unwrap_or(peak_kib);
-            if let Some(status) = child.try_wait().unwrap() {
+            peak_kib = resident_peak_kib(self.child.id()).unwrap_or(peak_kib);
+            if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            if Instant::now() > limit {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                panic!("took more than {TIMEOUT:?}:\n{}\n{}", console.whole(), errors.whole());
+            if Instant::now() > self.limit {
+                self.child.kill().unwrap();
+                self.child.wait().unwrap();
+                panic!("took more than {TIMEOUT:?}:\n{}\n{}", self.console.whole(), self.errors.whole());
             }
-            if self.acts.front().is_some_and(|(prompt, _)| console.so_far().contains(prompt.as_str())) {
+            if self.acts.front().is_some_and(|(prompt, _)| self.console.so_far().contains(prompt.as_str())) {
                 let (_, act) = self.acts.pop_front().unwrap();
-                act(Pid::from_child(&child), &mut stdin);
+                act(Pid::from_child(&self.child), &mut self.stdin);
             }
             std::thread::sleep(Duration::from_millis(5));
         };
         // Open until here: the end of the input would be an input too.
-        drop(stdin);
+        drop(self.stdin);
         let summary = self
             .summary
             .as_ref()
@@ -239,8 +282,8 @@ impl Reprise {
         let ended = Ended {
             peak_kib,
             code: status.code(),
-            console: console.whole(),
-            errors: errors.whole(),
+            console: self.console.whole(),
+            errors: self.errors.whole(),
             summary: summary.map(|text| serde_json::from_str(&text).unwrap()),
         };
         (ended, self.summary.map(|(folder, _)| folder))

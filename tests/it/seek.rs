@@ -82,7 +82,10 @@ fn one_instruction_back_and_forward_again_is_where_one_was() {
         for (answers, at) in answers.chunks(3).zip(places) {
             let [there, back, again] = answers else { panic!("three answers for a place") };
             assert_eq!(there, again, "{name} at {at}");
-            assert_ne!(there.1, back.1, "{name} at {at}: an instruction leaves a trace, if only in the count");
+            assert_ne!(
+                there.1, back.1,
+                "{name} at {at}: an instruction leaves a trace, if only in the count"
+            );
         }
     }
 }
@@ -114,5 +117,9 @@ fn a_place_that_is_not_there_is_told() {
     let recording = record(&scratch, "wfi.elf", &[]);
     let ended = Reprise::new(["ask", &recording, "digest", "--at", "icount:999G"]).end();
     assert_eq!(ended.code, Some(2), "{}", ended.errors);
-    assert!(ended.errors.contains("icount:999000000000") && ended.errors.contains("ends at"), "{}", ended.errors);
+    assert!(
+        ended.errors.contains("icount:999000000000") && ended.errors.contains("ends at"),
+        "{}",
+        ended.errors
+    );
 }

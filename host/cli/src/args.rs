@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::{
+    control::{CallArgs, MonitorArgs, PsArgs, StatusArgs},
     failure::Failure,
     place::Place,
     recording::{InfoArgs, LogArgs, PackArgs, UnpackArgs},
@@ -55,6 +56,16 @@ pub(crate) enum Action {
     Pack(PackArgs),
     /// Make a folder of a packed recording
     Unpack(UnpackArgs),
+    /// List the running machines
+    Ps(PsArgs),
+    /// Say whether a machine runs, and where it is
+    Status(StatusArgs),
+    /// Let a running machine stand still; the guest cannot tell
+    Stop(CallArgs),
+    /// Let it go on
+    Cont(CallArgs),
+    /// Give commands to a running machine
+    Monitor(MonitorArgs),
     /// Check and show machines
     Machine(MachineCommand),
     /// Show plugins
@@ -118,6 +129,9 @@ pub(crate) struct RunArgs {
     /// Status line on standard error: speed, virtual time, instructions
     #[arg(long)]
     pub(crate) status: bool,
+    /// Where the run can be controlled: a socket's path, or `none`; default: PID.sock in the runtime folder
+    #[arg(long, value_name = "PATH")]
+    pub(crate) control: Option<String>,
     /// What chance may decide: a number, 64 hex digits, or `random`
     #[arg(long, value_name = "SEED")]
     pub(crate) seed: Option<String>,
@@ -228,6 +242,9 @@ pub(crate) struct ReplayArgs {
     /// With --live: status line on standard error
     #[arg(long, requires = "live")]
     pub(crate) status: bool,
+    /// Where the replay can be controlled: a socket's path, or `none`; default: PID.sock in the replaytime folder
+    #[arg(long, value_name = "PATH")]
+    pub(crate) control: Option<String>,
     /// Show the output of this port instead of the one that had the terminal
     #[arg(long, value_name = "DEVICE[.PORT]")]
     pub(crate) show: Option<String>,
@@ -396,6 +413,7 @@ fn told(error: &clap::Error) -> Failure {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return Failure::usage("a command is missing")
             .help("commands: run, record, replay, verify, ask, info, log, diff, pack, unpack, demo")
+            .help("for those that run: ps, status, stop, cont, monitor")
             .help("and: machine check|print|dtb|schema, plugin list|describe")
             .help("`reprise --help` tells more");
     }

@@ -37,6 +37,7 @@ pub(crate) fn demo(args: &DemoArgs, catalog: &Plugins) -> Result<u8, Failure> {
             engine: "interp".into(),
             rtc: "host".into(),
             scratch_disk: true,
+            control: Some("none".into()),
             ..RunArgs::default()
         },
     };

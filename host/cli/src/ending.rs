@@ -41,7 +41,7 @@ impl End {
             }
             Self::Machine(Stop::Limit | Stop::ReplayEnded(EndReason::Limit)) => "limit",
             Self::Machine(Stop::Requested | Stop::ReplayEnded(EndReason::Stopped))
-            | Self::Host(HostReason::Keys) => "requested",
+            | Self::Host(HostReason::Keys | HostReason::Quit) => "requested",
             Self::Machine(Stop::Deadlock | Stop::ReplayEnded(EndReason::Deadlock)) => "deadlock",
             Self::Machine(Stop::PluginFault(_) | Stop::ReplayEnded(EndReason::PluginFault)) => "plugin-fault",
             Self::Machine(Stop::ResetFailed(_) | Stop::ReplayEnded(EndReason::ResetFailed)) => "reset-failed",
@@ -87,7 +87,7 @@ impl End {
                 | Stop::ReplayEnded(_)
                 | Stop::OutOfRecords(_),
             )
-            | Self::Host(HostReason::Keys | HostReason::Signal(_)) => true,
+            | Self::Host(HostReason::Keys | HostReason::Quit | HostReason::Signal(_)) => true,
             Self::Machine(
                 Stop::PluginFault(_)
                 | Stop::ResetFailed(_)
@@ -114,7 +114,7 @@ impl End {
                 | Stop::OutOfRecords(_)
                 | Stop::ReplayEnded(EndReason::Limit | EndReason::Stopped | EndReason::Deadlock),
             )
-            | Self::Host(HostReason::Keys) => 0,
+            | Self::Host(HostReason::Keys | HostReason::Quit) => 0,
             Self::Machine(Stop::Diverged) => Exit::Diverged as u8,
             Self::Machine(Stop::BadRecord(_)) => Exit::Corrupt as u8,
             Self::Machine(Stop::PluginFault(_) | Stop::ReplayEnded(EndReason::PluginFault)) => {

@@ -13,6 +13,7 @@
 mod args;
 mod ask;
 mod board;
+mod control;
 mod demo;
 mod diff;
 mod disk;
@@ -83,6 +84,11 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Action::Log(args) => args.run(),
         Action::Pack(args) => args.run(),
         Action::Unpack(args) => args.run(),
+        Action::Ps(args) => args.run(),
+        Action::Status(args) => args.run(),
+        Action::Stop(args) => args.run("stop"),
+        Action::Cont(args) => args.run("cont"),
+        Action::Monitor(args) => args.run(),
         Action::Machine(args) => inspect::machine(&args, &catalog),
         Action::Plugin(args) => inspect::plugin(&args, &catalog),
     }

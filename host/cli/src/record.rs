@@ -63,8 +63,8 @@ pub(crate) fn record_board(
     let contents: Vec<(Hash, &[u8])> = rows.into_iter().zip(images.chain(plugins)).collect();
     let (recording, sink) = Recording::create(&args.output, args.force, manifest, &contents)?;
     let gate = Gate::record(parts.seed, sink);
-    let connected = recording.begin().and_then(|()| parts.connect(&args.run, gate, digest_every));
-    match connected {
+    let connect = || parts.connect(&args.run, gate, digest_every, Some(&args.output));
+    match recording.begin().and_then(|()| connect()) {
         Ok(running) => {
             recording.attach(running.machine.stop_handle());
             running.finish(Some(recording))
@@ -161,6 +161,15 @@ impl Recording {
         if self.recorder.failure().is_some() {
             stop.request();
         }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Nothing more can be written.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.recorder.failure().is_some()
     }
 
     /// From here on it is another run than its parent.

@@ -2,6 +2,7 @@
 
 use crate::{
     args::{RecordingArgs, ReplayArgs},
+    control::{Control, Facts, Reach, What},
     ending::{End, Stand, Summary},
     failure::{Exit, Failure},
     io::{EndReason as HostReason, HostOutside, IoThread, PortPlan, counted, grouped},
@@ -18,12 +19,13 @@ use crate::{
     unplugged::{Desk, ReplayOutside, Show},
 };
 use reprise_machine::{
-    Input, Machine, PortChange, Status, Stop, Until,
+    ControlInput, Input, Machine, PortChange, Status, Stop, StopHandle, Until,
     replay::{EndReason, Position, log::LogError},
 };
 use std::{
     collections::BTreeMap,
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -34,9 +36,12 @@ pub(crate) fn replay(args: &ReplayArgs, catalog: &Plugins) -> Result<u8, Failure
     let port = shown(args, &replica)?;
     let live = args.live.then(|| Live::of(args, &replica)).transpose()?;
     let summary = Summary::create(args.summary.as_deref())?;
+    let path = replica.store().path();
+    let facts = Facts::of(replica.board(), &[], What::Replay, Some(path));
+    let control = Control::open(args.control.as_deref(), facts)?;
     let (recording, sink) = new_recording(args, &replica, live.as_ref())?.unzip();
     let show = Show { port, level: Some(run::log_level(args.recording.verbose)) };
-    let started = Replay::start(&replica, &args.recording, show, Some((args, sink)));
+    let started = Replay::start(&replica, &args.recording, show, Some((args, sink, control)));
     let begun =
         started.and_then(|replay| recording.as_ref().map_or(Ok(()), Recording::begin).map(|()| replay));
     let mut replay = match begun {
@@ -82,15 +87,37 @@ pub(crate) struct Replay<'b> {
     desk: Rc<Desk>,
     pub(crate) counter: Counter,
     pub(crate) host_time: Duration,
+    /// What `reprise replay` listens to.
+    control: Option<Control>,
+}
+
+/// What `reprise replay` can do beside replaying, where the replay is recorded, and who may ask for what.
+type More<'a> = (&'a ReplayArgs, Option<Log>, Control);
+
+/// A machine that takes nothing but a wish to stop.
+struct Watched(StopHandle);
+
+impl Reach for Watched {
+    fn call(&self) {
+        self.0.request();
+    }
+
+    fn press(&self, _button: ControlInput) -> Result<(), String> {
+        Err("a replay takes nothing from outside: its log has what entered".to_owned())
+    }
+
+    fn quit(&self) {
+        self.0.request();
+    }
 }
 
 impl<'b> Replay<'b> {
-    /// Build the machine. `more`: what `reprise replay` can do beside replaying, and where the replay is recorded.
+    /// Build the machine.
     pub(crate) fn start(
         replica: &'b Replica,
         args: &RecordingArgs,
         show: Show,
-        more: Option<(&ReplayArgs, Option<Log>)>,
+        more: Option<More<'_>>,
     ) -> Result<Self, Failure> {
         let progress = Progress::new(args.progress, show.port.is_some(), || whole(replica));
         let desk = Desk::new(progress).map_err(|error| Failure::io("cannot handle signals", &error))?;
@@ -98,20 +125,38 @@ impl<'b> Replay<'b> {
         let outside = ReplayOutside::new(show, Rc::clone(&desk));
         let mut build = Build::replay(Box::new(outside));
         build.counter = counter.clone();
-        if let Some((args, sink)) = more {
+        let mut control = None;
+        if let Some((args, sink, listening)) = more {
+            desk.show_to(Arc::clone(listening.hub()));
+            control = Some(listening);
             build.sink = sink;
             build.digest_every = args.digest_every.0;
             build.icount_limit = args.icount_limit;
         }
         let machine = replica.machine(build)?;
         desk.attach(machine.stop_handle());
-        Ok(Self { replica, machine, desk, counter, host_time: Duration::ZERO })
+        if let Some(control) = &control {
+            control.hub().attach(Arc::new(Watched(machine.stop_handle())));
+        }
+        Ok(Self { replica, machine, desk, counter, host_time: Duration::ZERO, control })
     }
 
     /// Replay until the machine stops, and compare how the run ends with how it ended.
     pub(crate) fn run(&mut self) -> Stop {
-        let started = Instant::now();
-        let stop = self.machine.run();
+        let desk = &self.desk;
+        let stop = match &self.control {
+            Some(control) => {
+                let (stop, ran) = control.hub().drive(&mut self.machine, &|| desk.is_over());
+                self.host_time = ran;
+                stop
+            }
+            None => {
+                let started = Instant::now();
+                let stop = self.machine.run();
+                self.host_time = started.elapsed();
+                stop
+            }
+        };
         let reason = match &stop {
             Stop::PowerOff { code } => Some(EndReason::PowerOff { code: *code }),
             Stop::Deadlock => Some(EndReason::Deadlock),
@@ -130,7 +175,6 @@ impl<'b> Replay<'b> {
         if let Some(reason) = reason {
             self.machine.end(reason);
         }
-        self.host_time = started.elapsed();
         self.desk.clear();
         if self.machine.divergence().is_some() { Stop::Diverged } else { stop }
     }
@@ -185,7 +229,11 @@ impl<'b> Replay<'b> {
 
     /// What the stop means: a signal may be behind it.
     pub(crate) fn end(&self, stop: Stop) -> End {
-        End::of(stop, self.desk.signal().map(HostReason::Signal))
+        let end = End::of(stop, self.desk.signal().map(HostReason::Signal));
+        if let Some(control) = &self.control {
+            control.hub().ended(Some(&end));
+        }
+        end
     }
 }
 
@@ -233,10 +281,12 @@ fn failed(
     failure: Failure,
 ) -> Result<u8, Failure> {
     let stand = replay.stand();
+    let end = replay.end(stop);
+    let _closes_last = replay.control.take();
     drop(replay);
     let failure = given_up(recording, failure);
     if let Some(summary) = summary {
-        summary.write(&End::Machine(stop), Some(failure.exit as u8), &stand)?;
+        summary.write(&end, Some(failure.exit as u8), &stand)?;
     }
     Err(failure)
 }
@@ -264,6 +314,7 @@ fn ended(
     }
     let stand = replay.stand();
     let log_error = replay.machine.log_error().map(ToString::to_string);
+    let _closes_last = replay.control.take();
     drop(replay);
     if let Some(recording) = recording {
         words += &recording.seal(&end, &stand, log_error)?.words;
@@ -308,10 +359,14 @@ impl Live {
         mut recording: Recording,
         summary: Option<Summary>,
     ) -> Result<u8, Failure> {
-        let Replay { replica, mut machine, desk, counter, .. } = replay;
+        let Replay { replica, mut machine, desk, counter, control, .. } = replay;
+        let control = control.expect("`reprise replay` opens it");
         let status = machine.status();
         let connected = match may_go_on(replica, &stop, desk.signal()) {
-            Ok(()) => IoThread::start(&self.plans, self.status).map_err(Err),
+            Ok(()) => {
+                let hub = Arc::clone(control.hub());
+                IoThread::start(&self.plans, self.status, hub).map_err(Err)
+            }
             Err(no) => Err(no),
         };
         let io = match connected.and_then(|io| match recording.branch(replica.store(), status) {
@@ -320,6 +375,8 @@ impl Live {
         }) {
             Ok(io) => io,
             Err(no) => {
+                let end = End::of(stop, desk.signal().map(HostReason::Signal));
+                control.hub().ended(Some(&end));
                 drop(machine);
                 recording.discard();
                 return no;
@@ -335,10 +392,14 @@ impl Live {
         hang_up(&mut machine, replica, &counter);
         machine.set_until(None);
         io.link().attach(machine.stop_handle());
+        let path = Some(recording.path());
+        control.hub().set_facts(Facts::of(replica.board(), &self.plans, What::Record, path));
+        control.hub().attach(io.link().clone());
         recording.attach(machine.stop_handle());
         // Signals are the I/O thread's now.
         drop(desk);
-        let ended = Running { machine, io, disks: BTreeMap::new(), summary }.finish(Some(recording))?;
+        let ended =
+            Running { machine, io, control, disks: BTreeMap::new(), summary }.finish(Some(recording))?;
         run::say(&ended.words);
         Ok(ended.code)
     }

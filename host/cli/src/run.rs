@@ -3,6 +3,7 @@
 
 use crate::{
     args::RunArgs,
+    control::{Control, Facts, What},
     disk::{DiskSpec, HostDisk},
     ending::{End, Stand, Summary},
     failure::Failure,
@@ -16,11 +17,7 @@ use reprise_machine::{
     board::{Board, CatalogError},
     plugin::Plugin,
 };
-use std::{
-    collections::BTreeMap,
-    io::Write,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, io::Write, path::Path, sync::Arc, time::Duration};
 
 /// Run the machine of this command line. Returns the exit code.
 pub(crate) fn run(args: &RunArgs, catalog: &Plugins) -> Result<u8, Failure> {
@@ -29,7 +26,7 @@ pub(crate) fn run(args: &RunArgs, catalog: &Plugins) -> Result<u8, Failure> {
     let files = BootFiles::from_args(args)?;
     let parts = Parts::gather(args, catalog, board, files, HostDisk::open)?;
     let gate = Gate::live(parts.seed);
-    let ended = parts.connect(args, gate, None)?.finish(None)?;
+    let ended = parts.connect(args, gate, None, None)?.finish(None)?;
     say(&ended.words);
     Ok(ended.code)
 }
@@ -73,15 +70,18 @@ impl Parts {
         Ok(Self { board, plugins, images, boot, disks, plans, seed, clock_ns, summary })
     }
 
-    /// Connect the ports and build the machine.
+    /// Connect the ports and build the machine. `recording`: where it is recorded.
     pub(crate) fn connect(
         self,
         args: &RunArgs,
         gate: Gate,
         digest_every: Option<u64>,
+        recording: Option<&Path>,
     ) -> Result<Running, Failure> {
         let Self { board, plugins, boot, disks, plans, clock_ns, summary, .. } = self;
-        let io = IoThread::start(&plans, args.status)?;
+        let what = if recording.is_some() { What::Record } else { What::Run };
+        let control = Control::open(args.control.as_deref(), Facts::of(&board, &plans, what, recording))?;
+        let io = IoThread::start(&plans, args.status, Arc::clone(control.hub()))?;
         let outside = HostOutside::new(io.link().clone(), log_level(args.verbose), clock_ns);
         let setup = Setup {
             board,
@@ -96,7 +96,8 @@ impl Parts {
         };
         let machine = Machine::new(setup).map_err(|error| Failure::config(error.to_string()))?;
         io.link().attach(machine.stop_handle());
-        Ok(Running { machine, io, disks, summary })
+        control.hub().attach(io.link().clone());
+        Ok(Running { machine, io, control, disks, summary })
     }
 }
 
@@ -115,6 +116,7 @@ pub(crate) fn boxed(disks: &BTreeMap<PortKey, HostDisk>) -> BTreeMap<PortKey, Bo
 pub(crate) struct Running {
     pub(crate) machine: Machine,
     pub(crate) io: IoThread,
+    pub(crate) control: Control,
     pub(crate) disks: BTreeMap<PortKey, HostDisk>,
     pub(crate) summary: Option<Summary>,
 }
@@ -135,11 +137,13 @@ pub(crate) struct Ended {
 impl Running {
     /// Let the machine go on until it ends, and put everything away. `recording`: what its gate records to.
     pub(crate) fn finish(self, recording: Option<Recording>) -> Result<Ended, Failure> {
-        let Self { mut machine, io, disks, summary } = self;
-        let started = Instant::now();
-        let stop = machine.run();
-        let host_time = started.elapsed();
+        // The socket goes last: whoever waits for its end finds everything put away.
+        let Self { mut machine, io, control, disks, summary } = self;
+        let failed = || recording.as_ref().is_some_and(Recording::has_failed);
+        let over = || io.link().end_reason().is_some() || failed();
+        let (stop, host_time) = control.hub().drive(&mut machine, &over);
         let end = End::of(stop, io.link().end_reason());
+        control.hub().ended(Some(&end));
         if recording.is_some()
             && let Some(reason) = end.recorded()
         {

@@ -1,7 +1,7 @@
 //! The outside of a replay: nobody. It opens nothing and sends nothing; what the guest says can be looked at.
 
-use crate::{io::log_line, progress::Progress};
-use reprise_machine::{Input, LogLevel, LogRecord, Outside, Status, StopHandle};
+use crate::{control::Hub, io::log_line, progress::Progress};
+use reprise_machine::{Asked, Input, LogLevel, LogRecord, Outside, Status, StopHandle};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
@@ -37,6 +37,8 @@ pub(crate) struct Show {
 pub(crate) struct Desk {
     progress: RefCell<Option<Progress>>,
     stop: OnceCell<StopHandle>,
+    /// Those who look on from other processes.
+    hub: OnceCell<Arc<Hub>>,
     signals: Option<Signals>,
     /// Nobody reads what is shown.
     unread: Cell<bool>,
@@ -73,6 +75,7 @@ impl Desk {
         Ok(Rc::new(Self {
             progress: RefCell::new(progress),
             stop: OnceCell::new(),
+            hub: OnceCell::new(),
             signals: Some(signals),
             unread: Cell::new(false),
             in_line: Cell::new(false),
@@ -85,6 +88,7 @@ impl Desk {
         Rc::new(Self {
             progress: RefCell::new(None),
             stop: OnceCell::new(),
+            hub: OnceCell::new(),
             signals: None,
             unread: Cell::new(false),
             in_line: Cell::new(false),
@@ -95,6 +99,16 @@ impl Desk {
     /// The machine that signals stop.
     pub(crate) fn attach(&self, stop: StopHandle) {
         let _first_counts = self.stop.set(stop);
+    }
+
+    /// Who is told how far it is.
+    pub(crate) fn show_to(&self, hub: Arc<Hub>) {
+        let _first_counts = self.hub.set(hub);
+    }
+
+    /// Whether the user wants no more of it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.unread.get() || self.signal().is_some()
     }
 
     /// The signal that ended the replay.
@@ -128,6 +142,9 @@ impl Desk {
     fn progress(&self, status: Status) {
         if let Some(progress) = self.progress.borrow_mut().as_mut() {
             progress.tick(status);
+        }
+        if let Some(hub) = self.hub.get() {
+            hub.progress(status);
         }
         if self.signal().is_some() {
             self.request_stop();
@@ -246,6 +263,18 @@ impl Outside for ReplayOutside {
 
     fn progress(&mut self, status: Status) {
         self.desk.progress(status);
+    }
+
+    fn was_reset(&mut self, asked: Asked) {
+        if let Some(hub) = self.desk.hub.get() {
+            hub.was_reset(asked);
+        }
+    }
+
+    fn powered_off(&mut self, asked: Asked) {
+        if let Some(hub) = self.desk.hub.get() {
+            hub.powered_off(asked);
+        }
     }
 
     fn log(&mut self, record: &LogRecord) {

@@ -11,9 +11,11 @@
 use std::{
     fmt::Write as _,
     fs,
-    os::unix::fs::PermissionsExt,
+    io::Write as _,
+    os::unix::{fs::PermissionsExt, net::UnixListener},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread::{self, JoinHandle},
 };
 
 const SCREEN_LINES: usize = 24;
@@ -188,6 +190,21 @@ const CASES: &[Case] = &[
     Case("log that is no log", "replay @/nolog.rec", 5),
     Case("log of another run", "replay @/mixed.rec", 5),
     Case("recording without its firmware", "replay @/nofirmware.rec", 5),
+    // Control.
+    Case("control socket in a missing folder", "run --control @/no/s --firmware @/ok.elf", 6),
+    Case("control socket over a file", "run --control @/raw.img --firmware @/ok.elf", 2),
+    Case("control socket of a live machine", "run --control @/live.sock --firmware @/ok.elf", 2),
+    Case(
+        "recording with a bad control socket",
+        "record -o @/new.rec --control @/raw.img --firmware @/ok.elf",
+        2,
+    ),
+    Case("replay with a bad control socket", "replay @/good.rec --control @/raw.img --rerecord @/new.rec", 2),
+    Case("status of nothing", "status", 2),
+    Case("status of a process that is no machine", "status 1", 6),
+    Case("monitor of a file", "monitor @/raw.img info status", 6),
+    Case("stop of two", "stop 1 2", 2),
+    Case("cont of what does not speak QMP", "cont @/mute.sock", 6),
     Case("verify with a backend", "verify @/good.rec --port uart0=null", 2),
     // Comparing.
     Case("diff of one", "diff @/good.rec", 2),
@@ -437,6 +454,15 @@ fn scratch() -> PathBuf {
     folder
 }
 
+/// Somebody who says one line and leaves.
+fn closing_listener(path: &Path) -> JoinHandle<()> {
+    let listener = UnixListener::bind(path).unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"220 ready\n").unwrap();
+    })
+}
+
 /// What the user sees, with this machine's paths taken out.
 fn answer(case: &Case, folder: &Path) -> (Option<i32>, String) {
     let folder_text = folder.to_str().unwrap();
@@ -445,6 +471,7 @@ fn answer(case: &Case, folder: &Path) -> (Option<i32>, String) {
         .args(args)
         .env_remove("REPRISE_PLUGIN_PATH")
         .env("REPRISE_FIRMWARE", folder.join("no-firmware"))
+        .env("REPRISE_RUNTIME_DIR", folder.join("runtime"))
         .stdin(Stdio::null())
         .output()
         .unwrap();
@@ -484,6 +511,8 @@ fn without_hashes(text: &str) -> String {
 #[test]
 fn every_mistake_is_explained_on_one_screen() {
     let folder = scratch();
+    let _listening = UnixListener::bind(folder.join("live.sock")).unwrap();
+    let _closing = closing_listener(&folder.join("mute.sock"));
     let mut all = String::new();
     let mut wrong = Vec::new();
     for case in CASES {

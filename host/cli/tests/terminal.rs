@@ -18,7 +18,10 @@ use std::{
     os::fd::OwnedFd,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc::{Receiver, channel},
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc::{Receiver, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -105,16 +108,28 @@ fn wait(child: &mut Child) -> ExitStatus {
     }
 }
 
-/// A program that waits for an interrupt for ever: `wfi; j -4`, as a raw firmware image.
-fn idle_guest() -> String {
-    static GUEST: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
-    let path = GUEST.get_or_init(|| {
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("idle.bin");
-        let code = [0x1050_0073u32, 0xffdf_f06f].map(u32::to_le_bytes).concat();
-        std::fs::write(&path, code).unwrap();
-        path
-    });
+/// A raw firmware image of these instructions.
+fn guest(name: &str, code: &[u32]) -> String {
+    // Tests at once write the same bytes; none sees a part of them.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let new = path.with_extension(format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+    let bytes: Vec<u8> = code.iter().flat_map(|word| word.to_le_bytes()).collect();
+    std::fs::write(&new, bytes).unwrap();
+    std::fs::rename(&new, &path).unwrap();
     path.to_str().unwrap().to_owned()
+}
+
+/// A program that waits for an interrupt for ever: `wfi; j -4`.
+fn idle_guest() -> String {
+    guest("idle.bin", &[0x1050_0073, 0xffdf_f06f])
+}
+
+/// A program that says what it is told: `lui t0,0x10000; lbu t1,5(t0); andi t1,t1,1; beqz t1,-8; lbu t2,0(t0);
+/// sb t2,0(t0); j -20`.
+fn echo_guest() -> String {
+    let code = [0x1000_02b7, 0x0052_c303, 0x0013_7313, 0xfe03_0ce3, 0x0002_c383, 0x0072_8023, 0xfedf_f06f];
+    guest("echo.bin", &code)
 }
 
 /// A board without devices but a UART, from plugins that are built beside the binary.
@@ -124,10 +139,14 @@ fn has_plugins() -> bool {
 }
 
 fn ends(how: impl FnOnce(&mut User, Pid), expected: Option<i32>) -> User {
+    ends_with(&idle_guest(), how, expected)
+}
+
+fn ends_with(guest: &str, how: impl FnOnce(&mut User, Pid), expected: Option<i32>) -> User {
     assert!(has_plugins(), "build the plugins first: cargo build");
     let mut user = User::new();
     let before = tcgetattr(&user.slave).unwrap();
-    let mut child = user.start(&["run", "--firmware", &idle_guest()]);
+    let mut child = user.start(&["run", "--firmware", guest]);
     user.wait_until_raw();
     how(&mut user, Pid::from_child(&child));
     let status = wait(&mut child);
@@ -145,16 +164,67 @@ fn ctrl_a_x_ends_with_0() {
 }
 
 #[test]
-fn ctrl_a_h_helps_and_c_says_later() {
+fn ctrl_a_h_helps() {
     ends(
         |user, _| {
             user.press(b"\x01h");
             user.wait_for("Ctrl-A x    end the run");
-            user.press(b"\x01c");
-            user.wait_for("not in this version");
             user.press(b"\x01x");
         },
         Some(0),
+    );
+}
+
+#[test]
+fn ctrl_a_c_is_the_monitor_and_back() {
+    ends_with(
+        &echo_guest(),
+        |user, _| {
+            user.press(b"first");
+            user.wait_for("first");
+            user.press(b"\x01c");
+            user.wait_for("type 'help' for more information\r\n(reprise) ");
+            user.press(b"info stx\x7fatus\r");
+            user.wait_for("VM status: running\r\n(reprise) ");
+            // In one go: what is typed waits for the answer before it.
+            user.press(b"stop\rinfo status\rinfo registers\r");
+            user.wait_for("VM status: paused\r\n(reprise) ");
+            user.wait_for("x31/t6");
+            user.press(b"nonsense\x15info version\r");
+            user.wait_for("(reprise)\r\n");
+            // To a guest that stands still: it waits there, and an echo now would be the monitor's.
+            user.press(b"\x03second\x01cinfo name\r");
+            user.wait_for("virt\r\n(reprise) ");
+            assert!(!user.seen.contains("second"), "{:?}", user.seen);
+            user.press(b"cont\r\x04");
+            user.wait_for("second");
+            user.press(b"\x01x");
+        },
+        Some(0),
+    );
+}
+
+#[test]
+fn the_monitor_ends_a_run_also_while_it_stands_still() {
+    ends(|user, _| user.press(b"\x01cquit\r"), Some(0));
+    ends(|user, _| user.press(b"\x01cstop\rq\r"), Some(0));
+    let stopped = |user: &mut User| {
+        user.press(b"\x01cstop\rinfo status\r");
+        user.wait_for("VM status: paused");
+    };
+    ends(
+        |user, _| {
+            stopped(user);
+            user.press(b"\x01x");
+        },
+        Some(0),
+    );
+    ends(
+        |user, pid| {
+            stopped(user);
+            kill_process(pid, Signal::TERM).unwrap();
+        },
+        Some(143),
     );
 }
 

@@ -4,7 +4,7 @@ use crate::{
     clock::END_OF_TIME_NS,
     log::LogLevel,
     machine::Machine,
-    outside::{Input, Outside},
+    outside::{Asked, Input, Outside},
     run::Stop,
     services::{Control, Services},
 };
@@ -372,10 +372,12 @@ impl Machine {
                 };
                 self.notify_port(device as usize, port, kind);
             }
-            Event::Control(Button::Reset) => self.services.request(Control::Reset),
-            Event::Control(Button::PowerOff) => self.services.request(Control::PowerOff { code: 0 }),
+            Event::Control(Button::Reset) => self.services.request(Control::Reset, Asked::FromOutside),
             Event::Control(Button::Nmi) => {
                 self.cluster.nmi(NMI_HART, self.nmi_vector.expect("checked above"));
+            }
+            Event::Control(Button::PowerOff) => {
+                self.services.request(Control::PowerOff { code: 0 }, Asked::FromOutside);
             }
             Event::WriteMemory { gpa, data } => {
                 let written = self.services.ram.write(gpa, &data);

@@ -19,6 +19,7 @@ mod door;
 pub mod fdt;
 mod harts;
 mod log;
+mod look;
 mod machine;
 mod outside;
 mod pace;
@@ -41,8 +42,8 @@ pub use harts::{boot_images, device_tree};
 pub use log::{LogLevel, LogRecord};
 pub use machine::{BootSource, BuildError, Machine, Setup, Status};
 pub use outside::{
-    BlockContent, ControlInput, DISK_BLOCK_BYTES, Disk, DiskChanges, DiskError, FirstReads, Input, Outside,
-    PortChange, StopHandle,
+    Asked, BlockContent, ControlInput, DISK_BLOCK_BYTES, Disk, DiskChanges, DiskError, FirstReads, Input,
+    Outside, PortChange, StopHandle,
 };
 pub use reprise_abi::desc;
 pub use reprise_replay as replay;

@@ -48,8 +48,27 @@ pub trait Outside {
         let _uninterested = status;
     }
 
+    /// The machine was reset.
+    fn was_reset(&mut self, asked: Asked) {
+        let _uninterested = asked;
+    }
+
+    /// The machine was powered off: its run ends with it.
+    fn powered_off(&mut self, asked: Asked) {
+        let _uninterested = asked;
+    }
+
     /// A line of a device or of the machine.
     fn log(&mut self, record: &LogRecord);
+}
+
+/// Who asked for a reset or for power-off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A device, and so the guest.
+    ByGuest,
+    /// Somebody pressed a button: now, or in the recorded run.
+    FromOutside,
 }
 
 /// What comes from outside. It enters at a safe point, in the order of the inbox.

@@ -3,6 +3,7 @@
 
 use crate::{
     log::LogLevel,
+    outside::Asked,
     services::{Control, PluginFault, Services},
 };
 use reprise_abi::hot::{self, BlkInfo, BlkReq, CtxRaw, DMA_BAD_ADDRESS, DMA_OK, HostVtbl, RamWindow};
@@ -317,8 +318,10 @@ unsafe extern "C" fn control(host: *mut c_void, kind: u32, value: u64) {
     // SAFETY: `host` is this callback's frame.
     let f = unsafe { frame(host) };
     match kind {
-        hot::CONTROL_POWER_OFF => f.services.request(Control::PowerOff { code: value as u32 }),
-        hot::CONTROL_RESET => f.services.request(Control::Reset),
+        hot::CONTROL_POWER_OFF => {
+            f.services.request(Control::PowerOff { code: value as u32 }, Asked::ByGuest);
+        }
+        hot::CONTROL_RESET => f.services.request(Control::Reset, Asked::ByGuest),
         hot::CONTROL_TIME_OFFSET => {
             f.services.clock.set_time_offset(value);
             f.services.attention = true;
@@ -411,6 +414,7 @@ mod tests {
             fault: None,
             disk_failure: None,
             attention: false,
+            watched: None,
             warnings: RateLimit::default(),
             symbols: crate::symbols::Symbols::default(),
         }

@@ -214,12 +214,20 @@ impl Machine {
     }
 
     fn obey(&mut self) -> Option<Stop> {
-        match self.services.control.take()? {
-            Control::PowerOff { code } => Some(Stop::PowerOff { code }),
+        let (control, asked) = self.services.control.take()?;
+        match control {
+            Control::PowerOff { code } => {
+                self.services.outside.powered_off(asked);
+                Some(Stop::PowerOff { code })
+            }
             Control::Reset => {
                 // Placing the images takes longer than a slice: a guest that resets in a loop must not keep us in it.
                 self.slice_end = self.services.clock.icount();
-                self.reset().err().map(Stop::ResetFailed)
+                if let Err(why) = self.reset() {
+                    return Some(Stop::ResetFailed(why));
+                }
+                self.services.outside.was_reset(asked);
+                None
             }
         }
     }

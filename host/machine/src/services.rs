@@ -7,7 +7,7 @@ use crate::{
     deadline::Deadlines,
     disk::Disks,
     log::{LogLevel, LogRecord, RateLimit, Verdict},
-    outside::Outside,
+    outside::{Asked, Outside},
     port::PortSlot,
     symbols::Symbols,
     wires::Wires,
@@ -16,7 +16,7 @@ use reprise_cpu::GuestRam;
 use reprise_replay::Gate;
 use std::rc::Rc;
 
-/// What a guest asked of the machine as a whole.
+/// What was asked of the machine as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Control {
     PowerOff { code: u32 },
@@ -46,7 +46,7 @@ pub(crate) struct Services {
     pub(crate) ram: Rc<GuestRam>,
     pub(crate) outside: Box<dyn Outside>,
     pub(crate) device_ids: Vec<String>,
-    pub(crate) control: Option<Control>,
+    pub(crate) control: Option<(Control, Asked)>,
     pub(crate) fault: Option<PluginFault>,
     /// The host could not serve a disk where that must not show.
     pub(crate) disk_failure: Option<String>,
@@ -61,8 +61,8 @@ pub(crate) struct Services {
 
 impl Services {
     /// The first request wins: a guest that powers off and then resets in one instruction has powered off.
-    pub(crate) fn request(&mut self, control: Control) {
-        self.control.get_or_insert(control);
+    pub(crate) fn request(&mut self, control: Control, asked: Asked) {
+        self.control.get_or_insert((control, asked));
         self.attention = true;
     }
 

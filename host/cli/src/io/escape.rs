@@ -30,7 +30,7 @@ pub(crate) enum Command {
 pub(crate) const HELP: &str = "\n\
     Ctrl-A h    this help\n\
     Ctrl-A x    end the run\n\
-    Ctrl-A c    monitor (not in this version)\n\
+    Ctrl-A c    monitor, and back to the console\n\
     Ctrl-A t    timestamps (virtual time) on console lines, on and off\n\
     Ctrl-A s    status line, on and off\n\
     Ctrl-A b    send a break\n\
@@ -39,6 +39,15 @@ pub(crate) const HELP: &str = "\n\
     Ctrl-A n    raise a non-maskable interrupt\n\
     Ctrl-A Ctrl-A    send Ctrl-A\n";
 
+/// A piece of what was typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Typed {
+    /// For the guest, or for the monitor.
+    Keys(Vec<u8>),
+    /// For us.
+    Command(Command),
+}
+
 /// Tells the guest's keys from ours, across reads of any size.
 #[derive(Debug, Default)]
 pub(crate) struct Escape {
@@ -46,14 +55,17 @@ pub(crate) struct Escape {
 }
 
 impl Escape {
-    /// Returns what goes to the guest; commands are appended to `commands`.
-    pub(crate) fn filter(&mut self, typed: &[u8], commands: &mut Vec<Command>) -> Vec<u8> {
-        let mut out = Vec::with_capacity(typed.len());
+    /// What was typed, in its order.
+    pub(crate) fn filter(&mut self, typed: &[u8]) -> Vec<Typed> {
+        let mut out = Vec::new();
         for &byte in typed {
             match (std::mem::take(&mut self.prefixed), byte) {
                 (false, PREFIX) => self.prefixed = true,
-                (true, byte) if byte != PREFIX => commands.extend(command(byte)),
-                (_, byte) => out.push(byte),
+                (true, byte) if byte != PREFIX => out.extend(command(byte).map(Typed::Command)),
+                (_, byte) => match out.last_mut() {
+                    Some(Typed::Keys(keys)) => keys.push(byte),
+                    Some(Typed::Command(_)) | None => out.push(Typed::Keys(vec![byte])),
+                },
             }
         }
         out
@@ -83,12 +95,25 @@ mod tests {
     #[test]
     fn commands_are_taken_out_wherever_reads_are_cut() {
         let typed = b"ls\x01tx\x01\x01y\x01q\x01hz\x01X";
+        let keys = |keys: &[u8]| Typed::Keys(keys.to_vec());
+        let expected = [
+            keys(b"ls"),
+            Typed::Command(Command::Timestamps),
+            keys(b"x\x01y"),
+            Typed::Command(Command::Help),
+            keys(b"z"),
+            Typed::Command(Command::Exit),
+        ];
         for cut in 0..typed.len() {
-            let (mut escape, mut commands) = (Escape::default(), Vec::new());
-            let mut seen = escape.filter(&typed[..cut], &mut commands);
-            seen.extend(escape.filter(&typed[cut..], &mut commands));
-            assert_eq!(seen, b"lsx\x01yz");
-            assert_eq!(commands, [Command::Timestamps, Command::Help, Command::Exit]);
+            let mut escape = Escape::default();
+            let mut seen = Vec::new();
+            for piece in [&typed[..cut], &typed[cut..]].into_iter().flat_map(|part| escape.filter(part)) {
+                match (seen.last_mut(), piece) {
+                    (Some(Typed::Keys(before)), Typed::Keys(more)) => before.extend(more),
+                    (_, piece) => seen.push(piece),
+                }
+            }
+            assert_eq!(seen, expected, "cut at {cut}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What both threads see, under one lock that neither holds for long.
 
+use crate::control::{Hub, Reach};
 use reprise_machine::{ControlInput, Input, PortChange, StopHandle};
 use reprise_net::ExternalClock;
 use std::{
@@ -15,12 +16,16 @@ use std::{
 pub(super) const INPUT_LIMIT: usize = 64 << 10;
 /// Output of one port that the host has not taken yet, in bytes.
 const OUTPUT_LIMIT: usize = 1 << 20;
+/// Presses of buttons that wait for the machine, at most.
+const PRESSES: usize = 16;
 
 /// Why the host ends a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum EndReason {
     /// Ctrl-A x.
     Keys,
+    /// A command of the monitor or of the control socket.
+    Quit,
     /// A signal, by number.
     Signal(i32),
     /// Output that must not be lost cannot be written.
@@ -39,6 +44,8 @@ pub(super) struct State {
     pub(super) ports: Vec<PortState>,
     /// Lines for the user.
     pub(super) notices: Vec<u8>,
+    /// What a command of the terminal's monitor came to.
+    pub(super) answer: Option<String>,
     /// Something happened for which [`Link::wait`] returns.
     kicked: bool,
     end: Option<EndReason>,
@@ -88,6 +95,7 @@ pub(crate) struct Link {
     changed: Condvar,
     waker: mio::Waker,
     stop: OnceLock<StopHandle>,
+    hub: Arc<Hub>,
     /// A backend is alive that could still deliver input.
     live: AtomicBool,
     pub(super) clock: ExternalClock,
@@ -96,12 +104,13 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(ports: Vec<PortState>, waker: mio::Waker, live: bool) -> Arc<Self> {
+    pub(super) fn new(ports: Vec<PortState>, waker: mio::Waker, live: bool, hub: Arc<Hub>) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State { ports, ..State::default() }),
             changed: Condvar::new(),
             waker,
             stop: OnceLock::new(),
+            hub,
             live: AtomicBool::new(live),
             clock: ExternalClock::default(),
             icount: AtomicU64::new(0),
@@ -110,6 +119,11 @@ impl Link {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where orders for the machine go.
+    pub(super) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
     }
 
     // For the process's main thread.
@@ -145,6 +159,12 @@ impl Link {
     }
 
     // For the machine's thread.
+
+    /// A command of the terminal's monitor came to this.
+    pub(super) fn answered(&self, text: String) {
+        self.state().answer = Some(text);
+        self.wake_io();
+    }
 
     pub(super) fn wake_io(&self) {
         // Fails only if the poll is gone, and with it the thread.
@@ -223,10 +243,17 @@ impl Link {
         self.changed.notify_all();
     }
 
-    /// Somebody pressed a button of the machine.
-    pub(super) fn button(&self, button: ControlInput) {
-        self.state().inbox.push(Input::Control(button));
+    /// Somebody pressed a button of the machine. Returns false if too many presses wait already.
+    pub(super) fn button(&self, button: ControlInput) -> bool {
+        let mut state = self.state();
+        let pressed = state.inbox.iter().filter(|input| matches!(input, Input::Control(_)));
+        if pressed.count() >= PRESSES {
+            return false;
+        }
+        state.inbox.push(Input::Control(button));
+        drop(state);
         self.changed.notify_all();
+        true
     }
 
     pub(super) fn event(&self, port: usize, event: PortChange) {
@@ -278,6 +305,24 @@ impl Link {
         }
         // After the request: a wait that returned for the kick before it may have begun again.
         self.kick(|_| ());
+        self.hub.kick();
+    }
+}
+
+impl Reach for Link {
+    fn call(&self) {
+        self.request_stop();
+    }
+
+    fn press(&self, button: ControlInput) -> Result<(), String> {
+        match self.button(button) {
+            true => Ok(()),
+            false => Err(format!("{PRESSES} presses wait for the machine to go on")),
+        }
+    }
+
+    fn quit(&self) {
+        self.end(EndReason::Quit);
     }
 }
 
@@ -288,12 +333,14 @@ fn find(state: &State, device: &str, port: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Facts;
     use std::thread;
 
     fn link(lossless: bool) -> Arc<Link> {
         let poll = mio::Poll::new().unwrap();
         let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
-        Link::new(vec![PortState::new("uart0", "serial", lossless, true)], waker, true)
+        let ports = vec![PortState::new("uart0", "serial", lossless, true)];
+        Link::new(ports, waker, true, Hub::new(Facts::default()))
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod backend;
 mod escape;
 mod link;
+mod monitor;
 mod outside;
 mod signals;
 mod spec;

@@ -2,7 +2,7 @@
 
 use super::link::Link;
 use crate::failure::printable;
-use reprise_machine::{Input, LogLevel, LogRecord, Outside, Status};
+use reprise_machine::{Asked, Input, LogLevel, LogRecord, Outside, Status};
 use std::{
     sync::{Arc, atomic::Ordering},
     time::{Instant, SystemTime, UNIX_EPOCH},
@@ -66,6 +66,15 @@ impl Outside for HostOutside {
 
     fn progress(&mut self, status: Status) {
         self.link.icount.store(status.icount, Ordering::Relaxed);
+        self.link.hub().progress(status);
+    }
+
+    fn was_reset(&mut self, asked: Asked) {
+        self.link.hub().was_reset(asked);
+    }
+
+    fn powered_off(&mut self, asked: Asked) {
+        self.link.hub().powered_off(asked);
     }
 
     fn log(&mut self, record: &LogRecord) {

@@ -1,6 +1,6 @@
 //! Backends of chr ports as text: `stdio`, `null`, `pty`, `file:P`, `unix:P`, `tcp:HOST:PORT`.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 /// The host's end of a chr port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +60,20 @@ impl BackendSpec {
         match self {
             Self::Stdio | Self::Pty | Self::Unix { .. } | Self::Tcp { .. } => true,
             Self::Null | Self::File(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for BackendSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = |connect: &bool| if *connect { ",connect" } else { "" };
+        match self {
+            Self::Stdio => f.write_str("stdio"),
+            Self::Null => f.write_str("null"),
+            Self::Pty => f.write_str("pty"),
+            Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Unix { path, connect } => write!(f, "unix:{}{}", path.display(), how(connect)),
+            Self::Tcp { address, connect } => write!(f, "tcp:{address}{}", how(connect)),
         }
     }
 }

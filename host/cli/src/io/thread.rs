@@ -2,14 +2,16 @@
 
 use super::{
     backend::Backend,
-    escape::{self, Command, Escape},
+    escape::{self, Command, Escape, Typed},
     link::{EndReason, INPUT_LIMIT, Link, PortState},
+    monitor::Monitor,
     signals::{self, HANG_UP, Signal, Signals},
     spec::BackendSpec,
     status::StatusLine,
     stream::{self, Read},
 };
 use crate::{
+    control::Hub,
     failure::{Failure, reason},
     terminal::{self, RawTerminal},
 };
@@ -60,11 +62,11 @@ pub(crate) struct IoThread {
 }
 
 impl IoThread {
-    /// Open the backends and start. `status`: with the status line on.
+    /// Open the backends and start. `status`: with the status line on. `hub`: where the monitor's orders go.
     ///
     /// # Errors
     /// A backend cannot be opened.
-    pub(crate) fn start(plans: &[PortPlan], status: bool) -> Result<Self, Failure> {
+    pub(crate) fn start(plans: &[PortPlan], status: bool, hub: Arc<Hub>) -> Result<Self, Failure> {
         let internal = |error: io::Error| Failure::io("cannot set up the I/O thread", &error);
         let poll = Poll::new().map_err(internal)?;
         let waker = Waker::new(poll.registry(), WAKER).map_err(internal)?;
@@ -79,7 +81,7 @@ impl IoThread {
             backends.push(backend);
         }
         let live = plans.iter().any(|plan| plan.backend.may_answer());
-        let link = Link::new(ports, waker, live);
+        let link = Link::new(ports, waker, live, hub);
         link.notice(&lines);
         let mut worker = Worker::new(poll, Arc::clone(&link), backends, plans, status).map_err(internal)?;
         let spawned = thread::Builder::new().name("io".into()).spawn(move || {
@@ -124,6 +126,7 @@ struct Console {
     /// Keys are filtered and the terminal is raw.
     raw: Option<RawTerminal>,
     escape: Escape,
+    monitor: Monitor,
     /// On its way out.
     pending: VecDeque<u8>,
     timestamps: bool,
@@ -195,8 +198,11 @@ impl Worker {
         let mut events = Events::with_capacity(64);
         loop {
             self.link.clock.set_alarm(self.timers.next_deadline());
+            self.monitor();
             let progress = self.signals() | self.timers() | self.input() | self.output();
             let finish = self.link.state().finish;
+            // At once: output that nobody takes does not hold it up.
+            self.ending |= self.link.end_reason() == Some(EndReason::Quit);
             if finish && (self.is_drained() || self.ending) {
                 return;
             }
@@ -300,25 +306,41 @@ impl Worker {
         // A terminal is always read, or Ctrl-A would not be heard when the guest does not listen.
         let room = self.link.state().ports[console.port].room();
         let is_raw = console.raw.is_some();
-        let mut commands = Vec::new();
-        match stream::read_some(fd, if is_raw { INPUT_LIMIT } else { room }) {
+        let typed = match stream::read_some(fd, if is_raw { INPUT_LIMIT } else { room }) {
             Read::Later => return false,
             Read::End => {
                 console.input = None;
                 self.link.set_live(self.others_live);
+                return true;
             }
-            Read::Data(data) => {
-                let mut keys = if is_raw { console.escape.filter(&data, &mut commands) } else { data };
-                keys.truncate(room);
-                if !keys.is_empty() {
-                    self.link.input(console.port, keys);
-                }
+            Read::Data(data) if is_raw => console.escape.filter(&data),
+            Read::Data(data) => vec![Typed::Keys(data)],
+        };
+        for piece in typed {
+            match piece {
+                Typed::Keys(keys) => self.keys(keys),
+                Typed::Command(command) => self.command(command),
             }
-        }
-        for command in commands {
-            self.command(command);
         }
         true
+    }
+
+    /// For whoever has the keyboard.
+    fn keys(&mut self, mut keys: Vec<u8>) {
+        let Some(console) = &mut self.console else { return };
+        if console.monitor.is_open() {
+            keys = console.monitor.feed(&keys, &self.link, &mut console.pending);
+        }
+        console.to_guest(keys, &self.link);
+    }
+
+    fn monitor(&mut self) {
+        let Some(console) = &mut self.console else { return };
+        let answer = self.link.state().answer.take();
+        if let Some(text) = answer {
+            let keys = console.monitor.answered(&text, &self.link, &mut console.pending);
+            console.to_guest(keys, &self.link);
+        }
     }
 
     fn command(&mut self, command: Command) {
@@ -330,7 +352,10 @@ impl Worker {
                 self.ending = true;
                 self.link.end(EndReason::Keys);
             }
-            Command::Monitor => self.link.notice("\nreprise: the monitor is not in this version\n"),
+            Command::Monitor => {
+                let shown = console.monitor.toggle();
+                console.pending.extend(shown.bytes());
+            }
             Command::Timestamps => console.timestamps = !console.timestamps,
             Command::Status => {
                 self.status = match self.status {
@@ -339,10 +364,15 @@ impl Worker {
                 }
             }
             Command::Break => self.link.event(console.port, PortChange::Break),
-            Command::Reset => self.link.button(ControlInput::Reset),
-            Command::PowerOff => self.link.button(ControlInput::PowerOff),
-            Command::Nmi => self.link.button(ControlInput::Nmi),
+            Command::Reset => self.press(ControlInput::Reset),
+            Command::PowerOff => self.press(ControlInput::PowerOff),
+            Command::Nmi => self.press(ControlInput::Nmi),
         }
+    }
+
+    fn press(&self, button: ControlInput) {
+        // Whoever presses so often sees that the machine stands still.
+        let _entered = self.link.button(button);
     }
 
     /// Whatever can be written, out of the buffers.
@@ -464,10 +494,18 @@ impl Console {
             output,
             raw,
             escape: Escape::default(),
+            monitor: Monitor::default(),
             pending: VecDeque::new(),
             timestamps: false,
             at_line_start: true,
         })
+    }
+
+    fn to_guest(&self, mut keys: Vec<u8>, link: &Link) {
+        keys.truncate(link.state().ports[self.port].room());
+        if !keys.is_empty() {
+            link.input(self.port, keys);
+        }
     }
 
     fn queue(&mut self, new: VecDeque<u8>, now_ns: u64) {

@@ -1,0 +1,327 @@
+//! QMP: the commands of QEMU's machine protocol, without the socket.
+
+use super::{
+    hub::{Hub, RunState},
+    monitor,
+    order::{Answer, Order, Refusal, Reply},
+    wire::Splitter,
+};
+use reprise_machine::ControlInput;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+type Object = Map<String, Value>;
+
+/// What a client may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Command {
+    Capabilities,
+    Version,
+    Commands,
+    Status,
+    Name,
+    Replay,
+    Cpus,
+    Chardev,
+    Stop,
+    Cont,
+    Press(ControlInput),
+    Quit,
+    Human,
+}
+
+/// Every command: its name, what it is, and the arguments that it takes. A new one is a row here and an arm of
+/// [`execute`]; what needs the machine is an [`Order`].
+const COMMANDS: [(&str, Command, &[&str]); 14] = [
+    ("qmp_capabilities", Command::Capabilities, &["enable"]),
+    ("query-version", Command::Version, &[]),
+    ("query-commands", Command::Commands, &[]),
+    ("query-status", Command::Status, &[]),
+    ("query-name", Command::Name, &[]),
+    ("query-replay", Command::Replay, &[]),
+    ("query-cpus-fast", Command::Cpus, &[]),
+    ("query-chardev", Command::Chardev, &[]),
+    ("stop", Command::Stop, &[]),
+    ("cont", Command::Cont, &[]),
+    ("system_reset", Command::Press(ControlInput::Reset), &[]),
+    ("system_powerdown", Command::Press(ControlInput::PowerOff), &[]),
+    ("quit", Command::Quit, &[]),
+    ("human-monitor-command", Command::Human, &["command-line", "cpu-index"]),
+];
+
+/// One client's conversation.
+#[derive(Default)]
+pub(super) struct Session {
+    pub(super) input: Splitter,
+    negotiated: bool,
+}
+
+/// What becomes of a message.
+pub(super) enum Step {
+    /// Said at once.
+    Say(Value),
+    /// To be executed; the answer gets this id.
+    Execute(Execution, Option<Value>),
+}
+
+/// A command that may begin.
+pub(super) struct Execution {
+    command: Command,
+    arguments: Object,
+}
+
+/// The first thing that a client sees.
+pub(super) fn greeting() -> Value {
+    json!({ "QMP": { "version": version(), "capabilities": [] } })
+}
+
+fn version() -> Value {
+    let mut numbers = env!("CARGO_PKG_VERSION").split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut next = || numbers.next().unwrap_or(0);
+    let (major, minor, micro) = (next(), next(), next());
+    // The field's name is the protocol's.
+    json!({
+        "qemu": { "major": major, "minor": minor, "micro": micro },
+        "package": concat!("reprise ", env!("CARGO_PKG_VERSION")),
+    })
+}
+
+/// An answer on the wire.
+pub(super) fn response(answer: Answer, id: Option<Value>) -> Value {
+    let mut response = match answer {
+        Ok(value) => json!({ "return": value }),
+        Err(refusal) => json!({ "error": refusal.to_json() }),
+    };
+    if let Some(id) = id {
+        response["id"] = id;
+    }
+    response
+}
+
+impl Session {
+    /// Only those who have negotiated hear events.
+    pub(super) fn hears_events(&self) -> bool {
+        self.negotiated
+    }
+
+    /// The next message, if a whole one has arrived.
+    pub(super) fn step(&mut self) -> Option<Step> {
+        let mut message = match self.input.next()? {
+            Ok(message) => message,
+            Err(why) => return Some(Step::Say(response(Err(Refusal::new(why)), None))),
+        };
+        let id = message.remove("id");
+        Some(match self.command(message) {
+            Ok(execution) => Step::Execute(execution, id),
+            Err(refusal) => Step::Say(response(Err(refusal), id)),
+        })
+    }
+
+    fn command(&mut self, mut message: Object) -> Result<Execution, Refusal> {
+        let name = message.remove("execute");
+        let arguments = message.remove("arguments");
+        if let Some(member) = message.keys().next() {
+            return Err(Refusal::new(format!("QMP input member '{member}' is unexpected")));
+        }
+        let name = match name {
+            Some(Value::String(name)) => name,
+            Some(_) => return Err(Refusal::new("QMP input member 'execute' must be a string")),
+            None => return Err(Refusal::new("QMP input lacks member 'execute'")),
+        };
+        let arguments = match arguments {
+            Some(Value::Object(arguments)) => arguments,
+            Some(_) => return Err(Refusal::new("QMP input member 'arguments' must be an object")),
+            None => Object::new(),
+        };
+        if !self.negotiated && name != "qmp_capabilities" {
+            return Err(Refusal::not_found("Expecting capabilities negotiation with 'qmp_capabilities'"));
+        }
+        let row = COMMANDS.iter().find(|(known, ..)| *known == name);
+        let Some((_, command, known)) = row else {
+            return Err(Refusal::not_found(format!("The command {name} has not been found")));
+        };
+        if let Some(argument) = arguments.keys().find(|argument| !known.contains(&argument.as_str())) {
+            return Err(Refusal::new(format!("Parameter '{argument}' is unexpected")));
+        }
+        if *command == Command::Capabilities {
+            self.negotiate(&arguments)?;
+        }
+        Ok(Execution { command: *command, arguments })
+    }
+
+    fn negotiate(&mut self, arguments: &Object) -> Result<(), Refusal> {
+        if self.negotiated {
+            let why = "Capabilities negotiation is already complete, command ignored";
+            return Err(Refusal::not_found(why));
+        }
+        match arguments.get("enable") {
+            None => (),
+            Some(Value::Array(wanted)) if wanted.is_empty() => (),
+            Some(Value::Array(_)) => return Err(Refusal::new("none of these capabilities was offered")),
+            Some(_) => return Err(Refusal::new("Parameter 'enable' must be an array")),
+        }
+        self.negotiated = true;
+        Ok(())
+    }
+}
+
+/// Do it. `reply` may be called later and on another thread.
+pub(super) fn execute(hub: &Arc<Hub>, execution: Execution, reply: Reply) {
+    let Execution { command, arguments } = execution;
+    let answer = match command {
+        Command::Capabilities => Ok(json!({})),
+        Command::Version => Ok(version()),
+        Command::Commands => Ok(COMMANDS.iter().map(|(name, ..)| json!({ "name": name })).collect()),
+        Command::Status => Ok(status(hub)),
+        Command::Name => Ok(json!({ "name": hub.facts().machine })),
+        Command::Replay => Ok(replay(hub)),
+        Command::Cpus => Ok((0..hub.facts().harts).map(hart).collect()),
+        Command::Chardev => Ok(hub.facts().ports.into_iter().map(port).collect()),
+        Command::Stop => return hub.submit(Order::Stop, reply),
+        Command::Cont => return hub.submit(Order::Cont, reply),
+        Command::Press(button) => hub.press(button),
+        Command::Quit => {
+            hub.quit();
+            Ok(json!({}))
+        }
+        Command::Human => match arguments.get("command-line") {
+            Some(Value::String(line)) => return monitor::execute(hub, line, as_text(reply)),
+            Some(_) => Err(Refusal::new("Parameter 'command-line' must be a string")),
+            None => Err(Refusal::new("Parameter 'command-line' is missing")),
+        },
+    };
+    reply(answer);
+}
+
+fn as_text(reply: Reply) -> monitor::Screen {
+    Box::new(move |text| reply(Ok(text.into())))
+}
+
+pub(super) fn status(hub: &Hub) -> Value {
+    let state = hub.run_state();
+    let name = match state {
+        RunState::Running => "running",
+        RunState::Paused => "paused",
+        RunState::Shutdown => "shutdown",
+    };
+    json!({ "status": name, "running": state == RunState::Running, "singlestep": false })
+}
+
+fn replay(hub: &Hub) -> Value {
+    let facts = hub.facts();
+    let mut replay = json!({ "mode": facts.what.mode(), "icount": hub.icount() });
+    if let Some(recording) = facts.recording {
+        replay["filename"] = recording.into();
+    }
+    replay
+}
+
+fn hart(index: u32) -> Value {
+    let props = json!({ "core-id": index });
+    let path = format!("/machine/hart{index}");
+    // All harts take turns on one thread: it has no number of its own.
+    json!({
+        "cpu-index": index, "qom-path": path, "thread-id": std::process::id(), "target": "riscv64",
+        "props": props,
+    })
+}
+
+fn port((label, filename): (String, String)) -> Value {
+    json!({ "label": label, "filename": filename, "frontend-open": true })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{Facts, What};
+    use std::sync::mpsc::channel;
+
+    fn hub() -> Arc<Hub> {
+        Hub::new(Facts {
+            machine: "virt".into(),
+            harts: 2,
+            what: What::Record,
+            recording: Some("a.rec".into()),
+            ports: vec![("uart0.serial".into(), "stdio".into())],
+            map: String::new(),
+        })
+    }
+
+    /// What a conversation without a machine comes to.
+    fn talk(input: &str) -> Vec<Value> {
+        let (hub, mut session) = (hub(), Session::default());
+        hub.ended(None);
+        session.input.feed(input.as_bytes());
+        let mut out = Vec::new();
+        while let Some(step) = session.step() {
+            out.push(match step {
+                Step::Say(value) => value,
+                Step::Execute(execution, id) => {
+                    let (sender, receiver) = channel();
+                    execute(&hub, execution, Box::new(move |answer| sender.send(answer).unwrap()));
+                    response(receiver.recv().unwrap(), id)
+                }
+            });
+        }
+        out
+    }
+
+    const BEGIN: &str = "{\"execute\":\"qmp_capabilities\"}";
+
+    fn error(text: &str) -> (String, String) {
+        let out = talk(&format!("{BEGIN}\n{text}\n"));
+        assert_eq!(out.len(), 2, "{out:?}");
+        let error = &out[1]["error"];
+        (error["class"].as_str().unwrap().into(), error["desc"].as_str().unwrap().into())
+    }
+
+    #[test]
+    fn nothing_goes_before_the_negotiation_and_that_only_once() {
+        let out = talk("{\"execute\":\"query-status\",\"id\":7}");
+        assert_eq!(out[0]["error"]["class"], "CommandNotFound");
+        assert_eq!(out[0]["id"], 7);
+        assert_eq!(talk(BEGIN), [json!({ "return": {} })]);
+        assert_eq!(error(BEGIN).0, "CommandNotFound");
+        let oob = talk("{\"execute\":\"qmp_capabilities\",\"arguments\":{\"enable\":[\"oob\"]}}");
+        assert_eq!(oob[0]["error"]["class"], "GenericError");
+    }
+
+    #[test]
+    fn queries_are_answered_and_ids_come_back() {
+        let ask = |name: &str| {
+            let out = talk(&format!("{BEGIN}{{\"execute\":\"{name}\",\"id\":{{\"n\":[1]}}}}"));
+            assert_eq!(out[1]["id"], json!({ "n": [1] }));
+            out[1]["return"].clone()
+        };
+        let status = json!({ "status": "shutdown", "running": false, "singlestep": false });
+        assert_eq!(ask("query-status"), status);
+        assert_eq!(ask("query-replay"), json!({ "mode": "record", "filename": "a.rec", "icount": 0 }));
+        assert_eq!(ask("query-name"), json!({ "name": "virt" }));
+        assert_eq!(ask("query-cpus-fast"), json!([hart(0), hart(1)]));
+        assert_eq!(ask("query-commands").as_array().unwrap().len(), COMMANDS.len());
+        assert_eq!(ask("query-chardev")[0]["label"], "uart0.serial");
+        assert!(ask("query-version")["qemu"]["major"].is_u64());
+    }
+
+    #[test]
+    fn mistakes_have_their_class() {
+        let cases = [
+            ("{\"execute\":\"no-such\"}", "CommandNotFound", "no-such"),
+            ("{\"execute\":5}", "GenericError", "must be a string"),
+            ("{}", "GenericError", "lacks member 'execute'"),
+            ("{\"execute\":\"stop\",\"args\":{}}", "GenericError", "'args' is unexpected"),
+            ("{\"execute\":\"stop\",\"arguments\":[]}", "GenericError", "must be an object"),
+            ("{\"execute\":\"stop\",\"arguments\":{\"now\":1}}", "GenericError", "'now' is unexpected"),
+            ("{\"execute\":\"stop\"}", "GenericError", "has ended"),
+            ("{\"execute\":\"system_reset\"}", "GenericError", "has ended"),
+            ("{\"execute\":\"human-monitor-command\"}", "GenericError", "'command-line' is missing"),
+            ("[1]", "GenericError", "must be a JSON object"),
+            ("{\"execute\"", "GenericError", "JSON parse error"),
+        ];
+        for (text, class, desc) in cases {
+            let text = if text.ends_with('"') { format!("{text} }}") } else { text.to_owned() };
+            let found = error(&text);
+            assert!(found.0 == class && found.1.contains(desc), "{text}: {found:?}");
+        }
+    }
+}
