@@ -112,7 +112,10 @@ impl Appender {
 
     fn begin_pack(&mut self, objects: &mut Objects<File>) -> Result<(), Trouble> {
         self.sync(objects)?;
-        let number = self.number + 1;
+        let number = self
+            .number
+            .checked_add(1)
+            .ok_or_else(|| Trouble::damage(&self.packs, None, "a pack has the last number that there is"))?;
         // If it cannot be made, the next try is another one.
         (self.number, self.goes_on, self.synced_frames) = (number, false, 0);
         let path = files::pack_file(&self.packs, number, self.suffix);

@@ -40,26 +40,33 @@ impl StoreWriter {
         }
         let packs = files::packs_folder(&self.store.path);
         let last = objects.packs.keys().next_back().copied().unwrap_or_default();
+        // A collection that failed may have left some.
+        files::remove_unpublished(&packs).map_err(Trouble::io("cannot make packs", &packs))?;
         let mut copies = Objects::default();
         let mut appender = Appender::new(&packs, last, UNPUBLISHED)?;
         let mut adding = appender.adding(&mut copies, &self.store.path);
         for number in &victims {
             copy(objects, *number, &live, &mut adding)?;
         }
-        let added = adding.finish()?;
-        publish(&packs, &copies)?;
-        let bytes = |objects: &Objects<File>| objects.packs.values().map(Pack::end).sum::<u64>();
+        let copied = adding.finish()?.objects;
         let before = bytes(objects);
-        for number in &victims {
-            let path = files::pack_file(&packs, *number, "");
-            fs::remove_file(&path).map_err(Trouble::io("cannot remove the pack", &path))?;
-        }
-        files::sync_folder(&packs).map_err(Trouble::io("cannot remove packs", &packs))?;
+        // What is known of the packs does not hold any more, however far this comes.
+        let replaced = publish(&packs, &copies).and_then(|()| remove(&packs, &victims));
+        self.look_again()?;
+        replaced?;
+        let bytes_freed = before.saturating_sub(bytes(&self.store.objects));
+        Ok(Collected { packs: victims.len(), copied, bytes_freed })
+    }
+
+    fn look_again(&mut self) -> Result<(), Trouble> {
+        // If this fails, nothing is known, and so nothing is taken for saved that has gone.
+        self.store.objects = Objects::default();
+        let last = self.last.take();
         let mut objects = read_packs(&self.store.path)?;
-        self.appender = Appender::resume(&packs, &mut objects)?;
-        let bytes_freed = before.saturating_sub(bytes(&objects));
+        self.appender = Appender::resume(&files::packs_folder(&self.store.path), &mut objects)?;
         self.store.objects = objects;
-        Ok(Collected { packs: victims.len(), copied: added.objects, bytes_freed })
+        self.last = last;
+        Ok(())
     }
 
     /// Everything that a snapshot needs.
@@ -127,4 +134,16 @@ fn publish(packs: &Path, copies: &Objects<File>) -> Result<(), Trouble> {
         fs::rename(pack.file(), &path).map_err(Trouble::io("cannot name the pack", &path))?;
     }
     files::sync_folder(packs).map_err(Trouble::io("cannot name packs", packs))
+}
+
+fn remove(packs: &Path, victims: &[u32]) -> Result<(), Trouble> {
+    for number in victims {
+        let path = files::pack_file(packs, *number, "");
+        fs::remove_file(&path).map_err(Trouble::io("cannot remove the pack", &path))?;
+    }
+    files::sync_folder(packs).map_err(Trouble::io("cannot remove packs", packs))
+}
+
+fn bytes(objects: &Objects<File>) -> u64 {
+    objects.packs.values().map(Pack::end).sum()
 }

@@ -197,13 +197,14 @@ impl<S: Source> Pack<S> {
     /// Get the objects of a frame, one behind the other. Their hashes are for the caller to check.
     pub(super) fn unpack(&self, frame: u32, unpack: &mut Unpacker) -> Result<(), Trouble> {
         let Frame { offset, header } = self.frames[frame as usize];
-        unpack.body.resize(header.body_bytes(), 0);
-        self.read(&mut unpack.body, offset + header.body_offset())?;
-        if !header.is_body(&unpack.body) {
+        let body = part(&mut unpack.body, header.body_bytes());
+        self.read(body, offset + header.body_offset())?;
+        if !header.is_body(body) {
             return Err(self.damage(frame, "a group does not match its checksum"));
         }
-        unpack.raw.resize(header.raw_bytes(), 0);
-        match unpack.zstd.decompress_to_buffer(&unpack.body, &mut unpack.raw[..]) {
+        unpack.raw_bytes = header.raw_bytes();
+        let raw = part(&mut unpack.raw, unpack.raw_bytes);
+        match unpack.zstd.decompress_to_buffer(body, raw) {
             Ok(bytes) if bytes == header.raw_bytes() => Ok(()),
             Ok(_) => Err(self.damage(frame, "a group is shorter than its header says")),
             Err(_) => Err(self.damage(frame, "a group cannot be decompressed")),
@@ -213,9 +214,9 @@ impl<S: Source> Pack<S> {
     /// Whether a frame's body is what was written.
     pub(super) fn is_whole(&self, frame: u32, unpack: &mut Unpacker) -> Result<bool, Trouble> {
         let Frame { offset, header } = self.frames[frame as usize];
-        unpack.body.resize(header.body_bytes(), 0);
-        self.read(&mut unpack.body, offset + header.body_offset())?;
-        Ok(header.is_body(&unpack.body))
+        let body = part(&mut unpack.body, header.body_bytes());
+        self.read(body, offset + header.body_offset())?;
+        Ok(header.is_body(body))
     }
 
     /// What a frame says is in it.
@@ -239,17 +240,26 @@ impl Pack<File> {
 pub(super) struct Unpacker {
     body: Vec<u8>,
     raw: Vec<u8>,
+    raw_bytes: usize,
     zstd: Decompressor<'static>,
 }
 
 impl Unpacker {
     pub(super) fn new() -> Self {
         let zstd = Decompressor::new().expect("memory for a decompressor");
-        Self { body: Vec::new(), raw: Vec::new(), zstd }
+        Self { body: Vec::new(), raw: Vec::new(), raw_bytes: 0, zstd }
     }
 
     /// What was unpacked last.
     pub(super) fn raw(&self) -> &[u8] {
-        &self.raw
+        &self.raw[..self.raw_bytes]
     }
+}
+
+/// The first bytes of a buffer, whatever is in it.
+fn part(buffer: &mut Vec<u8>, bytes: usize) -> &mut [u8] {
+    if buffer.len() < bytes {
+        *buffer = vec![0; bytes];
+    }
+    &mut buffer[..bytes]
 }

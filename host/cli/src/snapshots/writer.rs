@@ -41,7 +41,9 @@ pub(crate) struct Saved {
 impl StoreWriter {
     /// Make the folder, for the user alone.
     pub(crate) fn create(path: &Path) -> Result<Self, Failure> {
-        let made = files::make_folder(path).and_then(|()| files::make_folder(&files::packs_folder(path)));
+        let made = files::make_folder(path)
+            .and_then(|()| files::make_folder(&files::packs_folder(path)))
+            .and_then(|()| files::sync_folder(path));
         made.map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists => {
                 Failure::usage("the snapshots would overwrite something").at(path.display())

@@ -98,3 +98,24 @@ fn a_damaged_store_is_not_collected() {
     assert!(store.collect().unwrap().bytes_freed > before / 2);
     assert_loads(&store, "b", &snapshot);
 }
+
+/// Somebody sent a pack behind which there is no number.
+#[test]
+fn the_last_number_is_told() {
+    let folder = Folder::new("numbers");
+    let snapshot = Random(15).snapshot(4, 4);
+    let mut store = StoreWriter::create(&folder.0).unwrap();
+    store.save("a", &snapshot, &facts(1)).unwrap();
+    store.delete("a").unwrap();
+    drop(store);
+    fs::rename(folder.0.join("packs/000001.pack"), folder.0.join(format!("packs/{}.pack", u32::MAX)))
+        .unwrap();
+    let mut store = StoreWriter::open(&folder.0).unwrap();
+    // It is gone on with as long as it is not full.
+    store.save("b", &snapshot, &facts(1)).unwrap();
+    store.save("x", &Random(16).snapshot(90, 90), &facts(1)).unwrap();
+    store.delete("x").unwrap();
+    let failure = store.collect().unwrap_err();
+    assert!(failure.exit == Exit::Corrupt && failure.to_string().contains("last number"), "{failure}");
+    assert_loads(&store, "b", &snapshot);
+}
