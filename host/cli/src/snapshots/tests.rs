@@ -15,7 +15,11 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
 };
 
 /// A folder that goes with the test.
@@ -23,7 +27,10 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new(test: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("reprise-snapshots-{test}-{}", std::process::id()));
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("reprise-snapshots-{test}-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
         let _none_left = fs::remove_dir_all(&path);
         Self(path)
     }
@@ -283,10 +290,10 @@ fn what_is_there_costs_nothing() {
 /// Equal memory is not even looked at: a page that is changed behind our back has its old hash.
 #[test]
 fn shared_memory_is_not_hashed_again() {
-    struct Counted(std::sync::atomic::AtomicUsize);
+    struct Counted(AtomicUsize);
     impl reprise_machine::BlockContent for Counted {
         fn read(&self, _: usize, into: &mut [u8]) -> Result<(), reprise_machine::DiskError> {
-            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.0.fetch_add(1, Ordering::Relaxed);
             into.fill(7);
             Ok(())
         }
@@ -302,7 +309,7 @@ fn shared_memory_is_not_hashed_again() {
     let blocks = Arc::make_mut(&mut snapshot.disks[0].1.blocks);
     blocks.insert(5, Arc::clone(&counted) as Arc<dyn reprise_machine::BlockContent>);
     store.save("a", &snapshot, &facts(1)).unwrap();
-    let reads = || counted.0.load(std::sync::atomic::Ordering::Relaxed);
+    let reads = || counted.0.load(Ordering::Relaxed);
     assert_eq!(reads(), 1);
     store.save("b", &snapshot, &facts(1)).unwrap();
     assert_eq!(reads(), 1, "the map is the same memory");

@@ -184,3 +184,38 @@ fn a_snapshot_that_was_cut_is_refused() {
     let mut writer = StoreWriter::open(&folder.0).unwrap();
     assert_eq!(writer.collect().unwrap_err().exit, Exit::Corrupt);
 }
+
+/// The host cannot read a block of the guest's in the middle of saving. The next snapshot shares objects with the one
+/// that failed, and must not miss them.
+#[test]
+fn a_save_that_fails_leaves_nothing_behind() {
+    struct Broken;
+    impl reprise_machine::BlockContent for Broken {
+        fn read(&self, _: usize, _: &mut [u8]) -> Result<(), reprise_machine::DiskError> {
+            Err(reprise_machine::DiskError("the cable is out".to_owned()))
+        }
+
+        fn write(&mut self, _: usize, _: &[u8]) -> Result<(), reprise_machine::DiskError> {
+            panic!("nobody writes to a block of a snapshot");
+        }
+    }
+    let folder = Folder::new("fails");
+    let mut random = Random(26);
+    let mut store = StoreWriter::create(&folder.0).unwrap();
+    let before = random.snapshot(700, 100);
+    store.save("before", &before, &facts(1)).unwrap();
+    let end = fs::metadata(folder.0.join(PACK)).unwrap().len();
+    let mut snapshot = before.clone();
+    random.change(&mut snapshot, 500);
+    let mut broken = snapshot.clone();
+    Arc::make_mut(&mut broken.disks[1].1.blocks).insert(u64::MAX, Arc::new(Broken));
+    let failure = store.save("broken", &broken, &facts(2)).unwrap_err();
+    assert!(failure.exit == Exit::Io && failure.to_string().contains("the cable is out"), "{failure}");
+    assert_eq!(fs::metadata(folder.0.join(PACK)).unwrap().len(), end, "what was written of it is cut off");
+    assert!(store.load("broken").unwrap_err().to_string().contains("no snapshot"));
+    store.save("after", &snapshot, &facts(3)).unwrap();
+    assert_loads(&store, "before", &before);
+    assert_loads(&store, "after", &snapshot);
+    assert_whole(&folder.0);
+    assert_eq!(store.store().list().unwrap().len(), 2);
+}

@@ -194,3 +194,30 @@ fn only_regular_files_are_read() {
     rustix::fs::mknodat(rustix::fs::CWD, folder.0.join("packs/000009.pack"), fifo, mode, 0).unwrap();
     assert!(Store::open(&folder.0).is_err());
 }
+
+/// Facts that nest without end, or lie about their length, are an error like any other.
+#[test]
+fn facts_are_bounded() {
+    let mut random = Random(35);
+    let (_, pack, file) = small(&mut random);
+    let length = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap()) as usize;
+    let body = &file[52 + length(12)..];
+    assert_eq!(body.len(), length(16));
+    let deep =
+        |open: &str, close: &str| format!("board = {}1{}", open.repeat(200_000), close.repeat(200_000));
+    for facts in
+        [deep("[", "]"), deep("{a=", "}"), format!("[{}]", "a.".repeat(200_000) + "a"), String::new()]
+    {
+        let mut bad = file[..52].to_vec();
+        bad[12..16].copy_from_slice(&u32::try_from(facts.len()).unwrap().to_le_bytes());
+        bad.extend_from_slice(facts.as_bytes());
+        bad.extend_from_slice(body);
+        seal(&mut bad);
+        assert!(matches!(load(pack.clone(), &bad), Err(Trouble::Damage(_))));
+    }
+    let mut long = file.clone();
+    long[12..16].copy_from_slice(&u32::MAX.to_le_bytes());
+    long[16..20].copy_from_slice(&u32::MAX.to_le_bytes());
+    seal(&mut long);
+    assert!(matches!(load(pack, &long), Err(Trouble::Damage(_))));
+}
