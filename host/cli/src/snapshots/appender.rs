@@ -31,6 +31,8 @@ pub(super) struct Appender {
     number: u32,
     /// Whether the last pack may be added to.
     goes_on: bool,
+    /// As [`PACK_BYTES`], but in tests.
+    pub(super) pack_bytes: u64,
     /// Frames of the last pack that are on the disk for certain.
     synced_frames: usize,
     group: Group,
@@ -55,6 +57,7 @@ impl Appender {
             suffix,
             number,
             goes_on: false,
+            pack_bytes: PACK_BYTES,
             synced_frames: 0,
             group: Group::default(),
             frame: Vec::new(),
@@ -157,8 +160,8 @@ impl Put for Adding<'_> {
         if self.appender.group.is_full_for(object.len()) {
             self.flush()?;
         }
-        let Appender { number, goes_on, .. } = *self.appender;
-        let full = || self.objects.packs.get(&number).is_none_or(|pack| pack.end() >= PACK_BYTES);
+        let Appender { number, goes_on, pack_bytes, .. } = *self.appender;
+        let full = || self.objects.packs.get(&number).is_none_or(|pack| pack.end() >= pack_bytes);
         if self.appender.group.is_empty() && (!goes_on || full()) {
             self.appender.begin_pack(self.objects)?;
         }

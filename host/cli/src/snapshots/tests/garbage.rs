@@ -119,3 +119,39 @@ fn the_last_number_is_told() {
     assert!(failure.exit == Exit::Corrupt && failure.to_string().contains("last number"), "{failure}");
     assert_loads(&store, "b", &snapshot);
 }
+
+/// Packs are full again and again, and go one by one.
+#[test]
+fn many_packs() {
+    let folder = Folder::new("many");
+    let mut random = Random(17);
+    let mut store = StoreWriter::create(&folder.0).unwrap();
+    let mut snapshot = random.snapshot(1500, 300);
+    let mut most = 0;
+    for round in 0..30 {
+        store.appender.pack_bytes = 300_000;
+        store.save(&format!("s{round}"), &snapshot, &facts(round)).unwrap();
+        assert_loads(&store, &format!("s{round}"), &snapshot);
+        random.change(&mut snapshot, 200);
+        if round >= 3 {
+            store.delete(&format!("s{}", round - 3)).unwrap();
+        }
+        most = most.max(fs::read_dir(folder.0.join("packs")).unwrap().count());
+        match round % 5 {
+            2 => {
+                store.collect().unwrap();
+                assert_whole(&folder.0);
+            }
+            4 => {
+                drop(store);
+                store = StoreWriter::open(&folder.0).unwrap();
+            }
+            _ => {}
+        }
+    }
+    assert!(most > 10, "{most} packs");
+    for round in 27..30 {
+        store.load(&format!("s{round}")).unwrap();
+    }
+    assert_whole(&folder.0);
+}
