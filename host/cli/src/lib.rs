@@ -31,6 +31,8 @@ mod replay;
 mod report;
 mod run;
 mod setup;
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the commands for snapshots come next"))]
+mod snapshots;
 mod tape;
 mod terminal;
 mod timeline;

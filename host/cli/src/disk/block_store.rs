@@ -87,7 +87,6 @@ impl BlockStore {
 }
 
 /// A block that comes from a snapshot.
-#[expect(dead_code, reason = "snapshots in files come with the rest of issue 4")]
 pub(crate) fn loaded_block(mut content: Vec<u8>) -> Arc<dyn BlockContent> {
     // The last of a disk may be short.
     content.resize(BLOCK, 0);

@@ -11,6 +11,7 @@ mod spec;
 mod sys;
 mod watched;
 
+pub(crate) use block_store::loaded_block;
 pub(crate) use recorded::ImageBlocks;
 pub(crate) use recorded::{DiskFacts, ImageFacts};
 pub(crate) use spec::DiskSpec;

@@ -31,7 +31,7 @@ use std::{fmt, path::Path};
 const MANIFEST: &str = "manifest.toml";
 
 /// blake3 of some content, as its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash)]
 pub(crate) struct Hash(pub(crate) [u8; 32]);
 
 impl Hash {

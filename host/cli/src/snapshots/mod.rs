@@ -1,0 +1,31 @@
+//! Snapshots on disk: a folder of content-addressed objects, and a file for each snapshot that names them.
+//!
+//! `docs/snapshot-format.md` says what is in it. Everything read from one is hostile input. A snapshot is published by
+//! the last of its writes, a rename, and objects are never changed, so whatever kills the process leaves the snapshots
+//! before it whole.
+
+mod appender;
+mod check;
+mod collect;
+mod facts;
+mod files;
+mod frame;
+mod objects;
+mod pack;
+mod root;
+mod saver;
+mod store;
+mod tree;
+mod trouble;
+mod writer;
+
+pub(crate) use check::Checked;
+pub(crate) use collect::Collected;
+pub(crate) use facts::{Facts, RecordingRow};
+pub(crate) use saver::{Report, Saver};
+pub(crate) use store::{Row, Store};
+pub(crate) use trouble::Damage;
+pub(crate) use writer::{Saved, StoreWriter};
+
+#[cfg(test)]
+mod tests;
