@@ -129,7 +129,7 @@ pub(crate) struct RunArgs {
     /// Status line on standard error: speed, virtual time, instructions
     #[arg(long)]
     pub(crate) status: bool,
-    /// Where the run can be controlled: a socket's path, or `none`; default: PID.sock in the runtime folder
+    /// Where the run can be controlled: a socket's path, `auto` (PID.sock in the runtime folder, the default) or `none`
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Option<String>,
     /// What chance may decide: a number, 64 hex digits, or `random`
@@ -242,7 +242,8 @@ pub(crate) struct ReplayArgs {
     /// With --live: status line on standard error
     #[arg(long, requires = "live")]
     pub(crate) status: bool,
-    /// Where the replay can be controlled: a socket's path, or `none`; default: PID.sock in the replaytime folder
+    /// Where the replay can be controlled: a socket's path, `auto` (PID.sock in the runtime folder) or `none`, the default
+    /// without --live
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Option<String>,
     /// Show the output of this port instead of the one that had the terminal

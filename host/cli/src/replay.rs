@@ -38,7 +38,9 @@ pub(crate) fn replay(args: &ReplayArgs, catalog: &Plugins) -> Result<u8, Failure
     let summary = Summary::create(args.summary.as_deref())?;
     let path = replica.store().path();
     let facts = Facts::of(replica.board(), &[], What::Replay, Some(path));
-    let control = Control::open(args.control.as_deref(), facts)?;
+    // A replay opens nothing that nobody asked for.
+    let unasked = if args.live { "auto" } else { "none" };
+    let control = Control::open(Some(args.control.as_deref().unwrap_or(unasked)), facts)?;
     let (recording, sink) = new_recording(args, &replica, live.as_ref())?.unzip();
     let show = Show { port, level: Some(run::log_level(args.recording.verbose)) };
     let started = Replay::start(&replica, &args.recording, show, Some((args, sink, control)));

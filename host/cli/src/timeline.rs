@@ -49,7 +49,9 @@ impl<'r> Timeline<'r> {
         self.enter(to)?;
         loop {
             if let Some(over) = &self.over {
-                return Ok(over.clone());
+                // The very end is a place, too.
+                let there = to.is_some() && self.replay.machine.has_arrived();
+                return Ok(if there { Stop::Until } else { over.clone() });
             }
             let machine = &mut self.replay.machine;
             machine.set_until(to);
