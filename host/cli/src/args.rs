@@ -5,9 +5,10 @@ use crate::{
     failure::Failure,
     place::Place,
     recording::{InfoArgs, LogArgs, PackArgs, UnpackArgs},
+    trail::Pace,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 /// A deterministic full-system RISC-V emulator: machines are composed in TOML, every device is a plugin.
 #[derive(Debug, Parser)]
@@ -167,7 +168,56 @@ pub(crate) struct RecordArgs {
     #[arg(long, value_name = "N", value_parser = interval, default_value_t = Interval::DEFAULT)]
     pub(crate) digest_every: Interval,
     #[command(flatten)]
+    pub(crate) trail: TrailArgs,
+    #[command(flatten)]
     pub(crate) run: RunArgs,
+}
+
+/// The snapshots that are dropped into a recording.
+#[derive(Debug, Default, Args)]
+pub(crate) struct TrailArgs {
+    /// Drop a snapshot into the recording each time after so many milliseconds of host time, or `off`; default: one
+    /// after 5000, then every 2000
+    #[arg(long, value_name = "MS", value_parser = milliseconds)]
+    snapshot_every: Option<Milliseconds>,
+    /// What the snapshots may take of the disk: 512M, 2G; default: 1G
+    #[arg(long, value_name = "SIZE", value_parser = count)]
+    snapshot_disk: Option<u64>,
+}
+
+impl TrailArgs {
+    /// The usual distance, in milliseconds of host time: a place is reached in as long, on the average in half of it.
+    const EVERY_MS: u64 = 2000;
+    /// What is shorter replays as fast as a snapshot is loaded.
+    const FIRST_MS: u64 = 5000;
+    /// The usual share of the disk.
+    const DISK_BYTES: u64 = 1_000_000_000;
+
+    /// None: no snapshots are wanted.
+    pub(crate) fn pace(&self) -> Option<Pace> {
+        let (first, every) = match self.snapshot_every {
+            None => (Self::FIRST_MS, Self::EVERY_MS),
+            Some(Milliseconds(every)) => (every?, every?),
+        };
+        let disk_bytes = self.snapshot_disk.unwrap_or(Self::DISK_BYTES);
+        let [first, every] = [first, every].map(Duration::from_millis);
+        Some(Pace { first, every, disk_bytes })
+    }
+}
+
+/// A time between two things, or that there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Milliseconds(pub(crate) Option<u64>);
+
+/// A number of milliseconds, or `off`.
+pub(crate) fn milliseconds(text: &str) -> Result<Milliseconds, String> {
+    match text {
+        "off" => Ok(Milliseconds(None)),
+        _ => match count(text)? {
+            0 => Err("0 ms is no distance; `off` turns it off".to_owned()),
+            every => Ok(Milliseconds(Some(every))),
+        },
+    }
 }
 
 /// A recording, and what its machine is made of here.
@@ -242,8 +292,8 @@ pub(crate) struct ReplayArgs {
     /// With --live: status line on standard error
     #[arg(long, requires = "live")]
     pub(crate) status: bool,
-    /// Where the replay can be controlled: a socket's path, `auto` (PID.sock in the runtime folder) or `none`, the default
-    /// without --live
+    /// Where the replay can be controlled: a socket's path, `auto` (PID.sock in the runtime folder) or `none`, which
+    /// is the default without --live
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Option<String>,
     /// Show the output of this port instead of the one that had the terminal

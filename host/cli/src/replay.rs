@@ -148,7 +148,7 @@ impl<'b> Replay<'b> {
         let desk = &self.desk;
         let stop = match &self.control {
             Some(control) => {
-                let (stop, ran) = control.hub().drive(&mut self.machine, &|| desk.is_over());
+                let (stop, ran) = control.hub().drive(&mut self.machine, &|| desk.is_over(), None);
                 self.host_time = ran;
                 stop
             }

@@ -11,6 +11,7 @@ use crate::{
     plugins::{Installed, Plugins},
     record::Recording,
     setup::{self, BootFiles, BootImages, PortKey},
+    trail::Trail,
 };
 use reprise_machine::{
     BootSource, Disk, Gate, LogLevel, Machine, Seed, Setup, Status,
@@ -136,12 +137,19 @@ pub(crate) struct Ended {
 
 impl Running {
     /// Let the machine go on until it ends, and put everything away. `recording`: what its gate records to.
-    pub(crate) fn finish(self, recording: Option<Recording>) -> Result<Ended, Failure> {
+    pub(crate) fn finish(self, mut recording: Option<Recording>) -> Result<Ended, Failure> {
         // The socket goes last: whoever waits for its end finds everything put away.
         let Self { mut machine, io, control, disks, summary } = self;
+        let mut trail = recording.as_mut().and_then(|recording| recording.trail.take());
         let failed = || recording.as_ref().is_some_and(Recording::has_failed);
         let over = || io.link().end_reason().is_some() || failed();
-        let (stop, host_time) = control.hub().drive(&mut machine, &over);
+        if let Some(trail) = &mut trail {
+            trail.plan(&mut machine);
+        }
+        let mut between = trail.as_mut().map(|trail| |machine: &mut Machine| trail.step(machine));
+        let between = between.as_mut().map(|between| between as &mut dyn FnMut(&mut Machine));
+        let (stop, host_time) = control.hub().drive(&mut machine, &over, between);
+        trail.into_iter().for_each(Trail::finish);
         let end = End::of(stop, io.link().end_reason());
         control.hub().ended(Some(&end));
         if recording.is_some()

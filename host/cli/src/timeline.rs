@@ -1,11 +1,13 @@
 //! A recording that can be looked at anywhere: a machine that replays it, and snapshots that it drops along the way.
 
 mod kept;
+mod stored;
 
 use crate::{args::RecordingArgs, failure::Failure, rebuild::Replica, replay::Replay, unplugged::Show};
 use kept::Kept;
 use reprise_machine::{Machine, RestoreError, Stop, Until};
 use std::time::{Duration, Instant};
+use stored::Trail;
 
 /// Host time between two snapshots: what a seek to a place between them costs at most, beside the snapshot itself.
 const EVERY: Duration = Duration::from_millis(250);
@@ -18,7 +20,7 @@ const SMALLEST_STEP: u64 = 200_000;
 
 /// And at most, so that a host that was stopped for a while does not make a gap for ever.
 const LARGEST_STEP: u64 = 1 << 32;
-/// So many instructions before the goal of a seek there is a snapshot: who goes somewhere soon wants to go back a little.
+/// So many instructions before the goal of a seek there is a snapshot: who goes somewhere wants to go back a little.
 const NEAR: u64 = 20_000;
 
 /// A machine that goes to any place of its recording.
@@ -27,6 +29,8 @@ pub(crate) struct Timeline<'r> {
     kept: Kept,
     /// The port whose lines are counted: device and port index.
     console: Option<(usize, usize)>,
+    /// Those that were dropped while the run was recorded.
+    trail: Trail,
     /// Instructions between two snapshots.
     step: u64,
     /// The run came to its end here, and cannot go on.
@@ -40,7 +44,7 @@ impl<'r> Timeline<'r> {
         let mut kept = Kept::new(MEMORY_BYTES);
         kept.insert(replay.machine.status(), 0, replay.machine.snapshot());
         let console = replica.console();
-        Ok(Self { replay, kept, console, step: FIRST_STEP, over: None })
+        Ok(Self { replay, kept, console, trail: Trail::of(replica.store()), step: FIRST_STEP, over: None })
     }
 
     /// Go there, forwards or back; `None`: to the end. The same place is the same state, from wherever one comes.
@@ -94,10 +98,18 @@ impl<'r> Timeline<'r> {
         let nearest = self.kept.before(to);
         let here = self.replay.machine.status();
         let on = self.over.is_none() && kept::is_before(here, lines, to);
+        self.over = None;
+        // From the disk only what saves more than it costs.
+        let near = nearest.place().0.max(if on { here.icount } else { 0 }) + self.step;
+        if let Some(snapshot) = self.trail.before(to, near) {
+            self.replay.machine.restore(&snapshot).map_err(|error| broken(&error))?;
+            let lines = self.lines();
+            self.kept.insert(self.replay.machine.status(), lines, snapshot);
+            return Ok(());
+        }
         if on && (here.icount, here.vtime_ns) >= nearest.place() {
             return Ok(());
         }
-        self.over = None;
         self.replay.machine.restore(&nearest.snapshot).map_err(|error| broken(&error))
     }
 

@@ -118,13 +118,23 @@ impl Hub {
     }
 
     /// Let the machine go on until its run ends, stopping for orders on the way. `over`: whether a requested stop is
-    /// the end of the run, and not ours. Returns how long it ran.
-    pub(crate) fn drive(&self, machine: &mut Machine, over: &dyn Fn() -> bool) -> (Stop, Duration) {
+    /// the end of the run, and not ours. `between`: what is done at checkpoints; without it they stop the machine too.
+    /// Returns how long it ran.
+    pub(crate) fn drive(
+        &self,
+        machine: &mut Machine,
+        over: &dyn Fn() -> bool,
+        mut between: Option<&mut dyn FnMut(&mut Machine)>,
+    ) -> (Stop, Duration) {
         let mut ran = Duration::ZERO;
         loop {
             let started = Instant::now();
             let stop = machine.run();
             ran += started.elapsed();
+            if let (Stop::Until, false, Some(between)) = (&stop, machine.has_arrived(), &mut between) {
+                between(machine);
+                continue;
+            }
             if stop != Stop::Requested || over() || !self.serve(machine, over) {
                 return (stop, ran);
             }
