@@ -36,6 +36,8 @@ enum Question {
     State,
     /// What each hart does next
     Next,
+    /// What snapshots cost from there on, in memory and on the disk
+    Cost,
 }
 
 /// `reprise ask REC QUESTION --at POS`.
@@ -53,7 +55,7 @@ pub(crate) fn ask(args: &AskArgs, catalog: &Plugins) -> Result<u8, Failure> {
             _ => return Err(not_there(*place, &replica, &mut timeline)),
         }
         let seek_ms = started.elapsed().as_secs_f64() * 1e3;
-        let answer = answer(args, &mut timeline);
+        let answer = answer(args, &mut timeline)?;
         let status = timeline.machine().status();
         let events = timeline.events();
         let text = match args.json {
@@ -86,9 +88,13 @@ fn not_there(place: Place, replica: &Replica, timeline: &mut Timeline<'_>) -> Fa
         .help(format!("it ends at icount {}", grouped(icount)))
 }
 
-fn answer(args: &AskArgs, timeline: &mut Timeline<'_>) -> Map<String, Value> {
+fn answer(args: &AskArgs, timeline: &mut Timeline<'_>) -> Result<Map<String, Value>, Failure> {
+    if args.question == Question::Cost {
+        return cost(timeline);
+    }
     let machine = timeline.machine();
-    match args.question {
+    Ok(match args.question {
+        Question::Cost => unreachable!("answered above"),
         Question::Digest => [("digest".to_owned(), hex(&machine.digest()).into())].into_iter().collect(),
         Question::State => {
             let fields = machine.fields().into_iter().filter(|(name, _)| name.starts_with(&args.field));
@@ -100,7 +106,16 @@ fn answer(args: &AskArgs, timeline: &mut Timeline<'_>) -> Map<String, Value> {
             let harts: Vec<String> = harts.collect();
             [("next".to_owned(), json!(harts))].into_iter().collect()
         }
-    }
+    })
+}
+
+/// In a folder that goes with us.
+fn cost(timeline: &mut Timeline<'_>) -> Result<Map<String, Value>, Failure> {
+    let folder = std::env::temp_dir().join(format!("reprise-cost-{}", std::process::id()));
+    let answer = timeline.cost(&folder);
+    // It may not have been made.
+    drop(std::fs::remove_dir_all(&folder));
+    answer
 }
 
 /// For people: a line each.

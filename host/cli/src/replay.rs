@@ -190,6 +190,11 @@ impl<'b> Replay<'b> {
         Some(stop).filter(|stop| *stop != Stop::Until)
     }
 
+    /// The recording.
+    pub(crate) fn replica(&self) -> &Replica {
+        self.replica
+    }
+
     /// Where it stands.
     pub(crate) fn stand(&mut self) -> Stand {
         let Self { machine, host_time, .. } = self;

@@ -1,5 +1,6 @@
 //! A recording that can be looked at anywhere: a machine that replays it, and snapshots that it drops along the way.
 
+mod cost;
 mod kept;
 mod stored;
 

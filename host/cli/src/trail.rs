@@ -168,7 +168,7 @@ fn now_unix_ms() -> u64 {
 }
 
 /// What all of them say alike. The rest is in the recording's manifest.
-fn facts(manifest: &Manifest) -> Facts {
+pub(crate) fn facts(manifest: &Manifest) -> Facts {
     Facts {
         reprise: manifest.reprise.clone(),
         created_unix_ms: 0,
