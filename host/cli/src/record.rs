@@ -56,11 +56,7 @@ pub(crate) fn record_board(
         disks: disk_rows(&parts.disks),
         ..manifest(&parts.board, &parts.plans)
     };
-    let images = [&parts.images.firmware, &parts.images.kernel, &parts.images.initrd];
-    let images = images.into_iter().flatten().map(|(_, bytes)| bytes.as_slice());
-    let plugins = parts.plugins.values().map(|installed| installed.bytes.as_slice());
-    let rows = hashes(&manifest);
-    let contents: Vec<(Hash, &[u8])> = rows.into_iter().zip(images.chain(plugins)).collect();
+    let contents = contents(&parts.images, &parts.plugins);
     let (recording, sink) = Recording::create(&args.output, args.force, manifest, &contents)?;
     let gate = Gate::record(parts.seed, sink);
     let connect = || parts.connect(&args.run, gate, digest_every, Some(&args.output));
@@ -230,10 +226,6 @@ fn with_extent(failure: Failure, path: &Path) -> Failure {
 
 /// What a recording says of a machine, but for what it is made of.
 fn manifest(board: &Board, plans: &[PortPlan]) -> Manifest {
-    let device = |device: &board::DeviceSpec| DeviceRow {
-        id: device.id.clone(),
-        ports: device.desc.ports.iter().map(|port| port.name.clone()).collect(),
-    };
     // A clock before 1970 is not set.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Manifest {
@@ -247,19 +239,29 @@ fn manifest(board: &Board, plans: &[PortPlan]) -> Manifest {
         end: None,
         parent: None,
         images: Images::default(),
-        devices: board.devices.iter().map(device).collect(),
+        devices: device_rows(board),
         plugins: Vec::new(),
         disks: Vec::new(),
     }
 }
 
+/// The devices of a board, for names in place of indices.
+pub(crate) fn device_rows(board: &Board) -> Vec<DeviceRow> {
+    let device = |device: &board::DeviceSpec| DeviceRow {
+        id: device.id.clone(),
+        ports: device.desc.ports.iter().map(|port| port.name.clone()).collect(),
+    };
+    board.devices.iter().map(device).collect()
+}
+
 /// The port that has the terminal.
-fn console(plans: &[PortPlan]) -> Option<String> {
+pub(crate) fn console(plans: &[PortPlan]) -> Option<String> {
     let plan = plans.iter().find(|plan| plan.backend == BackendSpec::Stdio)?;
     Some(format!("{}.{}", plan.device, plan.port))
 }
 
-fn image_rows(images: &BootImages) -> Images {
+/// What a recording says of boot images.
+pub(crate) fn image_rows(images: &BootImages) -> Images {
     let row = |content: &Option<Content>| {
         content.as_ref().map(|(name, bytes)| ImageRow {
             name: name.clone(),
@@ -280,10 +282,22 @@ pub(crate) fn plugin_row(name: &str, plugin: &Plugin, bytes: &[u8]) -> PluginRow
     }
 }
 
-fn plugin_rows(plugins: &BTreeMap<String, Installed>) -> Vec<PluginRow> {
+/// What a recording says of plugins.
+pub(crate) fn plugin_rows(plugins: &BTreeMap<String, Installed>) -> Vec<PluginRow> {
     let row =
         |(name, installed): (&String, &Installed)| plugin_row(name, &installed.plugin, &installed.bytes);
     plugins.iter().map(row).collect()
+}
+
+/// Everything that a recording, or a store of snapshots, keeps of a machine by its hash: boot images, then plugins.
+pub(crate) fn contents<'a>(
+    images: &'a BootImages,
+    plugins: &'a BTreeMap<String, Installed>,
+) -> Vec<(Hash, &'a [u8])> {
+    let images = [&images.firmware, &images.kernel, &images.initrd];
+    let images = images.into_iter().flatten().map(|(_, bytes)| bytes.as_slice());
+    let plugins = plugins.values().map(|installed| installed.bytes.as_slice());
+    images.chain(plugins).map(|bytes| (Hash::of(bytes), bytes)).collect()
 }
 
 /// Everything that a recording keeps by its hash: boot images, then plugins.
@@ -293,7 +307,8 @@ fn hashes(manifest: &Manifest) -> Vec<Hash> {
     images.chain(manifest.plugins.iter().map(|row| row.blake3)).collect()
 }
 
-fn disk_rows(disks: &BTreeMap<PortKey, HostDisk>) -> Vec<DiskRow> {
+/// What a recording says of disks.
+pub(crate) fn disk_rows(disks: &BTreeMap<PortKey, HostDisk>) -> Vec<DiskRow> {
     disks.iter().map(|(key, disk)| rebuild::disk_row(key, &disk.facts())).collect()
 }
 

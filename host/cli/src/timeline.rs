@@ -18,7 +18,7 @@ const SMALLEST_STEP: u64 = 200_000;
 
 /// And at most, so that a host that was stopped for a while does not make a gap for ever.
 const LARGEST_STEP: u64 = 1 << 32;
-/// So many instructions before the goal of a seek there is a snapshot: who goes somewhere soon wants to go back a little.
+/// So many instructions before the goal of a seek there is a snapshot: who goes somewhere soon wants to go back a bit.
 const NEAR: u64 = 20_000;
 
 /// A machine that goes to any place of its recording.

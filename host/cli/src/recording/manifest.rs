@@ -58,6 +58,14 @@ pub(crate) struct Images {
     pub(crate) initrd: Option<ImageRow>,
 }
 
+impl Images {
+    /// Those that there are.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &ImageRow> {
+        let Self { firmware, kernel, initrd } = self;
+        [firmware, kernel, initrd].into_iter().flatten()
+    }
+}
+
 /// One boot image, kept in the recording by its hash.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -143,8 +151,7 @@ struct Version {
 impl Manifest {
     /// The boot images that there are.
     pub(crate) fn images(&self) -> impl Iterator<Item = &ImageRow> {
-        let Images { firmware, kernel, initrd } = &self.images;
-        [firmware, kernel, initrd].into_iter().flatten()
+        self.images.iter()
     }
 
     /// Length of an image or a plugin.

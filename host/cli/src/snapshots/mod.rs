@@ -5,6 +5,7 @@
 //! before it whole.
 
 mod appender;
+mod blobs;
 mod check;
 mod collect;
 mod facts;
