@@ -19,8 +19,10 @@ mod diff;
 mod disk;
 mod ending;
 mod failure;
+mod from;
 mod inspect;
 mod io;
+mod origin;
 mod place;
 mod plugins;
 mod progress;
@@ -36,6 +38,7 @@ mod snapshots;
 mod tape;
 mod terminal;
 mod timeline;
+mod trim;
 mod unplugged;
 mod verify;
 
@@ -86,6 +89,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Action::Log(args) => args.run(),
         Action::Pack(args) => args.run(),
         Action::Unpack(args) => args.run(),
+        Action::Trim(args) => trim::trim(&args, &catalog),
         Action::Ps(args) => args.run(),
         Action::Status(args) => args.run(),
         Action::Stop(args) => args.run("stop"),
