@@ -39,12 +39,13 @@ pub(crate) struct Timeline<'r> {
 }
 
 impl<'r> Timeline<'r> {
-    /// At power-on.
+    /// At the beginning of the recording.
     pub(crate) fn open(replica: &'r Replica, args: &RecordingArgs, show: Show) -> Result<Self, Failure> {
         let mut replay = Replay::start(replica, args, show, None)?;
         let mut kept = Kept::new(MEMORY_BYTES);
-        kept.insert(replay.machine.status(), 0, replay.machine.snapshot());
         let console = replica.console();
+        let lines = console.map_or(0, |(device, port)| replay.machine.lines(device, port));
+        kept.insert(replay.machine.status(), lines, replay.machine.snapshot());
         Ok(Self { replay, kept, console, trail: Trail::of(replica.store()), step: FIRST_STEP, over: None })
     }
 
