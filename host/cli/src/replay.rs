@@ -41,11 +41,11 @@ pub(crate) fn replay(args: &ReplayArgs, catalog: &Plugins) -> Result<u8, Failure
     // A replay opens nothing that nobody asked for.
     let unasked = if args.live { "auto" } else { "none" };
     let control = Control::open(Some(args.control.as_deref().unwrap_or(unasked)), facts)?;
-    let (recording, sink) = new_recording(args, &replica, live.as_ref())?.unzip();
+    let (mut recording, sink) = new_recording(args, &replica, live.as_ref())?.unzip();
     let show = Show { port, level: Some(run::log_level(args.recording.verbose)) };
     let started = Replay::start(&replica, &args.recording, show, Some((args, sink, control)));
     let begun =
-        started.and_then(|replay| recording.as_ref().map_or(Ok(()), Recording::begin).map(|()| replay));
+        started.and_then(|replay| recording.as_mut().map_or(Ok(()), Recording::begin).map(|()| replay));
     let mut replay = match begun {
         Ok(replay) => replay,
         Err(failure) => return Err(given_up(recording, failure)),

@@ -4,6 +4,7 @@
 
 mod archive;
 mod args;
+mod beginning;
 mod blocks;
 mod events;
 mod info;
