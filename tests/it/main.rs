@@ -24,4 +24,5 @@ mod record;
 mod recording;
 mod reprise;
 mod seek;
+mod snapshot;
 mod travel;
