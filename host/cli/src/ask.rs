@@ -1,8 +1,18 @@
 //! `reprise ask`: what the machine of a recording was like at a place, or at several in turn.
 
 use crate::{
-    args::RecordingArgs, ending::hex, failure::Failure, inspect::out, io::grouped, place::Place,
-    plugins::Plugins, rebuild::Replica, replay::find, run, timeline::Timeline, unplugged::Show,
+    args::RecordingArgs,
+    ending::hex,
+    failure::Failure,
+    inspect::out,
+    io::{counted, grouped},
+    place::Place,
+    plugins::Plugins,
+    rebuild::Replica,
+    replay::find,
+    run,
+    timeline::Timeline,
+    unplugged::Show,
 };
 use clap::ValueEnum;
 use reprise_machine::Stop;
@@ -70,9 +80,10 @@ pub(crate) fn ask(args: &AskArgs, catalog: &Plugins) -> Result<u8, Failure> {
                 format!("{}\n", Value::Object(object))
             }
             false => format!(
-                "{place}: icount {}, vtime {:.9} s, behind {events} events\n{}",
+                "{place}: icount {}, vtime {:.9} s, behind {}\n{}",
                 grouped(status.icount),
                 status.vtime_ns as f64 / 1e9,
+                counted(events, "event"),
                 words(answer)
             ),
         };

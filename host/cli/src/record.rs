@@ -77,9 +77,9 @@ fn record_parts(args: &RecordArgs, mut parts: Parts) -> Result<Ended, Failure> {
         Some(start) => Gate::record_from(&start.stand, start.vtime_ns, sink),
         None => Gate::record(parts.seed, sink),
     };
-    let mut begin = || recording.begin().and_then(|()| recording.lay_trail(args.trail.pace()));
+    recording.lay_trail(args.trail.pace());
     let connect = || parts.connect(&args.run, gate, digest_every, Some(&args.output));
-    match begin().and_then(|()| connect()) {
+    match recording.begin().and_then(|()| connect()) {
         Ok(running) => {
             recording.attach(running.machine.stop_handle());
             running.finish(Some(recording))
@@ -188,10 +188,9 @@ impl Recording {
     }
 
     /// Snapshots are dropped into it from here on, if they are wanted.
-    fn lay_trail(&mut self, pace: Option<Pace>) -> Result<(), Failure> {
+    fn lay_trail(&mut self, pace: Option<Pace>) {
         let begin = |pace| Trail::begin(&self.path, self.recorder.manifest(), pace);
-        self.trail = pace.map(begin).transpose()?;
-        Ok(())
+        self.trail = pace.map(begin);
     }
 
     /// The machine that stops when nothing more can be written.

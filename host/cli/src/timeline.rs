@@ -31,7 +31,9 @@ pub(crate) struct Timeline<'r> {
     /// The port whose lines are counted: device and port index.
     console: Option<(usize, usize)>,
     /// Those that were dropped while the run was recorded.
-    trail: Trail,
+    trail: Trail<'r>,
+    /// A divergence is looked into.
+    explains: bool,
     /// Instructions between two snapshots.
     step: u64,
     /// The run came to its end here, and cannot go on.
@@ -46,7 +48,15 @@ impl<'r> Timeline<'r> {
         let console = replica.console();
         let lines = console.map_or(0, |(device, port)| replay.machine.lines(device, port));
         kept.insert(replay.machine.status(), lines, replay.machine.snapshot());
-        Ok(Self { replay, kept, console, trail: Trail::of(replica.store()), step: FIRST_STEP, over: None })
+        Ok(Self {
+            replay,
+            kept,
+            console,
+            trail: Trail::of(replica),
+            explains: !args.no_search,
+            step: FIRST_STEP,
+            over: None,
+        })
     }
 
     /// Go there, forwards or back; `None`: to the end. The same place is the same state, from wherever one comes.
@@ -70,7 +80,7 @@ impl<'r> Timeline<'r> {
                 Stop::Until => self.keep(to),
                 Stop::Requested => return Ok(stop),
                 stop => {
-                    if let Some(failure) = self.replay.failure(&stop, true) {
+                    if let Some(failure) = self.replay.failure(&stop, self.explains) {
                         return Err(failure);
                     }
                     self.over = Some(stop);
