@@ -24,4 +24,5 @@ mod record;
 mod recording;
 mod reprise;
 mod seek;
+mod steer;
 mod travel;

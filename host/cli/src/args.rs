@@ -5,9 +5,10 @@ use crate::{
     failure::Failure,
     place::Place,
     recording::{InfoArgs, LogArgs, PackArgs, UnpackArgs},
+    timeline::Keeping,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 /// A deterministic full-system RISC-V emulator: machines are composed in TOML, every device is a plugin.
 #[derive(Debug, Parser)]
@@ -242,9 +243,14 @@ pub(crate) struct ReplayArgs {
     /// With --live: status line on standard error
     #[arg(long, requires = "live")]
     pub(crate) status: bool,
-    /// Where the replay can be controlled: a socket's path, or `none`; default: PID.sock in the replaytime folder
+    /// Where the replay can be controlled: a socket's path, or `none`; default: PID.sock in the runtime folder
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Option<String>,
+    /// Stand still at the beginning, until a command of the control socket [QEMU: -S]
+    #[arg(long)]
+    pub(crate) paused: bool,
+    #[command(flatten)]
+    pub(crate) keeping: KeepingArgs,
     /// Show the output of this port instead of the one that had the terminal
     #[arg(long, value_name = "DEVICE[.PORT]")]
     pub(crate) show: Option<String>,
@@ -260,6 +266,27 @@ pub(crate) struct VerifyArgs {
     /// For programs
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Snapshots that a replay keeps in memory, to go back to.
+#[derive(Debug, Args)]
+pub(crate) struct KeepingArgs {
+    /// Keep a snapshot in memory after so many milliseconds, to go to other places fast; off: only at the beginning
+    #[arg(long, value_name = "MS|off", value_parser = every, default_value = "250")]
+    pub(crate) snapshot_every: Every,
+    /// Memory that these snapshots may take; what they share with each other counts once
+    #[arg(long, value_name = "SIZE", value_parser = size_bytes, default_value = "1G")]
+    pub(crate) snapshot_memory: usize,
+}
+
+/// Host time between two snapshots, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Every(pub(crate) Option<Duration>);
+
+impl KeepingArgs {
+    pub(crate) fn keeping(&self) -> Keeping {
+        Keeping { every: self.snapshot_every.0, memory_bytes: self.snapshot_memory }
+    }
 }
 
 /// What is said of plugins and disks holds for both recordings, as far as they have them.
@@ -505,6 +532,28 @@ fn interval(text: &str) -> Result<Interval, String> {
     }
 }
 
+/// The value of `--snapshot-every`.
+fn every(text: &str) -> Result<Every, String> {
+    match text.parse() {
+        _ if text == "off" => Ok(Every(None)),
+        Ok(0) => Err("0 is no distance; `off` keeps none but the first".to_owned()),
+        Ok(ms) => Ok(Every(Some(Duration::from_millis(ms)))),
+        Err(_) => Err("write a number of milliseconds, or off".to_owned()),
+    }
+}
+
+/// A size as QEMU writes it: 512M, 2G.
+fn size_bytes(text: &str) -> Result<usize, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
+        Some(b'M') => (&text[..text.len() - 1], 20),
+        Some(b'G') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let number = digits.parse::<usize>().map_err(|_| "write a size: 512M, 2G".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "more than there can be".to_owned())
+}
+
 /// A count of instructions: digits, with `_` between them if wanted, and k, M or G behind.
 pub(crate) fn count(text: &str) -> Result<u64, String> {
     let (digits, scale) = match text.as_bytes().last() {
@@ -592,6 +641,20 @@ mod tests {
         for every in [Interval::DEFAULT, Interval(None), Interval(Some(7))] {
             assert_eq!(interval(&every.to_string()), Ok(every));
         }
+    }
+
+    #[test]
+    fn sizes_and_distances_of_snapshots() {
+        assert_eq!(
+            (size_bytes("512M"), size_bytes("2G"), size_bytes("7")),
+            (Ok(512 << 20), Ok(2 << 30), Ok(7))
+        );
+        assert!(["", "G", "1T", "-1", "99999999999999G", "1é"].iter().all(|text| size_bytes(text).is_err()));
+        assert_eq!(
+            (every("off"), every("40")),
+            (Ok(Every(None)), Ok(Every(Some(Duration::from_millis(40)))))
+        );
+        assert!(["0", "", "x", "-1"].iter().all(|text| every(text).is_err()));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `reprise replay`: a recording run again, with the console on standard output; and `--live`, which goes on from it.
 
+mod travel;
+
 use crate::{
     args::{RecordingArgs, ReplayArgs},
     control::{Control, Facts, Reach, What},
@@ -16,6 +18,7 @@ use crate::{
     run::{self, Running},
     setup::{self, PortKey},
     tape::{self, Counter, Course},
+    timeline::{Keeping, Trail},
     unplugged::{Desk, ReplayOutside, Show},
 };
 use reprise_machine::{
@@ -48,9 +51,17 @@ pub(crate) fn replay(args: &ReplayArgs, catalog: &Plugins) -> Result<u8, Failure
         Ok(replay) => replay,
         Err(failure) => return Err(given_up(recording, failure)),
     };
+    if recording.is_none() {
+        replay.keep(args.keeping.keeping());
+    }
+    if args.paused
+        && let Some(control) = &replay.control
+    {
+        control.hub().begin_paused();
+    }
     let at = args.at.map(|place| find(place, &replica)).transpose()?;
     let skipped = at.and_then(|at| replay.skip(at));
-    replay.machine.set_until(until);
+    replay.to = until;
     let stop = skipped.unwrap_or_else(|| replay.run());
     if let Some(failure) = replay.failure(&stop, !args.recording.no_search) {
         return failed(replay, stop, recording, summary, failure);
@@ -89,6 +100,14 @@ pub(crate) struct Replay<'b> {
     pub(crate) host_time: Duration,
     /// What `reprise replay` listens to.
     control: Option<Control>,
+    /// Snapshots to go back to; none where the replay is recorded, which has no way back.
+    trail: Option<Trail>,
+    /// Where it is to stop; `None`: where the log ends.
+    to: Option<Until>,
+    /// The icount before which it is to stand still.
+    breakpoint: Option<u64>,
+    /// It came to its end here, and cannot go on.
+    over: Option<Stop>,
 }
 
 /// What `reprise replay` can do beside replaying, where the replay is recorded, and who may ask for what.
@@ -138,51 +157,46 @@ impl<'b> Replay<'b> {
         if let Some(control) = &control {
             control.hub().attach(Arc::new(Watched(machine.stop_handle())));
         }
-        Ok(Self { replica, machine, desk, counter, host_time: Duration::ZERO, control })
+        Ok(Self {
+            replica,
+            machine,
+            desk,
+            counter,
+            host_time: Duration::ZERO,
+            control,
+            trail: None,
+            to: None,
+            breakpoint: None,
+            over: None,
+        })
+    }
+
+    /// Keep snapshots along the way, so that it can go back.
+    pub(crate) fn keep(&mut self, keeping: Keeping) {
+        self.trail = Some(Trail::new(keeping, self.replica, &mut self.machine));
     }
 
     /// Replay until the machine stops, and compare how the run ends with how it ended.
     pub(crate) fn run(&mut self) -> Stop {
-        let desk = &self.desk;
-        let stop = match &self.control {
-            Some(control) => {
-                let (stop, ran) = control.hub().drive(&mut self.machine, &|| desk.is_over());
-                self.host_time = ran;
-                stop
-            }
+        let (hub, desk) =
+            (self.control.as_ref().map(|control| Arc::clone(control.hub())), Rc::clone(&self.desk));
+        let started = Instant::now();
+        let (stop, host_time) = match hub {
+            Some(hub) => hub.drive(self, &|| desk.is_over()),
             None => {
-                let started = Instant::now();
-                let stop = self.machine.run();
-                self.host_time = started.elapsed();
-                stop
+                let stop = self.leg();
+                (stop, started.elapsed())
             }
         };
-        let reason = match &stop {
-            Stop::PowerOff { code } => Some(EndReason::PowerOff { code: *code }),
-            Stop::Deadlock => Some(EndReason::Deadlock),
-            Stop::PluginFault(_) => Some(EndReason::PluginFault),
-            Stop::ResetFailed(_) => Some(EndReason::ResetFailed),
-            Stop::Limit
-            | Stop::Requested
-            | Stop::Until
-            | Stop::ReplayEnded(_)
-            | Stop::OutOfRecords(_)
-            | Stop::Diverged
-            | Stop::LogFailed
-            | Stop::DiskFailed(_)
-            | Stop::BadRecord(_) => None,
-        };
-        if let Some(reason) = reason {
-            self.machine.end(reason);
-        }
+        self.host_time = host_time;
         self.desk.clear();
-        if self.machine.divergence().is_some() { Stop::Diverged } else { stop }
+        stop
     }
 
     /// Replay to a place without showing anything. The stop, if it did not get there.
     fn skip(&mut self, to: Option<Until>) -> Option<Stop> {
         self.desk.look_away(true);
-        self.machine.set_until(to);
+        self.to = to;
         let stop = self.run();
         self.desk.look_away(false);
         Some(stop).filter(|stop| *stop != Stop::Until)

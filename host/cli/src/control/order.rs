@@ -1,5 +1,7 @@
 //! What is done on the machine's thread, between two instructions, and what comes of it.
 
+use super::driven::Driven;
+use crate::{ending::hex, place::Place};
 use reprise_machine::Machine;
 use serde_json::{Value, json};
 
@@ -14,6 +16,12 @@ pub(crate) enum Order {
     Registers(Option<usize>),
     /// Guest memory, as text.
     Examine(Examine),
+    /// The digest of the state, and where it is.
+    Digest,
+    /// Go to a place of the recording and stand still there.
+    Seek(Place),
+    /// Stand still before this instruction when it comes; or at none.
+    Break(Option<u64>),
 }
 
 /// A look at guest memory.
@@ -67,8 +75,15 @@ pub(crate) type Answer = Result<Value, Refusal>;
 pub(super) type Reply = Box<dyn FnOnce(Answer) + Send>;
 
 impl Order {
-    /// Do it. The machine stands at a safe point, and goes on behind it if `paused` is false then.
-    pub(super) fn carry_out(self, machine: &mut Machine, paused: &mut bool) -> Answer {
+    /// Do it. The machine stands at a safe point, and goes on behind it if `paused` is false then. `over`: whether the
+    /// run is, so that nobody waits for what takes long.
+    pub(super) fn carry_out(
+        self,
+        driven: &mut dyn Driven,
+        paused: &mut bool,
+        over: &dyn Fn() -> bool,
+    ) -> Answer {
+        let machine = driven.machine();
         match self {
             Self::Stop => *paused = true,
             Self::Cont => *paused = false,
@@ -81,6 +96,13 @@ impl Order {
             }
             Self::Registers(Some(hart)) => return Err(Refusal::new(format!("there is no hart {hart}"))),
             Self::Examine(wanted) => return examine(machine, wanted),
+            Self::Digest => {
+                let (digest, status) = (hex(&machine.digest()), machine.status());
+                let (icount, vtime_ns) = (status.icount, status.vtime_ns);
+                return Ok(json!({ "digest": digest, "icount": icount, "vtime-ns": vtime_ns }));
+            }
+            Self::Seek(place) => return driven.seek(place, paused, over),
+            Self::Break(icount) => return driven.set_break(icount),
         }
         Ok(json!({}))
     }
