@@ -112,8 +112,9 @@ fn a_shell_with_corrections_and_interrupts() {
     let boot = [&boot[..], &["-append", "console=ttyS0"]].concat();
     let keys = [
         ("~ # ", "echo typee\x7fd $((6 * 7))\r"),
-        ("typed 42", "sleep 1000\r"),
-        ("sleep 1000", "\x03"),
+        // Only a running command is interrupted: while a line is edited, Ctrl-C is a key.
+        ("typed 42", "echo sleeps $((6 * 7 + 1)); sleep 1000\r"),
+        ("sleeps 43", "\x03"),
         ("~ # ", "poweroff -f\r"),
     ];
     replays_what_the_terminal_got(&boot, &keys);

@@ -1,5 +1,6 @@
 //! Any place of a recording, from anywhere: the same place is the same state.
 
+use crate::recording::records;
 use crate::reprise::{Reprise, Scratch, guest};
 use serde_json::Value;
 
@@ -122,4 +123,32 @@ fn a_place_that_is_not_there_is_told() {
         "{}",
         ended.errors
     );
+}
+
+/// Snapshots that were dropped while recording: they are there, nothing else is different, and a seek is as exact.
+#[test]
+fn a_trail_of_snapshots_changes_nothing() {
+    let scratch = Scratch::new("trail");
+    let recorded = |every: &str| {
+        let recording = scratch.path(&format!("{every}.rec"));
+        let run = ["record", "-o", &recording, "--snapshot-every", every, "--rtc", "1700000000"];
+        let run = Reprise::new(run).of_debian("reprise.test=boot reprise.poweroff");
+        run.args(["--port", "uart0=null"]).end().success();
+        recording
+    };
+    let (with, without) = (recorded("100"), recorded("off"));
+    assert_eq!(records(&with), records(&without));
+    let snapshots = std::fs::read_dir(format!("{with}/snapshots")).unwrap().count();
+    assert!(snapshots > 3, "{snapshots} entries");
+    assert!(!std::path::Path::new(&format!("{without}/snapshots")).exists());
+    let places: Vec<String> = ["70%", "95%", "30%", "end"].map(str::to_owned).into();
+    assert_eq!(ask(&with, &places), ask(&without, &places));
+    // A snapshot that is damaged is no snapshot, and no reason to fail.
+    for entry in std::fs::read_dir(format!("{with}/snapshots")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            std::fs::write(path, "no snapshot").unwrap();
+        }
+    }
+    assert_eq!(ask(&with, &places[1..2]), ask(&without, &places[1..2]));
 }

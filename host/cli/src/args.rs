@@ -6,6 +6,7 @@ use crate::{
     place::Place,
     recording::{InfoArgs, LogArgs, PackArgs, UnpackArgs},
     timeline::Keeping,
+    trail::Pace,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use std::{ffi::OsString, path::PathBuf, time::Duration};
@@ -130,7 +131,7 @@ pub(crate) struct RunArgs {
     /// Status line on standard error: speed, virtual time, instructions
     #[arg(long)]
     pub(crate) status: bool,
-    /// Where the run can be controlled: a socket's path, or `none`; default: PID.sock in the runtime folder
+    /// Where the run can be controlled: a socket's path, `auto` (PID.sock in the runtime folder, the default) or `none`
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Option<String>,
     /// What chance may decide: a number, 64 hex digits, or `random`
@@ -168,7 +169,56 @@ pub(crate) struct RecordArgs {
     #[arg(long, value_name = "N", value_parser = interval, default_value_t = Interval::DEFAULT)]
     pub(crate) digest_every: Interval,
     #[command(flatten)]
+    pub(crate) trail: TrailArgs,
+    #[command(flatten)]
     pub(crate) run: RunArgs,
+}
+
+/// The snapshots that are dropped into a recording.
+#[derive(Debug, Default, Args)]
+pub(crate) struct TrailArgs {
+    /// Drop a snapshot into the recording each time after so many milliseconds of host time, or `off`; default: one
+    /// after 5000, then every 2000
+    #[arg(long, value_name = "MS", value_parser = milliseconds)]
+    snapshot_every: Option<Milliseconds>,
+    /// What the snapshots may take of the disk: 512M, 2G; default: 1G
+    #[arg(long, value_name = "SIZE", value_parser = count)]
+    snapshot_disk: Option<u64>,
+}
+
+impl TrailArgs {
+    /// The usual distance, in milliseconds of host time: a place is reached in as long, on the average in half of it.
+    const EVERY_MS: u64 = 2000;
+    /// What is shorter replays as fast as a snapshot is loaded.
+    const FIRST_MS: u64 = 5000;
+    /// The usual share of the disk.
+    const DISK_BYTES: u64 = 1_000_000_000;
+
+    /// None: no snapshots are wanted.
+    pub(crate) fn pace(&self) -> Option<Pace> {
+        let (first, every) = match self.snapshot_every {
+            None => (Self::FIRST_MS, Self::EVERY_MS),
+            Some(Milliseconds(every)) => (every?, every?),
+        };
+        let disk_bytes = self.snapshot_disk.unwrap_or(Self::DISK_BYTES);
+        let [first, every] = [first, every].map(Duration::from_millis);
+        Some(Pace { first, every, disk_bytes })
+    }
+}
+
+/// A time between two things, or that there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Milliseconds(pub(crate) Option<u64>);
+
+/// A number of milliseconds, or `off`.
+pub(crate) fn milliseconds(text: &str) -> Result<Milliseconds, String> {
+    match text {
+        "off" => Ok(Milliseconds(None)),
+        _ => match count(text)? {
+            0 => Err("0 ms is no distance; `off` turns it off".to_owned()),
+            every => Ok(Milliseconds(Some(every))),
+        },
+    }
 }
 
 /// A recording, and what its machine is made of here.
@@ -243,7 +293,8 @@ pub(crate) struct ReplayArgs {
     /// With --live: status line on standard error
     #[arg(long, requires = "live")]
     pub(crate) status: bool,
-    /// Where the replay can be controlled: a socket's path, or `none`; default: PID.sock in the runtime folder
+    /// Where the replay can be controlled: a socket's path, `auto` (PID.sock in the runtime folder) or `none`, which
+    /// is the default without --live
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Option<String>,
     /// Stand still at the beginning, until a command of the control socket [QEMU: -S]
@@ -272,20 +323,19 @@ pub(crate) struct VerifyArgs {
 #[derive(Debug, Args)]
 pub(crate) struct KeepingArgs {
     /// Keep a snapshot in memory after so many milliseconds, to go to other places fast; off: only at the beginning
-    #[arg(long, value_name = "MS|off", value_parser = every, default_value = "250")]
-    pub(crate) snapshot_every: Every,
+    #[arg(long, value_name = "MS|off", value_parser = milliseconds, default_value = "250")]
+    snapshot_every: Milliseconds,
     /// Memory that these snapshots may take; what they share with each other counts once
     #[arg(long, value_name = "SIZE", value_parser = size_bytes, default_value = "1G")]
-    pub(crate) snapshot_memory: usize,
+    snapshot_memory: usize,
 }
-
-/// Host time between two snapshots, or none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Every(pub(crate) Option<Duration>);
 
 impl KeepingArgs {
     pub(crate) fn keeping(&self) -> Keeping {
-        Keeping { every: self.snapshot_every.0, memory_bytes: self.snapshot_memory }
+        Keeping {
+            every: self.snapshot_every.0.map(Duration::from_millis),
+            memory_bytes: self.snapshot_memory,
+        }
     }
 }
 
@@ -532,16 +582,6 @@ fn interval(text: &str) -> Result<Interval, String> {
     }
 }
 
-/// The value of `--snapshot-every`.
-fn every(text: &str) -> Result<Every, String> {
-    match text.parse() {
-        _ if text == "off" => Ok(Every(None)),
-        Ok(0) => Err("0 is no distance; `off` keeps none but the first".to_owned()),
-        Ok(ms) => Ok(Every(Some(Duration::from_millis(ms)))),
-        Err(_) => Err("write a number of milliseconds, or off".to_owned()),
-    }
-}
-
 /// A size as QEMU writes it: 512M, 2G.
 fn size_bytes(text: &str) -> Result<usize, String> {
     let (digits, shift) = match text.as_bytes().last() {
@@ -650,11 +690,9 @@ mod tests {
             (Ok(512 << 20), Ok(2 << 30), Ok(7))
         );
         assert!(["", "G", "1T", "-1", "99999999999999G", "1é"].iter().all(|text| size_bytes(text).is_err()));
-        assert_eq!(
-            (every("off"), every("40")),
-            (Ok(Every(None)), Ok(Every(Some(Duration::from_millis(40)))))
-        );
-        assert!(["0", "", "x", "-1"].iter().all(|text| every(text).is_err()));
+        assert_eq!(milliseconds("off"), Ok(Milliseconds(None)));
+        assert_eq!(milliseconds("40"), Ok(Milliseconds(Some(40))));
+        assert!(["0", "", "x", "-1"].iter().all(|text| milliseconds(text).is_err()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `reprise demo`: our own guest on the embedded `virt`, with a scratch disk: recorded, replayed, verified, explained.
 
 use crate::{
-    args::{DemoArgs, Interval, RecordArgs, RecordingArgs, RunArgs},
+    args::{DemoArgs, Interval, RecordArgs, RecordingArgs, RunArgs, TrailArgs},
     board,
     ending::{Stand, hex},
     failure::Failure,
@@ -32,6 +32,7 @@ pub(crate) fn demo(args: &DemoArgs, catalog: &Plugins) -> Result<u8, Failure> {
         output: place.path.clone(),
         force: false,
         digest_every: Interval(Some(DIGEST_EVERY)),
+        trail: TrailArgs::default(),
         run: RunArgs {
             summary: args.summary.clone(),
             engine: "interp".into(),

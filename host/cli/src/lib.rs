@@ -36,6 +36,7 @@ mod snapshots;
 mod tape;
 mod terminal;
 mod timeline;
+mod trail;
 mod unplugged;
 mod verify;
 

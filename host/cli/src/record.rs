@@ -15,6 +15,7 @@ use crate::{
     run::{self, Ended, Parts},
     setup::{self, BootFiles, BootImages, Content, PortKey},
     tape::Course,
+    trail::{Pace, Trail},
 };
 use reprise_machine::{
     Gate, Status, StopHandle,
@@ -61,10 +62,11 @@ pub(crate) fn record_board(
     let plugins = parts.plugins.values().map(|installed| installed.bytes.as_slice());
     let rows = hashes(&manifest);
     let contents: Vec<(Hash, &[u8])> = rows.into_iter().zip(images.chain(plugins)).collect();
-    let (recording, sink) = Recording::create(&args.output, args.force, manifest, &contents)?;
+    let (mut recording, sink) = Recording::create(&args.output, args.force, manifest, &contents)?;
     let gate = Gate::record(parts.seed, sink);
+    let mut begin = || recording.begin().and_then(|()| recording.lay_trail(args.trail.pace()));
     let connect = || parts.connect(&args.run, gate, digest_every, Some(&args.output));
-    match recording.begin().and_then(|()| connect()) {
+    match begin().and_then(|()| connect()) {
         Ok(running) => {
             recording.attach(running.machine.stop_handle());
             running.finish(Some(recording))
@@ -99,6 +101,8 @@ pub(crate) struct Recording {
     path: PathBuf,
     /// Of the machine, once there is one.
     stop: Arc<OnceLock<StopHandle>>,
+    /// The snapshots that are dropped into it.
+    pub(crate) trail: Option<Trail>,
 }
 
 /// A recording that is complete.
@@ -122,7 +126,7 @@ impl Recording {
             move || stop.get().into_iter().for_each(StopHandle::request)
         };
         let (recorder, sink) = Recorder::create(path, manifest, contents, force, failed)?;
-        Ok((Self { recorder, path: path.to_owned(), stop }, Box::new(sink)))
+        Ok((Self { recorder, path: path.to_owned(), stop, trail: None }, Box::new(sink)))
     }
 
     /// Of a replay, from its beginning. `plans`: what it is connected to when it leaves the log.
@@ -153,6 +157,13 @@ impl Recording {
     /// The gate is there: from now on it is a recording, also if nothing ends it.
     pub(crate) fn begin(&self) -> Result<(), Failure> {
         self.recorder.begin()
+    }
+
+    /// Snapshots are dropped into it from here on, if they are wanted.
+    fn lay_trail(&mut self, pace: Option<Pace>) -> Result<(), Failure> {
+        let begin = |pace| Trail::begin(&self.path, self.recorder.manifest(), pace);
+        self.trail = pace.map(begin).transpose()?;
+        Ok(())
     }
 
     /// The machine that stops when nothing more can be written.

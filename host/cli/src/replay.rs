@@ -18,7 +18,7 @@ use crate::{
     run::{self, Running},
     setup::{self, PortKey},
     tape::{self, Counter, Course},
-    timeline::{Keeping, Trail},
+    timeline::{Keeping, Past},
     unplugged::{Desk, ReplayOutside, Show},
 };
 use reprise_machine::{
@@ -41,7 +41,9 @@ pub(crate) fn replay(args: &ReplayArgs, catalog: &Plugins) -> Result<u8, Failure
     let summary = Summary::create(args.summary.as_deref())?;
     let path = replica.store().path();
     let facts = Facts::of(replica.board(), &[], What::Replay, Some(path));
-    let control = Control::open(args.control.as_deref(), facts)?;
+    // A replay opens nothing that nobody asked for.
+    let unasked = if args.live || args.paused { "auto" } else { "none" };
+    let control = Control::open(Some(args.control.as_deref().unwrap_or(unasked)), facts)?;
     let (recording, sink) = new_recording(args, &replica, live.as_ref())?.unzip();
     let show = Show { port, level: Some(run::log_level(args.recording.verbose)) };
     let started = Replay::start(&replica, &args.recording, show, Some((args, sink, control)));
@@ -101,7 +103,7 @@ pub(crate) struct Replay<'b> {
     /// What `reprise replay` listens to.
     control: Option<Control>,
     /// Snapshots to go back to; none where the replay is recorded, which has no way back.
-    trail: Option<Trail>,
+    past: Option<Past>,
     /// Where it is to stop; `None`: where the log ends.
     to: Option<Until>,
     /// The icount before which it is to stand still.
@@ -164,7 +166,7 @@ impl<'b> Replay<'b> {
             counter,
             host_time: Duration::ZERO,
             control,
-            trail: None,
+            past: None,
             to: None,
             breakpoint: None,
             over: None,
@@ -173,7 +175,7 @@ impl<'b> Replay<'b> {
 
     /// Keep snapshots along the way, so that it can go back.
     pub(crate) fn keep(&mut self, keeping: Keeping) {
-        self.trail = Some(Trail::new(keeping, self.replica, &mut self.machine));
+        self.past = Some(Past::new(keeping, self.replica, &mut self.machine));
     }
 
     /// Replay until the machine stops, and compare how the run ends with how it ended.

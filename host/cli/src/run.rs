@@ -3,7 +3,7 @@
 
 use crate::{
     args::RunArgs,
-    control::{Control, Facts, What},
+    control::{Control, Driven, Facts, What},
     disk::{DiskSpec, HostDisk},
     ending::{End, Stand, Summary},
     failure::Failure,
@@ -11,9 +11,11 @@ use crate::{
     plugins::{Installed, Plugins},
     record::Recording,
     setup::{self, BootFiles, BootImages, PortKey},
+    timeline::Leg,
+    trail::Trail,
 };
 use reprise_machine::{
-    BootSource, Disk, Gate, LogLevel, Machine, Seed, Setup, Status,
+    BootSource, Disk, Gate, LogLevel, Machine, Seed, Setup, Status, Stop,
     board::{Board, CatalogError},
     plugin::Plugin,
 };
@@ -136,12 +138,16 @@ pub(crate) struct Ended {
 
 impl Running {
     /// Let the machine go on until it ends, and put everything away. `recording`: what its gate records to.
-    pub(crate) fn finish(self, recording: Option<Recording>) -> Result<Ended, Failure> {
+    pub(crate) fn finish(self, mut recording: Option<Recording>) -> Result<Ended, Failure> {
         // The socket goes last: whoever waits for its end finds everything put away.
-        let Self { mut machine, io, control, disks, summary } = self;
+        let Self { machine, io, control, disks, summary } = self;
+        let trail = recording.as_mut().and_then(|recording| recording.trail.take());
         let failed = || recording.as_ref().is_some_and(Recording::has_failed);
         let over = || io.link().end_reason().is_some() || failed();
-        let (stop, host_time) = control.hub().drive(&mut machine, &over);
+        let mut driven = Driving::of(machine, trail);
+        let (stop, host_time) = control.hub().drive(&mut driven, &over);
+        let Driving { mut machine, trail } = driven;
+        trail.into_iter().for_each(Trail::finish);
         let end = End::of(stop, io.link().end_reason());
         control.hub().ended(Some(&end));
         if recording.is_some()
@@ -177,6 +183,40 @@ impl Running {
             None => {
                 let interrupted = matches!(end, End::Host(_));
                 Ok(Ended { code: end.code(), words, status, host_time, interrupted, log_bytes })
+            }
+        }
+    }
+}
+
+/// A machine that is connected to the outside, while it runs.
+struct Driving {
+    machine: Machine,
+    /// The snapshots that are dropped into its recording.
+    trail: Option<Trail>,
+}
+
+impl Driving {
+    fn of(mut machine: Machine, mut trail: Option<Trail>) -> Self {
+        if let Some(trail) = &mut trail {
+            trail.plan(&mut machine);
+        }
+        Self { machine, trail }
+    }
+}
+
+impl Driven for Driving {
+    fn machine(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
+    fn go(&mut self) -> Leg {
+        loop {
+            let stop = self.machine.run();
+            match &mut self.trail {
+                Some(trail) if stop == Stop::Until && !self.machine.has_arrived() => {
+                    trail.step(&mut self.machine);
+                }
+                Some(_) | None => return Leg::Stop(stop),
             }
         }
     }

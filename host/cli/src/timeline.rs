@@ -1,11 +1,13 @@
 //! A recording that can be looked at anywhere: a machine that replays it, and snapshots that it drops along the way.
 
 mod kept;
+mod stored;
 
 use crate::{failure::Failure, rebuild::Replica};
 use kept::Kept;
 use reprise_machine::{Machine, RestoreError, Stop, Until};
 use std::time::{Duration, Instant};
+use stored::Trail;
 
 /// Instructions before the first look at how long they take.
 const FIRST_STEP: u64 = 5_000_000;
@@ -14,7 +16,7 @@ const SMALLEST_STEP: u64 = 200_000;
 
 /// And at most, so that a host that was stopped for a while does not make a gap for ever.
 const LARGEST_STEP: u64 = 1 << 32;
-/// So many instructions before the goal of a seek there is a snapshot: who goes somewhere soon wants to go back a little.
+/// So many instructions before the goal of a seek there is a snapshot: who goes somewhere wants to go back a little.
 const NEAR: u64 = 20_000;
 
 /// How many snapshots are kept.
@@ -35,8 +37,10 @@ pub(crate) enum Leg {
 }
 
 /// The snapshots behind a machine.
-pub(crate) struct Trail {
+pub(crate) struct Past {
     kept: Kept,
+    /// Those that were dropped while the run was recorded.
+    trail: Trail,
     every: Option<Duration>,
     /// The port whose lines are counted: device and port index.
     console: Option<(usize, usize)>,
@@ -44,20 +48,33 @@ pub(crate) struct Trail {
     step: u64,
 }
 
-impl Trail {
+impl Past {
     /// It begins where the machine stands.
     pub(crate) fn new(keeping: Keeping, replica: &Replica, machine: &mut Machine) -> Self {
         let mut kept = Kept::new(keeping.memory_bytes);
         kept.insert(machine.status(), 0, machine.snapshot());
-        Self { kept, every: keeping.every, console: replica.console(), step: FIRST_STEP }
+        let trail = Trail::of(replica.store());
+        Self { kept, trail, every: keeping.every, console: replica.console(), step: FIRST_STEP }
     }
 
     /// Stand before the place, as near as possible. `on`: the machine can go on from where it stands.
-    pub(crate) fn enter(&self, machine: &mut Machine, to: Option<Until>, on: bool) -> Result<(), Failure> {
+    pub(crate) fn enter(
+        &mut self,
+        machine: &mut Machine,
+        to: Option<Until>,
+        on: bool,
+    ) -> Result<(), Failure> {
         let nearest = self.kept.before(to);
         let here = machine.status();
-        let ahead = on && kept::is_before(here, lines(machine, self.console), to);
-        if ahead && (here.icount, here.vtime_ns) >= nearest.place() {
+        let on = on && kept::is_before(here, lines(machine, self.console), to);
+        // From the disk only what saves more than it costs.
+        let near = nearest.place().0.max(if on { here.icount } else { 0 }) + self.step;
+        if let Some(snapshot) = self.trail.before(to, near) {
+            machine.restore(&snapshot).map_err(|error| broken(&error))?;
+            self.kept.insert(machine.status(), lines(machine, self.console), snapshot);
+            return Ok(());
+        }
+        if on && (here.icount, here.vtime_ns) >= nearest.place() {
             return Ok(());
         }
         machine.restore(&nearest.snapshot).map_err(|error| broken(&error))
@@ -90,19 +107,19 @@ impl Trail {
 /// `breakpoint`: the icount to come back at before.
 pub(crate) fn go(
     machine: &mut Machine,
-    mut trail: Option<&mut Trail>,
+    mut past: Option<&mut Past>,
     to: Option<Until>,
     breakpoint: Option<u64>,
 ) -> Leg {
     machine.set_until(to);
     let leg = loop {
         let (started, from) = (Instant::now(), machine.status().icount);
-        let snapshot = trail.as_ref().and_then(|trail| trail.next(from, to));
+        let snapshot = past.as_ref().and_then(|past| past.next(from, to));
         machine.set_checkpoint(snapshot.into_iter().chain(breakpoint).min());
         let stop = machine.run();
         let icount = machine.status().icount;
-        if let Some(trail) = &mut trail {
-            trail.pace(icount - from, started.elapsed());
+        if let Some(past) = &mut past {
+            past.pace(icount - from, started.elapsed());
         }
         if stop != Stop::Until || machine.has_arrived() {
             break Leg::Stop(stop);
@@ -110,8 +127,8 @@ pub(crate) fn go(
         if breakpoint.is_some_and(|at| icount >= at) {
             break Leg::Break;
         }
-        if let Some(trail) = &mut trail {
-            trail.keep(machine, to);
+        if let Some(past) = &mut past {
+            past.keep(machine, to);
         }
     };
     machine.set_checkpoint(None);

@@ -9,9 +9,7 @@ pub(crate) trait Driven {
     fn machine(&mut self) -> &mut Machine;
 
     /// Let it go on until it stops.
-    fn go(&mut self) -> Leg {
-        Leg::Stop(self.machine().run())
-    }
+    fn go(&mut self) -> Leg;
 
     /// Go to a place of the recording and stand still there. `over`: whether nobody waits for that any more.
     fn seek(&mut self, place: Place, paused: &mut bool, over: &dyn Fn() -> bool) -> Answer {
@@ -23,11 +21,5 @@ pub(crate) trait Driven {
     fn set_break(&mut self, icount: Option<u64>) -> Answer {
         let _there_is_none = icount;
         Err(Refusal::new("replay breakpoints are allowed only in play mode: this machine replays nothing"))
-    }
-}
-
-impl Driven for Machine {
-    fn machine(&mut self) -> &mut Machine {
-        self
     }
 }

@@ -22,7 +22,7 @@ const BACKLOG: i32 = 16;
 /// What `--control` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// Nothing: a socket in the runtime folder, if that can be had.
+    /// Nothing, or `auto`: a socket in the runtime folder, if that can be had.
     Usual,
     /// `none`
     None,
@@ -32,7 +32,7 @@ pub(super) enum Wish {
 impl Wish {
     pub(super) fn of(option: Option<&str>) -> Self {
         match option {
-            None => Self::Usual,
+            None | Some("auto") => Self::Usual,
             Some("none") => Self::None,
             Some(path) => Self::At(path.into()),
         }

@@ -30,6 +30,9 @@ use std::{fmt, path::Path};
 /// The name of the manifest in a recording.
 const MANIFEST: &str = "manifest.toml";
 
+/// The folder of snapshots in a recording.
+pub(crate) const SNAPSHOTS: &str = "snapshots";
+
 /// blake3 of some content, as its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash)]
 pub(crate) struct Hash(pub(crate) [u8; 32]);

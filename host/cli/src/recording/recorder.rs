@@ -79,6 +79,11 @@ impl Recorder {
             .map_err(|error| cannot_make(&self.path).note(reason(&error)))
     }
 
+    /// What it says of the machine.
+    pub(crate) fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
     /// Why nothing more can be written, if so.
     pub(crate) fn failure(&self) -> Option<Failure> {
         self.writing.failure().map(|error| log_failure(&self.path, &error))

@@ -17,7 +17,7 @@ impl Replay<'_> {
         if let Some(over) = &self.over {
             return Leg::Stop(over.clone());
         }
-        match timeline::go(&mut self.machine, self.trail.as_mut(), self.to, self.breakpoint) {
+        match timeline::go(&mut self.machine, self.past.as_mut(), self.to, self.breakpoint) {
             Leg::Stop(stop) => Leg::Stop(self.conclude(stop)),
             Leg::Break => {
                 self.breakpoint = None;
@@ -68,13 +68,19 @@ impl Replay<'_> {
         self.enter(to)?;
         self.to = to;
         let stop = self.run();
-        self.failure(&stop, true).map_or(Ok(stop), Err)
+        self.failure(&stop, true).map_or_else(|| Ok(self.arrival(stop)), Err)
+    }
+
+    /// The very end is a place, too.
+    fn arrival(&self, stop: Stop) -> Stop {
+        let there = self.over.is_some() && self.to.is_some() && self.machine.has_arrived();
+        if there && !is_failure(&stop) { Stop::Until } else { stop }
     }
 
     /// Stand before the place, as near as possible.
     fn enter(&mut self, to: Option<Until>) -> Result<(), Failure> {
-        if let Some(trail) = &self.trail {
-            trail.enter(&mut self.machine, to, self.over.is_none())?;
+        if let Some(past) = &mut self.past {
+            past.enter(&mut self.machine, to, self.over.is_none())?;
             self.over = None;
         }
         Ok(())
@@ -87,19 +93,19 @@ impl Replay<'_> {
             Refusal::new(text.strip_prefix("error: ").unwrap_or(&text).trim_end())
         };
         let to = find(place, self.replica).map_err(refusal)?;
-        if self.trail.is_none()
+        if self.past.is_none()
             && (self.over.is_some() || !timeline::is_ahead(&self.machine, self.replica, to))
         {
             return Err(Refusal::new("this replay is recorded, and a log has no way back"));
         }
         // A run that has come to its end may not be able to save itself.
-        let origin = (self.trail.is_some() && self.over.is_none()).then(|| self.machine.snapshot());
+        let origin = (self.past.is_some() && self.over.is_none()).then(|| self.machine.snapshot());
         self.enter(to).map_err(refusal)?;
         let stop = self.pass(to, over);
         match &stop {
             Stop::Until => (),
             Stop::Requested => return Err(Refusal::new("the replay is being ended")),
-            stop if self.failure_is_near(stop) => {
+            stop if is_failure(stop) => {
                 // Its run is over: it goes on to tell why.
                 *paused = false;
                 return Err(Refusal::new("the replay is not what was recorded, and ends here"));
@@ -130,28 +136,12 @@ impl Replay<'_> {
             match self.leg() {
                 // Orders that wait for this one.
                 Stop::Requested if !over() => (),
-                stop => break stop,
+                stop => break self.arrival(stop),
             }
         };
         self.desk.look_away(away);
         self.to = before;
         stop
-    }
-
-    /// Whether a stop is no end of the recorded run, but of this replay.
-    fn failure_is_near(&self, stop: &Stop) -> bool {
-        match stop {
-            Stop::Diverged | Stop::LogFailed | Stop::DiskFailed(_) | Stop::BadRecord(_) => true,
-            Stop::PowerOff { .. }
-            | Stop::Limit
-            | Stop::Requested
-            | Stop::Deadlock
-            | Stop::PluginFault(_)
-            | Stop::ResetFailed(_)
-            | Stop::Until
-            | Stop::ReplayEnded(_)
-            | Stop::OutOfRecords(_) => false,
-        }
     }
 }
 
@@ -174,5 +164,21 @@ impl Driven for Replay<'_> {
         }
         self.breakpoint = icount;
         Ok(json!({}))
+    }
+}
+
+/// Whether a stop is no end of the recorded run, but of this replay.
+fn is_failure(stop: &Stop) -> bool {
+    match stop {
+        Stop::Diverged | Stop::LogFailed | Stop::DiskFailed(_) | Stop::BadRecord(_) => true,
+        Stop::PowerOff { .. }
+        | Stop::Limit
+        | Stop::Requested
+        | Stop::Deadlock
+        | Stop::PluginFault(_)
+        | Stop::ResetFailed(_)
+        | Stop::Until
+        | Stop::ReplayEnded(_)
+        | Stop::OutOfRecords(_) => false,
     }
 }

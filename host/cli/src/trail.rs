@@ -1,0 +1,186 @@
+//! The trail of a recording: snapshots that are dropped into it while it is made, so that whoever looks at it later
+//! gets anywhere soon. A recording is whole without them.
+
+use crate::{
+    failure::Failure,
+    recording::{Manifest, SNAPSHOTS},
+    snapshots::{Facts, RecordingRow, Report, Saver, StoreWriter},
+};
+use reprise_machine::Machine;
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// Snapshots that wait to be written, at most: they hold memory.
+const WAITING: usize = 1;
+/// Taking snapshots costs at most this part of the machine's time.
+const SHARE: u32 = 100;
+/// Snapshots that a recording keeps, at most.
+const MOST: usize = 128;
+/// Instructions before the first look at how fast the machine is.
+const FIRST_STEP: u64 = 20_000_000;
+/// Between two looks at the clock, at least and at most.
+const STEPS: std::ops::RangeInclusive<u64> = 1_000_000..=1 << 32;
+
+/// How often, and for how much of the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pace {
+    /// Host time before the first snapshot.
+    pub(crate) first: Duration,
+    /// And between two.
+    pub(crate) every: Duration,
+    /// What all of them may take of the disk, in bytes.
+    pub(crate) disk_bytes: u64,
+}
+
+/// Drops snapshots into a recording.
+pub(crate) struct Trail {
+    saver: Saver,
+    pace: Pace,
+    facts: Facts,
+    /// Of those that are there: number and icount, ascending.
+    kept: Vec<(u32, u64)>,
+    next: u32,
+    written_bytes: Arc<AtomicU64>,
+    step: u64,
+    /// When the last look at the clock was, and at which icount.
+    looked: (Instant, u64),
+    due: Instant,
+}
+
+impl Trail {
+    /// Begin, in a recording that has been made just now.
+    pub(crate) fn begin(recording: &Path, manifest: &Manifest, pace: Pace) -> Result<Self, Failure> {
+        let folder = recording.join(SNAPSHOTS);
+        let writer = match folder.is_dir() {
+            true => StoreWriter::open(&folder)?,
+            false => StoreWriter::create(&folder)?,
+        };
+        let written_bytes = Arc::new(AtomicU64::new(0));
+        let told = Arc::clone(&written_bytes);
+        let tell = move |report| match report {
+            Report::Saved { result: Ok(saved), .. } => {
+                told.fetch_add(saved.bytes_written, Ordering::Relaxed);
+            }
+            // The recording does not need them. Where the disk is full it says so itself.
+            Report::Saved { result: Err(_), .. } | Report::Deleted { .. } | Report::Collected(_) => (),
+        };
+        let saver = Saver::start(writer, WAITING, tell)
+            .map_err(|error| Failure::io("cannot start to write snapshots", &error).at(folder.display()))?;
+        let now = Instant::now();
+        Ok(Self {
+            saver,
+            pace,
+            facts: facts(manifest),
+            kept: Vec::new(),
+            next: 0,
+            written_bytes,
+            step: FIRST_STEP,
+            looked: (now, 0),
+            due: now + pace.first,
+        })
+    }
+
+    /// Have the machine come back when the next look at the clock is due.
+    pub(crate) fn plan(&mut self, machine: &mut Machine) {
+        let icount = machine.status().icount;
+        self.looked = (Instant::now(), icount);
+        machine.set_checkpoint(Some(icount.saturating_add(self.step)));
+    }
+
+    /// The machine has come back: drop a snapshot if it is time.
+    pub(crate) fn step(&mut self, machine: &mut Machine) {
+        let (at, icount) = self.looked;
+        self.adapt(machine.status().icount.saturating_sub(icount), at.elapsed());
+        if Instant::now() >= self.due && self.saver.has_room() {
+            self.drop_one(machine);
+        }
+        self.plan(machine);
+    }
+
+    /// Look four times in the time between two snapshots.
+    fn adapt(&mut self, instructions: u64, took: Duration) {
+        let wanted = u128::from(instructions) * (self.pace.every / 4).as_nanos() / took.as_nanos().max(1);
+        let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
+        self.step = wanted.clamp(*STEPS.start(), (*STEPS.end()).min(self.step * 2));
+    }
+
+    fn drop_one(&mut self, machine: &mut Machine) {
+        let began = Instant::now();
+        let status = machine.status();
+        let snapshot = machine.snapshot();
+        let Ok(stand) = snapshot.stand() else { return };
+        let facts = Facts {
+            icount: status.icount,
+            vtime_ns: status.vtime_ns,
+            created_unix_ms: now_unix_ms(),
+            recording: self.facts.recording.clone().map(|row| RecordingRow { records: stand.records, ..row }),
+            ..self.facts.clone()
+        };
+        if self.saver.try_save(name(self.next), snapshot, facts) {
+            self.kept.push((self.next, status.icount));
+            self.next += 1;
+        }
+        self.thin();
+        // The first one copies all of RAM, and says nothing of the others.
+        let cost = if self.next <= 1 { Duration::ZERO } else { began.elapsed() };
+        self.due = Instant::now() + self.pace.every.max(cost * SHARE);
+    }
+
+    /// Within bounds, the further back the further apart.
+    fn thin(&mut self) {
+        let too_much = self.written_bytes.load(Ordering::Relaxed) > self.pace.disk_bytes;
+        if self.kept.len() <= 2 || !too_much && self.kept.len() <= MOST {
+            return;
+        }
+        let here = self.kept.last().map_or(0, |(_, icount)| *icount);
+        let gap = |at: usize| (self.kept[at + 1].1 - self.kept[at.max(1) - 1].1) as f64;
+        let missed = |at: &usize| gap(*at) / ((here - self.kept[*at].1) as f64 + 1.0);
+        let least = (0..self.kept.len() - 1).min_by(|a, b| missed(a).total_cmp(&missed(b)));
+        let (number, _) = self.kept.remove(least.expect("there are more than two"));
+        self.saver.delete(name(number));
+        if too_much {
+            self.saver.collect();
+            // What is left is not known before it is done; it is counted anew from here.
+            self.written_bytes.store(self.pace.disk_bytes / 2, Ordering::Relaxed);
+        }
+    }
+
+    /// Wait until what was dropped is on the disk.
+    pub(crate) fn finish(self) {
+        drop(self.saver.finish());
+    }
+}
+
+fn name(number: u32) -> String {
+    format!("auto-{number:06}")
+}
+
+fn now_unix_ms() -> u64 {
+    // A clock before 1970 is not set.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What all of them say alike. The rest is in the recording's manifest.
+fn facts(manifest: &Manifest) -> Facts {
+    Facts {
+        reprise: manifest.reprise.clone(),
+        created_unix_ms: 0,
+        icount: 0,
+        vtime_ns: 0,
+        digest: None,
+        console: manifest.console.clone(),
+        board: manifest.board.clone(),
+        recording: Some(RecordingRow { run_id: manifest.run_id.clone(), records: 0 }),
+        images: Default::default(),
+        devices: Vec::new(),
+        plugins: Vec::new(),
+        disks: Vec::new(),
+    }
+}
