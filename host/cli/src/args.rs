@@ -58,6 +58,8 @@ pub(crate) enum Action {
     Pack(PackArgs),
     /// Make a folder of a packed recording
     Unpack(UnpackArgs),
+    /// Make a recording of a part of another one
+    Trim(crate::trim::TrimArgs),
     /// List the running machines
     Ps(PsArgs),
     /// Say whether a machine runs, and where it is
@@ -155,6 +157,11 @@ pub(crate) struct RunArgs {
     /// Give the first disk device without a disk an empty one, for this run
     #[arg(long)]
     pub(crate) scratch_disk: bool,
+    /// Begin where this snapshot was taken, with its machine: FOLDER/NAME
+    #[arg(long, value_name = "SNAPSHOT")]
+    pub(crate) from: Option<PathBuf>,
+    #[command(flatten, next_help_heading = "With --from")]
+    pub(crate) plugins: PluginArgs,
 }
 
 #[derive(Debug, Args)]
@@ -221,21 +228,28 @@ pub(crate) fn milliseconds(text: &str) -> Result<Milliseconds, String> {
     }
 }
 
+/// Which plugins a machine gets that was kept, in a recording or with a snapshot.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct PluginArgs {
+    /// Use this file for a plugin of the machine, whatever is in it
+    #[arg(long, value_name = "NAME=FILE.so")]
+    pub(crate) plugin: Vec<String>,
+    /// Use the installed plugins although they are not those that were kept
+    #[arg(long)]
+    pub(crate) other_plugins: bool,
+    /// Load the plugins that were kept with the machine: this runs code from there
+    #[arg(long, conflicts_with = "other_plugins")]
+    pub(crate) trust_plugins: bool,
+}
+
 /// A recording, and what its machine is made of here.
 #[derive(Debug, Default, Args)]
 pub(crate) struct RecordingArgs {
     /// The recording: a folder, or a file that `reprise pack` made
     #[arg(value_name = "RUN.rec")]
     pub(crate) recording: PathBuf,
-    /// Use this file for a plugin of the recording, whatever is in it
-    #[arg(long, value_name = "NAME=FILE.so")]
-    pub(crate) plugin: Vec<String>,
-    /// Use the installed plugins although they are not those of the recording
-    #[arg(long)]
-    pub(crate) other_plugins: bool,
-    /// Load the plugins that the recording holds: this runs code from it
-    #[arg(long, conflicts_with = "other_plugins")]
-    pub(crate) trust_plugins: bool,
+    #[command(flatten)]
+    pub(crate) plugins: PluginArgs,
     /// Where the image of a disk is now
     #[arg(long, value_name = "ID=FILE")]
     pub(crate) disk: Vec<String>,
@@ -348,15 +362,8 @@ pub(crate) struct DiffArgs {
     /// The other one
     #[arg(value_name = "B.rec")]
     pub(crate) b: PathBuf,
-    /// Use this file for a plugin of the recordings, whatever is in it
-    #[arg(long, value_name = "NAME=FILE.so")]
-    pub(crate) plugin: Vec<String>,
-    /// Use the installed plugins although they are not those of the recordings
-    #[arg(long)]
-    pub(crate) other_plugins: bool,
-    /// Load the plugins that the recordings hold: this runs code from them
-    #[arg(long, conflicts_with = "other_plugins")]
-    pub(crate) trust_plugins: bool,
+    #[command(flatten)]
+    pub(crate) plugins: PluginArgs,
     /// Where the image of a disk is now
     #[arg(long, value_name = "ID=FILE")]
     pub(crate) disk: Vec<String>,

@@ -1,7 +1,7 @@
 //! `reprise diff`: what two recordings do not have in common, and where their machines part.
 
 use crate::{
-    args::{DiffArgs, RecordingArgs},
+    args::{DiffArgs, PluginArgs, RecordingArgs},
     failure::{Exit, Failure},
     inspect,
     plugins::Plugins,
@@ -61,10 +61,11 @@ fn choices(args: &DiffArgs, stores: &[Rc<Store>; 2], which: usize) -> Result<Rec
     let disks = manifests.map(|m| m.disks.iter().map(|row| row.device.as_str()).collect::<Vec<_>>());
     Ok(RecordingArgs {
         recording: stores[which].path().to_owned(),
-        plugin: named("plugin", "NAME=FILE.so", &args.plugin, &plugins, which)?,
+        plugins: PluginArgs {
+            plugin: named("plugin", "NAME=FILE.so", &args.plugins.plugin, &plugins, which)?,
+            ..args.plugins.clone()
+        },
         disk: named("disk", "ID=FILE", &args.disk, &disks, which)?,
-        other_plugins: args.other_plugins,
-        trust_plugins: args.trust_plugins,
         engine: "interp".to_owned(),
         ..RecordingArgs::default()
     })

@@ -19,8 +19,10 @@ mod diff;
 mod disk;
 mod ending;
 mod failure;
+mod from;
 mod inspect;
 mod io;
+mod origin;
 mod place;
 mod plugins;
 mod progress;
@@ -37,6 +39,7 @@ mod tape;
 mod terminal;
 mod timeline;
 mod trail;
+mod trim;
 mod unplugged;
 mod verify;
 
@@ -87,6 +90,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Action::Log(args) => args.run(),
         Action::Pack(args) => args.run(),
         Action::Unpack(args) => args.run(),
+        Action::Trim(args) => trim::trim(&args, &catalog),
         Action::Ps(args) => args.run(),
         Action::Status(args) => args.run(),
         Action::Stop(args) => args.run("stop"),

@@ -4,25 +4,27 @@ use crate::{
     args::RecordingArgs,
     disk::{DiskFacts, HostDisk},
     failure::{Exit, Failure},
+    origin::{Choices, Found, Origin},
     plugins::{Installed, Plugins},
     record,
-    recording::{self, DiskRow, Hash, ImageRow, PluginRow, Segments, Store, damage, moved_disks},
+    recording::{self, DiskRow, Hash, PluginRow, Segments, Store, damage, moved_disks},
     report, run,
-    setup::{self, BootFiles, Content, PortKey, Reader},
+    setup::{self, BootFiles, PortKey},
     tape::{Counted, Counter},
     unplugged::ReplayOutside,
 };
 use reprise_machine::{
-    Gate, Machine, Outside, Setup,
-    board::{self, Board, Catalog, CatalogError},
-    desc::{ConfigError, DeviceDesc, PortKind},
+    Gate, Machine, Outside, RestoreError, Setup, Snapshot,
+    board::Board,
+    desc::PortKind,
     plugin::Plugin,
-    replay::{RecordSink, RecordSource, log::LogReader},
+    replay::{RecordSink, RecordSource, Stand, log::LogReader},
 };
-use std::{collections::BTreeMap, path::PathBuf, rc::Rc};
-
-/// As much as a message has room for: plugins of a recording that are not here.
-const SHOWN: usize = 4;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
 
 /// A recording, and everything that is needed to build its machine any number of times.
 pub(crate) struct Replica {
@@ -31,7 +33,53 @@ pub(crate) struct Replica {
     plugins: BTreeMap<String, Used>,
     files: BootFiles,
     disks: Vec<ReplayedDisk>,
+    /// If it does not begin at power-on.
+    start: Option<Start>,
     chaos_seed: Option<u64>,
+}
+
+/// Where a recording begins that does not begin at power-on.
+#[derive(Clone)]
+pub(crate) struct Start {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) stand: Stand,
+    pub(crate) icount: u64,
+    pub(crate) vtime_ns: u64,
+}
+
+impl Start {
+    fn of(store: &Store, board: &Board, snapshot: Snapshot) -> Result<Self, Failure> {
+        let failed = |error: &RestoreError| unusable(error).at(store.path().display());
+        Self::at(board, snapshot).map_err(|error| failed(&error))
+    }
+
+    /// The same as the beginning of a log, which is not what a replay of the old log goes on from.
+    pub(crate) fn as_beginning(&self) -> Result<Self, RestoreError> {
+        Ok(Self { snapshot: self.snapshot.as_beginning()?, ..self.clone() })
+    }
+
+    /// Where a machine stood that had this board.
+    pub(crate) fn at(board: &Board, snapshot: Snapshot) -> Result<Self, RestoreError> {
+        let stand = snapshot.stand()?;
+        let (icount, vtime_ns) = snapshot.place(board.machine.shift)?;
+        Ok(Self { snapshot, stand, icount, vtime_ns })
+    }
+}
+
+/// A snapshot that no machine of its kind can load.
+pub(crate) fn unusable(error: &RestoreError) -> Failure {
+    match error {
+        RestoreError::Build(error) => Failure::config(error.to_string()),
+        RestoreError::Section(_)
+        | RestoreError::Missing(_)
+        | RestoreError::Unknown(_)
+        | RestoreError::Duplicate(_)
+        | RestoreError::Ram { .. }
+        | RestoreError::Disk { .. }
+        | RestoreError::Log(_) => {
+            Failure::new(Exit::Corrupt, "the snapshot cannot be loaded").note(error.to_string())
+        }
+    }
 }
 
 /// A plugin, without the bytes of its file.
@@ -54,6 +102,8 @@ pub(crate) struct Build {
     pub(crate) outside: Box<dyn Outside>,
     /// Where the replay is recorded again.
     pub(crate) sink: Option<Box<dyn RecordSink>>,
+    /// The machine goes on from there, not from the beginning of the recording, and the sink's log begins there.
+    pub(crate) cut: Option<Start>,
     /// For what follows the replay.
     pub(crate) digest_every: Option<u64>,
     pub(crate) icount_limit: Option<u64>,
@@ -63,7 +113,14 @@ pub(crate) struct Build {
 impl Build {
     /// A replay and nothing else.
     pub(crate) fn replay(outside: Box<dyn Outside>) -> Self {
-        Self { outside, sink: None, digest_every: None, icount_limit: None, counter: Counter::default() }
+        Self {
+            outside,
+            sink: None,
+            cut: None,
+            digest_every: None,
+            icount_limit: None,
+            counter: Counter::default(),
+        }
     }
 }
 
@@ -80,14 +137,14 @@ impl Replica {
 
     /// As [`open`](Self::open), of a recording that was opened already.
     pub(crate) fn of(store: Rc<Store>, args: &RecordingArgs, catalog: &Plugins) -> Result<Self, Failure> {
-        let choices = Choices::of(args)?;
-        let plugins = find_plugins(&store, &choices, catalog)?;
-        let board = board(&store, &plugins)?;
+        let origin = Origin::recorded(&store);
+        let moved = moved_disks(&args.disk, &store.manifest().disks, origin.what)?;
+        let Found { board, plugins, files } = origin.find(&Choices::of(&args.plugins)?, catalog)?;
         let plugins =
             plugins.into_iter().map(|(name, found)| (name.clone(), Used::of(&name, found))).collect();
-        let files = boot_files(&store);
-        let disks = find_disks(&store, &board, &moved_disks(&args.disk, &store.manifest().disks)?)?;
-        Ok(Self { store, board, plugins, files, disks, chaos_seed: args.chaos_seed })
+        let disks = find_disks(&store, &board, &moved)?;
+        let start = store.start()?.map(|(_, snapshot)| Start::of(&store, &board, snapshot)).transpose()?;
+        Ok(Self { store, board, plugins, files, disks, start, chaos_seed: args.chaos_seed })
     }
 
     pub(crate) fn store(&self) -> &Rc<Store> {
@@ -137,33 +194,46 @@ impl Replica {
         open_log(&self.store)
     }
 
-    /// A machine at power-on that replays the log.
+    /// Where it begins, if not at power-on.
+    pub(crate) fn start(&self) -> Option<&Start> {
+        self.start.as_ref()
+    }
+
+    /// A machine where the recording begins, which replays the log.
     ///
     /// # Errors
     /// Something has gone since [`Replica::open`], or the log cannot be read.
     pub(crate) fn machine(&self, build: Build) -> Result<Machine, Failure> {
-        let source = Counted::new(self.log()?, build.counter);
-        let gate = Gate::replay(Box::new(source)).map_err(|error| damage(&self.store, &error))?;
+        let Build { outside, sink, cut, digest_every, icount_limit, counter } = build;
+        let source = Box::new(Counted::new(self.log()?, counter));
+        let start = cut.as_ref().or(self.start.as_ref());
+        let gate = match (&cut, start, sink) {
+            (Some(cut), _, Some(sink)) => Gate::cut_from(&cut.stand, cut.vtime_ns, source, sink),
+            (_, Some(start), sink) => {
+                Gate::replay_from(&start.stand, start.vtime_ns, source).map(|gate| again(gate, sink))
+            }
+            (_, None, sink) => Gate::replay(source).map(|gate| again(gate, sink)),
+        };
+        let gate = gate.map_err(|error| damage(&self.store, &error))?;
         let images = self.files.read()?;
         let boot = self.files.clone().source(&self.board, &gate.seed(), &images)?;
-        let gate = match build.sink {
-            Some(sink) => gate.recorded_again(sink),
-            None => gate,
-        };
         let disks = self.disks.iter().map(|disk| Ok((disk.key.clone(), self.disk(disk)?)));
         let setup = Setup {
             board: self.board.clone(),
             plugins: self.plugins.iter().map(|(name, used)| (name.clone(), used.plugin.clone())).collect(),
             boot,
             disks: run::boxed(&disks.collect::<Result<_, Failure>>()?),
-            outside: build.outside,
+            outside,
             gate,
-            digest_every: build.digest_every,
-            icount_limit: build.icount_limit,
+            digest_every,
+            icount_limit,
             chaos_seed: self.chaos_seed,
         };
-        Machine::new(setup)
-            .map_err(|error| Failure::config(error.to_string()).at(self.store.path().display()))
+        let built = match start {
+            None => Machine::new(setup).map_err(|error| Failure::config(error.to_string())),
+            Some(start) => Machine::restored(setup, &start.snapshot).map_err(|error| unusable(&error)),
+        };
+        built.map_err(|failure| failure.at(self.store.path().display()))
     }
 
     fn disk(&self, disk: &ReplayedDisk) -> Result<HostDisk, Failure> {
@@ -190,167 +260,15 @@ impl Used {
     }
 }
 
-/// What the user has said about the parts of the machine.
-struct Choices {
-    plugins: BTreeMap<String, PathBuf>,
-    other_plugins: bool,
-    trust_plugins: bool,
-}
-
-impl Choices {
-    fn of(args: &RecordingArgs) -> Result<Self, Failure> {
-        let mut plugins = BTreeMap::new();
-        for argument in &args.plugin {
-            let bad = |why: &str| {
-                Failure::usage(why).at(format!("--plugin {argument}")).help("write --plugin NAME=FILE.so")
-            };
-            let (name, file) = argument.split_once('=').ok_or_else(|| bad("no `NAME=` before the file"))?;
-            if plugins.insert(name.to_owned(), PathBuf::from(file)).is_some() {
-                return Err(bad("this plugin is given twice"));
-            }
-        }
-        let (other_plugins, trust_plugins) = (args.other_plugins, args.trust_plugins);
-        Ok(Self { plugins, other_plugins, trust_plugins })
+/// The board has a place for a disk that was kept. `kept` names where.
+pub(crate) fn check_place(row: &DiskRow, board: &Board, kept: &Path) -> Result<(), Failure> {
+    let device = board.devices.iter().find(|device| device.id == row.device);
+    let mut ports = device.into_iter().flat_map(|device| &device.desc.ports);
+    if ports.any(|port| port.name == row.port && port.kind == PortKind::Blk) {
+        return Ok(());
     }
-}
-
-/// The plugins of a board that is read again.
-struct Chosen<'a>(&'a BTreeMap<String, Installed>);
-
-impl Catalog for Chosen<'_> {
-    fn find(&self, plugin: &str) -> Result<Vec<DeviceDesc>, CatalogError> {
-        let found = self.0.get(plugin).ok_or_else(|| CatalogError::NotFound { searched: Vec::new() })?;
-        Ok(found.plugin.kinds().to_vec())
-    }
-
-    fn describe_with(&self, plugin: &str, kind: &str, config_json: &str) -> Result<DeviceDesc, ConfigError> {
-        match self.0.get(plugin) {
-            Some(found) => found.plugin.describe_with(kind, config_json),
-            None => {
-                Err(ConfigError { path: String::new(), message: "the recording does not name it".into() })
-            }
-        }
-    }
-
-    fn available(&self) -> Vec<String> {
-        self.0.keys().cloned().collect()
-    }
-}
-
-fn board(store: &Store, plugins: &BTreeMap<String, Installed>) -> Result<Board, Failure> {
-    let text = &store.manifest().board;
-    let name = format!("the board in {}", store.path().display());
-    board::parse(&name, text, &[], &Chosen(plugins)).map_err(|wrong| Failure::board(wrong, text))
-}
-
-/// A plugin that is not here as it was.
-struct Missing<'a> {
-    part: &'a PluginRow,
-    /// What there is under its name.
-    here: Result<Installed, CatalogError>,
-}
-
-fn find_plugins(
-    store: &Store,
-    choices: &Choices,
-    catalog: &Plugins,
-) -> Result<BTreeMap<String, Installed>, Failure> {
-    let parts = &store.manifest().plugins;
-    if let Some(name) = choices.plugins.keys().find(|name| !parts.iter().any(|part| part.name == **name)) {
-        let names: Vec<&str> = parts.iter().map(|part| part.name.as_str()).collect();
-        return Err(Failure::usage(format!("the recording has no plugin \"{name}\""))
-            .at(format!("--plugin {name}=…"))
-            .help(format!("it has: {}", names.join(", "))));
-    }
-    let mut found = BTreeMap::new();
-    let mut missing = Vec::new();
-    for part in parts {
-        match find_plugin(store, part, choices, catalog)? {
-            Ok(plugin) => drop(found.insert(part.name.clone(), plugin)),
-            Err(here) => missing.push(Missing { part, here }),
-        }
-    }
-    catalog.forget();
-    if missing.is_empty() { Ok(found) } else { Err(other_plugins(store, &missing)) }
-}
-
-/// The plugin to use; else what there is in its place.
-fn find_plugin(
-    store: &Store,
-    part: &PluginRow,
-    choices: &Choices,
-    catalog: &Plugins,
-) -> Result<Result<Installed, Result<Installed, CatalogError>>, Failure> {
-    if let Some(file) = choices.plugins.get(&part.name) {
-        return Installed::read(file).map(Ok).map_err(|error| run::plugin_failure(&part.name, &error));
-    }
-    if let Some(same) = catalog.with_hash(&part.name, part.blake3) {
-        return Ok(Ok(same));
-    }
-    if choices.trust_plugins {
-        let file = store.path().join(&part.name);
-        let loaded = Installed::load(file, store.blob(&part.blake3)?);
-        return loaded.map(Ok).map_err(|error| run::plugin_failure(&part.name, &error));
-    }
-    match catalog.installed(&part.name) {
-        Ok(other) if choices.other_plugins => Ok(Ok(other)),
-        Err(error) if choices.other_plugins => Err(run::plugin_failure(&part.name, &error)),
-        here => Ok(Err(here)),
-    }
-}
-
-fn other_plugins(store: &Store, missing: &[Missing<'_>]) -> Failure {
-    let what = match missing {
-        [one] => format!("plugin \"{}\" is not here as it was recorded", one.part.name),
-        many => format!("{} plugins are not here as they were recorded", many.len()),
-    };
-    let mut failure = Failure::config(what).at(store.path().display());
-    for Missing { part, here } in missing.iter().take(SHOWN) {
-        let here = match here {
-            Ok(here) => format!(
-                "{} is of plugin API {}, blake3 {}",
-                here.file.display(),
-                here.plugin.api_version(),
-                short(&here.hash())
-            ),
-            Err(CatalogError::NotFound { .. }) => "none is found".to_owned(),
-            Err(CatalogError::Broken { message, .. }) => message.clone(),
-        };
-        let PluginRow { name, api, blake3, .. } = part;
-        failure =
-            failure.note(format!("{name}: recorded of plugin API {api}, blake3 {}; {here}", short(blake3)));
-    }
-    if missing.len() > SHOWN {
-        failure = failure.note(format!("and {} more", missing.len() - SHOWN));
-    }
-    let name = &missing[0].part.name;
-    failure
-        .help(format!("with the plugins of that build: --plugin-path DIR, or --plugin {name}=FILE.so"))
-        .help("--other-plugins takes what is installed, and the replay shows whether it is the same")
-        .help("--trust-plugins loads what the recording holds: only if you would run a program from there")
-}
-
-/// Enough to tell it from others.
-fn short(hash: &Hash) -> String {
-    format!("{:.16}…", hash.to_string())
-}
-
-fn boot_files(store: &Rc<Store>) -> BootFiles {
-    let images = &store.manifest().images;
-    let reader = |what: &'static str, part: &Option<ImageRow>| -> Option<Reader> {
-        let part = part.clone()?;
-        let store = Rc::clone(store);
-        let read = move || -> Result<Content, Failure> {
-            let name = format!("the {what} in {} ({})", store.path().display(), part.name);
-            Ok((name, store.blob(&part.blake3)?))
-        };
-        Some(Rc::new(read))
-    };
-    BootFiles::recorded([
-        reader("firmware", &images.firmware),
-        reader("kernel", &images.kernel),
-        reader("initrd", &images.initrd),
-    ])
+    let what = format!("the board has no place for the recorded disk \"{}.{}\"", row.device, row.port);
+    Err(Failure::config(what).at(kept.display()))
 }
 
 /// `moved`: where images are now, by device.
@@ -360,13 +278,7 @@ fn find_disks(
     moved: &BTreeMap<String, PathBuf>,
 ) -> Result<Vec<ReplayedDisk>, Failure> {
     let find = |row: &DiskRow| {
-        let device = board.devices.iter().find(|device| device.id == row.device);
-        let mut ports = device.into_iter().flat_map(|device| &device.desc.ports);
-        if !ports.any(|port| port.name == row.port && port.kind == PortKind::Blk) {
-            let what =
-                format!("the board has no place for the recorded disk \"{}.{}\"", row.device, row.port);
-            return Err(Failure::config(what).at(store.path().display()));
-        }
+        check_place(row, board, store.path())?;
         let moved = moved.get(&row.device);
         let facts = recording::facts(row, moved)?;
         let packed = moved.is_none() && store.disk_blocks(row)?.is_some();
@@ -374,6 +286,13 @@ fn find_disks(
         Ok(ReplayedDisk { key, row: row.clone(), facts, packed })
     };
     store.manifest().disks.iter().map(find).collect()
+}
+
+fn again(gate: Gate, sink: Option<Box<dyn RecordSink>>) -> Gate {
+    match sink {
+        Some(sink) => gate.recorded_again(sink),
+        None => gate,
+    }
 }
 
 /// What a recording says of a disk.

@@ -5,9 +5,10 @@ use crate::{
     disk::{DiskSpec, HostDisk},
     ending::{End, Stand},
     failure::{Exit, Failure},
+    from,
     io::{BackendSpec, PortPlan, grouped},
     plugins::{Installed, Plugins},
-    rebuild::{self, Replica},
+    rebuild::{self, Replica, Start},
     recording::{
         DeviceRow, DiskRow, EndRow, FORMAT, Hash, ImageRow, Images, Manifest, ParentRow, PluginRow, Recorder,
         Store, damage,
@@ -18,7 +19,7 @@ use crate::{
     trail::{Pace, Trail},
 };
 use reprise_machine::{
-    Gate, Status, StopHandle,
+    Gate, Status, Stop, StopHandle,
     board::{self, Board},
     plugin::Plugin,
     replay::{EndReason, RecordSink},
@@ -34,9 +35,13 @@ use std::{
 /// Record the run of this command line. Returns the exit code.
 pub(crate) fn record(args: &RecordArgs, catalog: &Plugins) -> Result<u8, Failure> {
     setup::check_engine(&args.run.engine)?;
-    let board = setup::board_of(&args.run, catalog)?;
-    let files = BootFiles::from_args(&args.run)?;
-    let ended = record_board(args, catalog, board, files)?;
+    let ended = match from::snapshot_of(&args.run)? {
+        Some(taken) => record_parts(args, taken.parts(&args.run, catalog, true)?)?,
+        None => {
+            let board = setup::board_of(&args.run, catalog)?;
+            record_board(args, catalog, board, BootFiles::from_args(&args.run)?)?
+        }
+    };
     run::say(&ended.words);
     Ok(ended.code)
 }
@@ -48,22 +53,27 @@ pub(crate) fn record_board(
     board: Board,
     files: BootFiles,
 ) -> Result<Ended, Failure> {
-    let parts = Parts::gather(&args.run, catalog, board, files, open_disk)?;
+    record_parts(args, Parts::gather(&args.run, catalog, board, files, open_disk)?)
+}
+
+/// Record the run of a machine that is ready.
+fn record_parts(args: &RecordArgs, parts: Parts) -> Result<Ended, Failure> {
     let digest_every = args.digest_every.0;
     let manifest = Manifest {
         digest_every,
         images: image_rows(&parts.images),
         plugins: plugin_rows(&parts.plugins),
         disks: disk_rows(&parts.disks),
+        parent: parts.parent.clone(),
         ..manifest(&parts.board, &parts.plans)
     };
-    let images = [&parts.images.firmware, &parts.images.kernel, &parts.images.initrd];
-    let images = images.into_iter().flatten().map(|(_, bytes)| bytes.as_slice());
-    let plugins = parts.plugins.values().map(|installed| installed.bytes.as_slice());
-    let rows = hashes(&manifest);
-    let contents: Vec<(Hash, &[u8])> = rows.into_iter().zip(images.chain(plugins)).collect();
-    let (mut recording, sink) = Recording::create(&args.output, args.force, manifest, &contents)?;
-    let gate = Gate::record(parts.seed, sink);
+    let contents = contents(&parts.images, &parts.plugins);
+    let start = parts.start.as_ref();
+    let (mut recording, sink) = Recording::create(&args.output, args.force, manifest, &contents, start)?;
+    let gate = match start {
+        Some(start) => Gate::record_from(&start.stand, start.vtime_ns, sink),
+        None => Gate::record(parts.seed, sink),
+    };
     let mut begin = || recording.begin().and_then(|()| recording.lay_trail(args.trail.pace()));
     let connect = || parts.connect(&args.run, gate, digest_every, Some(&args.output));
     match begin().and_then(|()| connect()) {
@@ -113,12 +123,19 @@ pub(crate) struct Sealed {
 }
 
 impl Recording {
-    /// Make the folder. Returns the gate's side of it too.
+    fn begin_at(&mut self, start: &Start) -> Result<(), Failure> {
+        let beginning = start.snapshot.as_beginning();
+        let beginning = beginning.map_err(|error| rebuild::unusable(&error).at(self.path.display()))?;
+        self.recorder.start(&beginning, start.icount, start.vtime_ns)
+    }
+
+    /// Make the folder. Returns the gate's side of it too. `start`: where it begins, if not at power-on.
     pub(crate) fn create(
         path: &Path,
         force: bool,
         manifest: Manifest,
         contents: &[(Hash, &[u8])],
+        start: Option<&Start>,
     ) -> Result<(Self, Log), Failure> {
         let stop: Arc<OnceLock<StopHandle>> = Arc::default();
         let failed = {
@@ -126,16 +143,25 @@ impl Recording {
             move || stop.get().into_iter().for_each(StopHandle::request)
         };
         let (recorder, sink) = Recorder::create(path, manifest, contents, force, failed)?;
-        Ok((Self { recorder, path: path.to_owned(), stop, trail: None }, Box::new(sink)))
+        let mut recording = Self { recorder, path: path.to_owned(), stop, trail: None };
+        if let Some(start) = start
+            && let Err(failure) = recording.begin_at(start)
+        {
+            drop(sink);
+            recording.discard();
+            return Err(failure);
+        }
+        Ok((recording, Box::new(sink)))
     }
 
-    /// Of a replay, from its beginning. `plans`: what it is connected to when it leaves the log.
+    /// Of a replay, from its beginning or from `start`. `plans`: what it is connected to when it leaves the log.
     pub(crate) fn again(
         path: &Path,
         force: bool,
         replica: &Replica,
         plans: Option<&[PortPlan]>,
         digest_every: Option<u64>,
+        start: Option<&Start>,
     ) -> Result<(Self, Log), Failure> {
         let old = replica.store().manifest();
         let manifest = Manifest {
@@ -151,7 +177,7 @@ impl Recording {
         let contents = hashes.iter().map(|hash| Ok((*hash, replica.content(hash)?)));
         let contents = contents.collect::<Result<Vec<_>, Failure>>()?;
         let contents: Vec<_> = contents.iter().map(|(hash, bytes)| (*hash, bytes.as_slice())).collect();
-        Self::create(path, force, manifest, &contents)
+        Self::create(path, force, manifest, &contents, start)
     }
 
     /// The gate is there: from now on it is a recording, also if nothing ends it.
@@ -204,7 +230,12 @@ impl Recording {
             log_error
                 .map(|why| Failure::new(Exit::Io, "the recording cannot go on").at(path.display()).note(why))
         });
-        let row = end.recorded().filter(|_| failed.is_none()).map(|reason| end_row(reason, stand));
+        let reason = match end {
+            // The log has said it already.
+            End::Machine(Stop::ReplayEnded(reason)) => Some(*reason),
+            end => end.recorded(),
+        };
+        let row = reason.filter(|_| failed.is_none()).map(|reason| end_row(reason, stand));
         let finished = recorder.finish(row);
         if let Some(failure) = failed {
             return Err(with_extent(failure, &path));
@@ -241,10 +272,6 @@ fn with_extent(failure: Failure, path: &Path) -> Failure {
 
 /// What a recording says of a machine, but for what it is made of.
 fn manifest(board: &Board, plans: &[PortPlan]) -> Manifest {
-    let device = |device: &board::DeviceSpec| DeviceRow {
-        id: device.id.clone(),
-        ports: device.desc.ports.iter().map(|port| port.name.clone()).collect(),
-    };
     // A clock before 1970 is not set.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Manifest {
@@ -257,20 +284,31 @@ fn manifest(board: &Board, plans: &[PortPlan]) -> Manifest {
         board: board::print(board),
         end: None,
         parent: None,
+        start: None,
         images: Images::default(),
-        devices: board.devices.iter().map(device).collect(),
+        devices: device_rows(board),
         plugins: Vec::new(),
         disks: Vec::new(),
     }
 }
 
+/// The devices of a board, for names in place of indices.
+pub(crate) fn device_rows(board: &Board) -> Vec<DeviceRow> {
+    let device = |device: &board::DeviceSpec| DeviceRow {
+        id: device.id.clone(),
+        ports: device.desc.ports.iter().map(|port| port.name.clone()).collect(),
+    };
+    board.devices.iter().map(device).collect()
+}
+
 /// The port that has the terminal.
-fn console(plans: &[PortPlan]) -> Option<String> {
+pub(crate) fn console(plans: &[PortPlan]) -> Option<String> {
     let plan = plans.iter().find(|plan| plan.backend == BackendSpec::Stdio)?;
     Some(format!("{}.{}", plan.device, plan.port))
 }
 
-fn image_rows(images: &BootImages) -> Images {
+/// What a recording says of boot images.
+pub(crate) fn image_rows(images: &BootImages) -> Images {
     let row = |content: &Option<Content>| {
         content.as_ref().map(|(name, bytes)| ImageRow {
             name: name.clone(),
@@ -291,10 +329,22 @@ pub(crate) fn plugin_row(name: &str, plugin: &Plugin, bytes: &[u8]) -> PluginRow
     }
 }
 
-fn plugin_rows(plugins: &BTreeMap<String, Installed>) -> Vec<PluginRow> {
+/// What a recording says of plugins.
+pub(crate) fn plugin_rows(plugins: &BTreeMap<String, Installed>) -> Vec<PluginRow> {
     let row =
         |(name, installed): (&String, &Installed)| plugin_row(name, &installed.plugin, &installed.bytes);
     plugins.iter().map(row).collect()
+}
+
+/// Everything that a recording, or a store of snapshots, keeps of a machine by its hash: boot images, then plugins.
+pub(crate) fn contents<'a>(
+    images: &'a BootImages,
+    plugins: &'a BTreeMap<String, Installed>,
+) -> Vec<(Hash, &'a [u8])> {
+    let images = [&images.firmware, &images.kernel, &images.initrd];
+    let images = images.into_iter().flatten().map(|(_, bytes)| bytes.as_slice());
+    let plugins = plugins.values().map(|installed| installed.bytes.as_slice());
+    images.chain(plugins).map(|bytes| (Hash::of(bytes), bytes)).collect()
 }
 
 /// Everything that a recording keeps by its hash: boot images, then plugins.
@@ -304,7 +354,8 @@ fn hashes(manifest: &Manifest) -> Vec<Hash> {
     images.chain(manifest.plugins.iter().map(|row| row.blake3)).collect()
 }
 
-fn disk_rows(disks: &BTreeMap<PortKey, HostDisk>) -> Vec<DiskRow> {
+/// What a recording says of disks.
+pub(crate) fn disk_rows(disks: &BTreeMap<PortKey, HostDisk>) -> Vec<DiskRow> {
     disks.iter().map(|(key, disk)| rebuild::disk_row(key, &disk.facts())).collect()
 }
 

@@ -11,7 +11,7 @@ use crate::{
     place::{self, Place},
     plugins::Plugins,
     progress::{Progress, Whole},
-    rebuild::{Build, Replica},
+    rebuild::{Build, Replica, Start, unusable},
     record::{Log, Recording},
     recording::damage,
     report::{self, Departure},
@@ -85,7 +85,8 @@ fn new_recording(
         Some(_) => args.digest_every.0,
         None => replica.store().manifest().digest_every,
     };
-    Recording::again(path, args.force, replica, live.map(|live| live.plans.as_slice()), every).map(Some)
+    let plans = live.map(|live| live.plans.as_slice());
+    Recording::again(path, args.force, replica, plans, every, replica.start()).map(Some)
 }
 
 fn given_up(recording: Option<Recording>, failure: Failure) -> Failure {
@@ -140,6 +141,27 @@ impl<'b> Replay<'b> {
         show: Show,
         more: Option<More<'_>>,
     ) -> Result<Self, Failure> {
+        Self::build(replica, args, show, more, |_| ())
+    }
+
+    /// Build a machine that is recorded again. `cut`: it, and the recording, begin there.
+    pub(crate) fn again(
+        replica: &'b Replica,
+        args: &RecordingArgs,
+        sink: Log,
+        cut: Option<Start>,
+    ) -> Result<Self, Failure> {
+        let show = Show { port: None, level: Some(run::log_level(args.verbose)) };
+        Self::build(replica, args, show, None, |build| (build.sink, build.cut) = (Some(sink), cut))
+    }
+
+    fn build(
+        replica: &'b Replica,
+        args: &RecordingArgs,
+        show: Show,
+        more: Option<More<'_>>,
+        change: impl FnOnce(&mut Build),
+    ) -> Result<Self, Failure> {
         let progress = Progress::new(args.progress, show.port.is_some(), || whole(replica));
         let desk = Desk::new(progress).map_err(|error| Failure::io("cannot handle signals", &error))?;
         let counter = Counter::default();
@@ -154,6 +176,7 @@ impl<'b> Replay<'b> {
             build.digest_every = args.digest_every.0;
             build.icount_limit = args.icount_limit;
         }
+        change(&mut build);
         let machine = replica.machine(build)?;
         desk.attach(machine.stop_handle());
         if let Some(control) = &control {
@@ -171,6 +194,12 @@ impl<'b> Replay<'b> {
             breakpoint: None,
             over: None,
         })
+    }
+
+    /// Where to stop; `None`: at the end of the log.
+    pub(crate) fn set_until(&mut self, to: Option<Until>) {
+        self.to = to;
+        self.machine.set_until(to);
     }
 
     /// Keep snapshots along the way, so that it can go back.
@@ -472,18 +501,47 @@ fn course(replica: &Replica) -> Result<Course, Failure> {
 
 /// What a place means in this recording; `None`: its end.
 pub(crate) fn find(place: Place, replica: &Replica) -> Result<Option<Until>, Failure> {
+    let until = translate(place, replica)?;
+    let Some(start) = replica.start() else { return Ok(until) };
+    let is_before = match until {
+        None => false,
+        Some(Until::Icount(icount)) => icount < start.icount,
+        Some(Until::Position(position)) => position.vtime_ns < start.vtime_ns,
+        Some(Until::Lines { device, port, lines }) => {
+            let device = &replica.board().devices[device];
+            let passed = start.snapshot.lines(&device.id, &device.desc.ports[port].name);
+            lines <= passed.map_err(|error| unusable(&error))?
+        }
+    };
+    match is_before {
+        false => Ok(until),
+        true => Err(Failure::usage(format!("the recording has no place {place}"))
+            .at(replica.store().path().display())
+            .help(format!(
+                "it begins at icount {}, vtime {:.9} s",
+                grouped(start.icount),
+                start.vtime_ns as f64 / 1e9
+            ))),
+    }
+}
+
+fn translate(place: Place, replica: &Replica) -> Result<Option<Until>, Failure> {
     Ok(match place {
         Place::End => None,
         Place::Icount(icount) => Some(Until::Icount(icount)),
         Place::Vtime(vtime_ns) => Some(Until::Position(Position { vtime_ns, order: 0 })),
         Place::Share(share) => {
             let course = course(replica)?;
-            let part = |all: u64| u128::from(all) * u128::from(share) / u128::from(place::WHOLE);
-            let part = |all: u64| u64::try_from(part(all)).expect("a part is not more than all");
+            let begin = replica.start().map_or((0, 0), |start| (start.icount, start.vtime_ns));
+            let part = |begin: u64, end: u64| {
+                let all = u128::from(end.saturating_sub(begin));
+                let part = all * u128::from(share) / u128::from(place::WHOLE);
+                begin + u64::try_from(part).expect("a part is not more than all")
+            };
             // A guest that only sleeps has no instructions to count.
-            Some(match course.icount {
-                0 => Until::Position(Position { vtime_ns: part(course.last.vtime_ns), order: 0 }),
-                icount => Until::Icount(part(icount)),
+            Some(match course.icount == begin.0 {
+                true => Until::Position(Position { vtime_ns: part(begin.1, course.last.vtime_ns), order: 0 }),
+                false => Until::Icount(part(begin.0, course.icount)),
             })
         }
         Place::Line(lines) => {

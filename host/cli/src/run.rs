@@ -7,9 +7,12 @@ use crate::{
     disk::{DiskSpec, HostDisk},
     ending::{End, Stand, Summary},
     failure::Failure,
+    from,
     io::{HostOutside, IoThread, PortPlan},
     plugins::{Installed, Plugins},
+    rebuild::{Start, unusable},
     record::Recording,
+    recording::ParentRow,
     setup::{self, BootFiles, BootImages, PortKey},
     timeline::Leg,
     trail::Trail,
@@ -24,10 +27,17 @@ use std::{collections::BTreeMap, io::Write, path::Path, sync::Arc, time::Duratio
 /// Run the machine of this command line. Returns the exit code.
 pub(crate) fn run(args: &RunArgs, catalog: &Plugins) -> Result<u8, Failure> {
     setup::check_engine(&args.engine)?;
-    let board = setup::board_of(args, catalog)?;
-    let files = BootFiles::from_args(args)?;
-    let parts = Parts::gather(args, catalog, board, files, HostDisk::open)?;
-    let gate = Gate::live(parts.seed);
+    let parts = match from::snapshot_of(args)? {
+        Some(taken) => taken.parts(args, catalog, false)?,
+        None => {
+            let board = setup::board_of(args, catalog)?;
+            Parts::gather(args, catalog, board, BootFiles::from_args(args)?, HostDisk::open)?
+        }
+    };
+    let gate = match &parts.start {
+        Some(start) => Gate::live_from(&start.stand),
+        None => Gate::live(parts.seed),
+    };
     let ended = parts.connect(args, gate, None, None)?.finish(None)?;
     say(&ended.words);
     Ok(ended.code)
@@ -43,12 +53,16 @@ pub(crate) struct Parts {
     pub(crate) board: Board,
     pub(crate) plugins: BTreeMap<String, Installed>,
     pub(crate) images: BootImages,
-    boot: BootSource,
+    pub(crate) boot: BootSource,
     pub(crate) disks: BTreeMap<PortKey, HostDisk>,
     pub(crate) plans: Vec<PortPlan>,
     pub(crate) seed: Seed,
-    clock_ns: Option<u64>,
-    summary: Option<Summary>,
+    pub(crate) clock_ns: Option<u64>,
+    pub(crate) summary: Option<Summary>,
+    /// Where it begins, if not at power-on.
+    pub(crate) start: Option<Start>,
+    /// The recording that it was in there.
+    pub(crate) parent: Option<ParentRow>,
 }
 
 impl Parts {
@@ -69,7 +83,19 @@ impl Parts {
         let images = files.read()?;
         let boot = files.source(&board, &seed, &images)?;
         let disks = setup::open_disks(&board, &specs, args.scratch_disk, open)?;
-        Ok(Self { board, plugins, images, boot, disks, plans, seed, clock_ns, summary })
+        Ok(Self {
+            board,
+            plugins,
+            images,
+            boot,
+            disks,
+            plans,
+            seed,
+            clock_ns,
+            summary,
+            start: None,
+            parent: None,
+        })
     }
 
     /// Connect the ports and build the machine. `recording`: where it is recorded.
@@ -80,7 +106,7 @@ impl Parts {
         digest_every: Option<u64>,
         recording: Option<&Path>,
     ) -> Result<Running, Failure> {
-        let Self { board, plugins, boot, disks, plans, clock_ns, summary, .. } = self;
+        let Self { board, plugins, boot, disks, plans, clock_ns, summary, start, .. } = self;
         let what = if recording.is_some() { What::Record } else { What::Run };
         let control = Control::open(args.control.as_deref(), Facts::of(&board, &plans, what, recording))?;
         let io = IoThread::start(&plans, args.status, Arc::clone(control.hub()))?;
@@ -96,7 +122,10 @@ impl Parts {
             icount_limit: args.icount_limit,
             chaos_seed: args.chaos_seed,
         };
-        let machine = Machine::new(setup).map_err(|error| Failure::config(error.to_string()))?;
+        let machine = match start {
+            None => Machine::new(setup).map_err(|error| Failure::config(error.to_string()))?,
+            Some(start) => Machine::restored(setup, &start.snapshot).map_err(|error| unusable(&error))?,
+        };
         io.link().attach(machine.stop_handle());
         control.hub().attach(io.link().clone());
         Ok(Running { machine, io, control, disks, summary })

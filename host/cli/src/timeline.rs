@@ -52,9 +52,9 @@ impl Past {
     /// It begins where the machine stands.
     pub(crate) fn new(keeping: Keeping, replica: &Replica, machine: &mut Machine) -> Self {
         let mut kept = Kept::new(keeping.memory_bytes);
-        kept.insert(machine.status(), 0, machine.snapshot());
-        let trail = Trail::of(replica.store());
-        Self { kept, trail, every: keeping.every, console: replica.console(), step: FIRST_STEP }
+        let console = replica.console();
+        kept.insert(machine.status(), lines(machine, console), machine.snapshot());
+        Self { kept, trail: Trail::of(replica.store()), every: keeping.every, console, step: FIRST_STEP }
     }
 
     /// Stand before the place, as near as possible. `on`: the machine can go on from where it stands.

@@ -14,6 +14,7 @@ use crate::{
 pub(crate) use ram::RamTracker;
 pub use ram::{PAGE_BYTES, Page, PageTable, RamImage, TABLE_PAGES};
 use reprise_replay::{Position, Seed, Stand, log::LogError};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// A machine at a safe point, as a value.
@@ -103,6 +104,33 @@ impl Snapshot {
         Ok(load::place(&mut fields, shift)?)
     }
 
+    /// The same place as the beginning of a log: with nothing before it but the log's seed.
+    ///
+    /// # Errors
+    /// The section `gate` is missing or holds what it cannot.
+    pub fn as_beginning(&self) -> Result<Snapshot, RestoreError> {
+        let stand = Stand { chain: [0; 32], records: 1, ..self.stand()? };
+        let mut beginning = self.clone();
+        for (name, record) in &mut beginning.sections {
+            if name == GATE {
+                *record = gate_section(&stand);
+            }
+        }
+        for (_, changes) in &mut beginning.disks {
+            changes.first_reads = Arc::default();
+        }
+        Ok(beginning)
+    }
+
+    /// Line feeds that a device had written to a port, by their names: what [`Machine::lines`] says there.
+    ///
+    /// # Errors
+    /// The section `run` is missing or holds what it cannot.
+    pub fn lines(&self, device: &str, port: &str) -> Result<u64, RestoreError> {
+        let (name, record) = self.section(RUN)?;
+        Ok(Fields::parse(name, record)?.u64(&format!("lines.{device}.{port}"))?)
+    }
+
     fn section(&self, wanted: &str) -> Result<(&str, &[u8]), RestoreError> {
         let found = self.sections.iter().find(|(name, _)| name == wanted);
         found
@@ -116,6 +144,16 @@ const GATE: &str = "gate";
 /// The section of the loop's own.
 const RUN: &str = "run";
 
+fn gate_section(stand: &Stand) -> Vec<u8> {
+    let Stand { last, admitted, icount, seed, drawn_bytes, clock_ns, chain, records } = *stand;
+    section::encode(|out| {
+        out.u64("last.vtime_ns", last.vtime_ns).u64("last.order", last.order.into());
+        out.u64("admitted", admitted).u64("icount", icount);
+        out.bytes("seed", seed.0).u64("drawn_bytes", drawn_bytes);
+        out.u64("clock_ns", clock_ns).bytes("chain", chain).u64("records", records);
+    })
+}
+
 impl Machine {
     /// The machine as it stands. To be called between two [`Machine::run`], and not after one that failed.
     pub fn snapshot(&mut self) -> Snapshot {
@@ -125,24 +163,13 @@ impl Machine {
         );
         self.services.sync_gate();
         let mut sections = self.sections();
-        sections.push((GATE.to_owned(), self.gate_section()));
+        sections.push((GATE.to_owned(), gate_section(&self.services.gate.stand())));
         sections.push((RUN.to_owned(), self.run_section()));
         let ram = self.ram_tracker.take(&self.services.ram).0;
         let disks = self.services.disks.images();
         let named = |((device, port), changes)| (self.port_name(device, port), changes);
         let disks = disks.into_iter().map(named).collect();
         Snapshot { sections, ram, disks }
-    }
-
-    fn gate_section(&self) -> Vec<u8> {
-        let Stand { last, admitted, icount, seed, drawn_bytes, clock_ns, chain, records } =
-            self.services.gate.stand();
-        section::encode(|out| {
-            out.u64("last.vtime_ns", last.vtime_ns).u64("last.order", last.order.into());
-            out.u64("admitted", admitted).u64("icount", icount);
-            out.bytes("seed", seed.0).u64("drawn_bytes", drawn_bytes);
-            out.u64("clock_ns", clock_ns).bytes("chain", chain).u64("records", records);
-        })
     }
 
     fn run_section(&self) -> Vec<u8> {

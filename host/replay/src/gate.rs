@@ -53,6 +53,10 @@ pub struct Gate {
     chain: [u8; 32],
     /// Records of the log that lie behind us.
     records: u64,
+    /// Where the log begins: the seed's place.
+    begin: Position,
+    /// The chain of the log that is written, if it begins later than the one that is replayed.
+    cut: Option<[u8; 32]>,
     sink: Option<Box<dyn RecordSink>>,
     replay: Option<Replay>,
     divergence: Option<Divergence>,
@@ -109,6 +113,8 @@ impl Gate {
             clock_ns: 0,
             chain: [0; 32],
             records: 0,
+            begin: Position::default(),
+            cut: None,
             sink: None,
             replay: None,
             divergence: None,
@@ -146,13 +152,13 @@ impl Gate {
     /// Record the replay again, from its beginning. The log it gives has the same records.
     ///
     /// # Panics
-    /// If anything has passed the gate: a log begins with its run.
+    /// If anything of the log but its seed has passed the gate: a log is recorded again as a whole.
     #[must_use]
     pub fn recorded_again(mut self, sink: Box<dyn RecordSink>) -> Gate {
-        assert!(self.admitted == 0 && self.sink.is_none(), "a log begins with its run");
+        assert!(self.records <= 1 && self.sink.is_none(), "a log is recorded again as a whole");
         self.sink = Some(sink);
         self.records = 0;
-        self.log(Position::default(), Entry::Seed(self.random.seed()));
+        self.log(self.begin, Entry::Seed(self.random.seed()));
         self
     }
 
@@ -227,9 +233,11 @@ impl Gate {
     /// The machine's state at `vtime_ns` has this digest. To be called at positions and, within the safe point, at a
     /// place that configuration and guest alone decide.
     pub fn digest(&mut self, vtime_ns: u64, digest: StateDigest) {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.chain).update(&digest.whole);
-        self.chain = *hasher.finalize().as_bytes();
+        for chain in [&mut self.chain].into_iter().chain(&mut self.cut) {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(chain).update(&digest.whole);
+            *chain = *hasher.finalize().as_bytes();
+        }
         self.mark(vtime_ns, Entry::Digest(digest));
     }
 
@@ -337,7 +345,23 @@ impl Gate {
 
     /// A block of a disk's image was read at `vtime_ns` for the first time.
     pub fn disk_block(&mut self, vtime_ns: u64, device: u32, port: u32, block: u64, hash: [u8; 32]) {
-        self.mark(vtime_ns, Entry::DiskBlock { device, port, block, hash });
+        let entry = Entry::DiskBlock { device, port, block, hash };
+        if self.cut.is_some() && self.replay.is_some() && !self.has_block_next(device, port, block) {
+            // The replayed log has it before the place where the new one begins, and says it once.
+            let position = self.position_at(vtime_ns);
+            self.log(position, entry);
+        } else {
+            self.mark(vtime_ns, entry);
+        }
+    }
+
+    fn has_block_next(&self, device: u32, port: u32, block: u64) -> bool {
+        let next = self.head().and_then(|head| match head {
+            Head::Record(record) => Some(&record.entry),
+            Head::Tail(_) | Head::Unreadable => None,
+        });
+        matches!(next, Some(Entry::DiskBlock { device: d, port: p, block: b, .. })
+            if (*d, *p, *b) == (device, port, block))
     }
 
     /// Leave the log here: from now on the outside speaks again, and a log that is written goes on.
@@ -442,7 +466,10 @@ impl Gate {
         self.check(position, Found::Nothing);
     }
 
-    fn log(&mut self, position: Position, entry: Entry) {
+    fn log(&mut self, position: Position, mut entry: Entry) {
+        if let (Some(own), Entry::End { chain, .. }) = (&self.cut, &mut entry) {
+            *chain = *own;
+        }
         self.records += u64::from(self.sink.is_some() || self.replay.is_some());
         let usable = self.failure.is_none() && self.divergence.is_none();
         if let Some(sink) = self.sink.as_mut().filter(|_| usable) {

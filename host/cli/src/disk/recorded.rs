@@ -77,7 +77,7 @@ impl DiskFacts {
         match size_bytes {
             1..=MAX_SIZE_BYTES if size_bytes.is_multiple_of(SECTOR) => Ok(()),
             _ => {
-                let what = format!("disk \"{}\" of the recording cannot be used", self.id);
+                let what = format!("disk \"{}\" cannot be used as it was", self.id);
                 Err(Failure::new(Exit::Corrupt, what).note(format!("a disk of {size_bytes} bytes")))
             }
         }
@@ -104,6 +104,30 @@ impl HostDisk {
     /// As for [`open`](Self::open); the image has another size now, or a commit to it was interrupted.
     pub(crate) fn replayed(facts: &DiskFacts) -> Result<Self, Failure> {
         Ok(Self::of_recording(facts, facts.base()?))
+    }
+
+    /// The disk of a snapshot, for a run that goes on from there. `watched`: as for a run that is recorded.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open); the image is not of the size that it was, or was taken for another format.
+    pub(crate) fn resumed(facts: &DiskFacts, watched: bool) -> Result<Self, Failure> {
+        if facts.image.is_none() {
+            facts.check_size()?;
+            return Ok(Self::scratch(&facts.id, facts.size_bytes));
+        }
+        let spec = facts.spec();
+        let disk = if watched { Self::open_watched(&spec)? } else { Self::open(&spec)? };
+        let now_bytes = disk.facts().size_bytes;
+        match now_bytes == facts.size_bytes {
+            true => Ok(disk),
+            false => {
+                let what = format!("disk \"{}\": the image has changed since the snapshot", facts.id);
+                Err(Failure::config(what)
+                    .at(spec.file.display())
+                    .note(format!("it had {} bytes, and has {now_bytes} now", facts.size_bytes))
+                    .help("put the image back that the machine ran on"))
+            }
+        }
     }
 
     /// The disk of a recorded run, from the blocks of a packed recording. As [`replayed`](Self::replayed), but that no

@@ -3,7 +3,7 @@
 //! Everybody has a tool that lists it, and nothing has to be unpacked to replay it. What lies in it is compressed by
 //! itself.
 
-use super::{Hash, MANIFEST, corrupt};
+use super::{Hash, MANIFEST, corrupt, start_name};
 use crate::failure::Failure;
 use std::{
     collections::BTreeMap,
@@ -95,6 +95,12 @@ fn is_name(name: &str) -> bool {
     }
     if let Some(hash) = name.strip_prefix("blobs/").and_then(|name| name.strip_suffix(".zst")) {
         return Hash::parse(hash).is_some();
+    }
+    if name == start_name() {
+        return true;
+    }
+    if let Some(number) = name.strip_prefix("snapshots/packs/").and_then(|name| name.strip_suffix(".pack")) {
+        return number.len() == 6 && number.bytes().all(|byte| byte.is_ascii_digit());
     }
     let disk = name.strip_prefix("disks/").and_then(|name| name.strip_suffix(".blocks"));
     disk.is_some_and(|disk| {

@@ -78,7 +78,7 @@ impl LogArgs {
 impl PackArgs {
     pub(crate) fn run(&self) -> Result<u8, Failure> {
         let store = Store::open(&self.recording)?;
-        let moved = moved_disks(&self.disk, &store.manifest().disks)?;
+        let moved = moved_disks(&self.disk, &store.manifest().disks, "recording")?;
         let mut images = BTreeMap::new();
         let packed = pack::pack(&store, &self.output, self.force, &mut |disk, block| {
             let image = match images.entry((disk.device.clone(), disk.port.clone())) {
@@ -116,6 +116,7 @@ impl UnpackArgs {
 pub(crate) fn moved_disks(
     arguments: &[String],
     disks: &[DiskRow],
+    of: &str,
 ) -> Result<BTreeMap<String, PathBuf>, Failure> {
     let mut moved = BTreeMap::new();
     for argument in arguments {
@@ -125,7 +126,7 @@ pub(crate) fn moved_disks(
         if !disks.iter().any(|disk| disk.device == id) {
             let all: Vec<&str> = disks.iter().map(|disk| disk.device.as_str()).collect();
             let has = if all.is_empty() { " none".to_owned() } else { format!(": {}", all.join(", ")) };
-            return Err(bad("the recording has no such disk").note(format!("it has{has}")));
+            return Err(bad(&format!("the {of} has no such disk")).note(format!("it has{has}")));
         }
         if moved.insert(id.to_owned(), PathBuf::from(file)).is_some() {
             return Err(bad("this disk is given twice"));

@@ -90,6 +90,8 @@ struct Walk {
     vtime_ns: u64,
     /// Number of the event.
     event: u64,
+    /// Where the log begins.
+    first_icount: u64,
     /// Instructions of the whole log, if a filter wants to know.
     whole_icount: u64,
 }
@@ -100,8 +102,8 @@ impl Walk {
             Place::Icount(icount) => self.icount >= icount,
             Place::Vtime(vtime_ns) => self.vtime_ns >= vtime_ns,
             Place::Share(share) => {
-                u128::from(self.icount) * u128::from(crate::place::WHOLE)
-                    >= u128::from(self.whole_icount) * u128::from(share)
+                let passed = u128::from(self.icount.saturating_sub(self.first_icount));
+                passed * u128::from(crate::place::WHOLE) >= u128::from(self.whole_icount) * u128::from(share)
             }
             Place::Event(event) => self.event >= event,
             // `Place::parse_logged` refuses lines.
@@ -117,7 +119,9 @@ const PIECE_BYTES: usize = 64 << 10;
 pub(crate) fn log(path: &std::path::Path, filter: &Filter, as_json: bool) -> Result<u8, Failure> {
     let store = Store::open(path)?;
     let names = Names(&store);
-    let mut walk = Walk { icount: 0, vtime_ns: 0, event: 0, whole_icount: whole_icount(&store, filter)? };
+    let first_icount = store.manifest().start.as_ref().map_or(0, |start| start.icount);
+    let whole_icount = whole_icount(&store, filter)?.saturating_sub(first_icount);
+    let mut walk = Walk { icount: 0, vtime_ns: 0, event: 0, first_icount, whole_icount };
     let (mut text, mut shown) = (String::new(), 0);
     let tail = scan(&store, |record| {
         (walk.icount, walk.vtime_ns) = (record.icount, record.position.vtime_ns);

@@ -75,6 +75,7 @@ fn to_json(store: &Store, contents: &Contents) -> Value {
         "end": end,
         "digest_every": manifest.digest_every,
         "parent": manifest.parent,
+        "start": manifest.start,
         "inputs": {
             "images": manifest.images,
             "plugins": manifest.plugins,
@@ -108,8 +109,15 @@ fn to_text(store: &Store, contents: &Contents) -> String {
     if let Some(parent) = &manifest.parent {
         line("branch", format!("of run {} at icount {}", parent.run_id, grouped(parent.icount)));
     }
-    let seconds = contents.last.vtime_ns as f64 / 1e9;
-    line("length", format!("{} instructions, {seconds:.6} s of virtual time", grouped(contents.icount)));
+    let mut length = (contents.icount, contents.last.vtime_ns);
+    if let Some(start) = &manifest.start {
+        let seconds = start.vtime_ns as f64 / 1e9;
+        line("start", format!("at icount {}, vtime {seconds:.6} s", grouped(start.icount)));
+        length = (length.0.saturating_sub(start.icount), length.1.saturating_sub(start.vtime_ns));
+    }
+    let (instructions, vtime_ns) = length;
+    let seconds = vtime_ns as f64 / 1e9;
+    line("length", format!("{} instructions, {seconds:.6} s of virtual time", grouped(instructions)));
     line("end", end_text(contents, manifest.end.as_ref()));
     line("log", format!("{} bytes", grouped(store.log_bytes())));
     for (kind, count) in &contents.events {

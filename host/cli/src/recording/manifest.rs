@@ -6,7 +6,12 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// Version of the folder's layout and of the manifest. A field that a reader must not miss is a new version.
+/// A recording has the first that knows everything in it: those from power-on have the first.
 pub(crate) const FORMAT: u32 = 1;
+/// With a `start`.
+pub(crate) const FORMAT_OF_START: u32 = 2;
+/// The latest.
+const LAST_FORMAT: u32 = 2;
 
 /// Behind it stands the hash of everything that follows the line: an edited manifest must not become another machine.
 const HEADER: &str = "# reprise recording, blake3 ";
@@ -36,6 +41,9 @@ pub(crate) struct Manifest {
     /// The recording that this one branched off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) parent: Option<ParentRow>,
+    /// Where it begins; none at power-on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) start: Option<StartRow>,
     pub(crate) images: Images,
     /// Devices in the order of the log's indices.
     #[serde(default)]
@@ -56,6 +64,14 @@ pub(crate) struct Images {
     pub(crate) kernel: Option<ImageRow>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) initrd: Option<ImageRow>,
+}
+
+impl Images {
+    /// Those that there are.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &ImageRow> {
+        let Self { firmware, kernel, initrd } = self;
+        [firmware, kernel, initrd].into_iter().flatten()
+    }
 }
 
 /// One boot image, kept in the recording by its hash.
@@ -117,6 +133,16 @@ pub(crate) struct ParentRow {
     pub(crate) vtime_ns: u64,
 }
 
+/// The snapshot in which a recording begins, kept in it as [`super::START`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StartRow {
+    pub(crate) icount: u64,
+    pub(crate) vtime_ns: u64,
+    /// Of the snapshot's file, which names everything else of it by hash.
+    pub(crate) blake3: Hash,
+}
+
 /// How a recording ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -143,8 +169,7 @@ struct Version {
 impl Manifest {
     /// The boot images that there are.
     pub(crate) fn images(&self) -> impl Iterator<Item = &ImageRow> {
-        let Images { firmware, kernel, initrd } = &self.images;
-        [firmware, kernel, initrd].into_iter().flatten()
+        self.images.iter()
     }
 
     /// Length of an image or a plugin.
@@ -171,19 +196,23 @@ impl Manifest {
             ));
         }
         let version: Version = toml::from_str(body).map_err(|error| corrupt(path, error.message()))?;
-        if version.format > FORMAT {
+        if version.format > LAST_FORMAT {
             return Err(Failure::new(
                 Exit::Corrupt,
                 "recording-too-new: a later reprise wrote this recording",
             )
             .at(path.display())
             .note(format!(
-                "it has format {} (reprise {}), this version reads up to format {FORMAT}",
+                "it has format {} (reprise {}), this version reads up to format {LAST_FORMAT}",
                 version.format,
                 version.reprise.unwrap_or_default()
             ))
             .help("use that version of reprise"));
         }
-        toml::from_str(body).map_err(|error| corrupt(path, error.message()))
+        let manifest: Self = toml::from_str(body).map_err(|error| corrupt(path, error.message()))?;
+        match manifest.start.is_some() == (manifest.format == FORMAT_OF_START) {
+            true => Ok(manifest),
+            false => Err(corrupt(path, "its format is not that of a recording which begins as it does")),
+        }
     }
 }

@@ -18,7 +18,8 @@ pub(crate) use args::{InfoArgs, LogArgs, PackArgs, UnpackArgs, facts, moved_disk
 pub(crate) use events::{Filter, log};
 pub(crate) use info::info;
 pub(crate) use manifest::{
-    DeviceRow, DiskRow, EndRow, FORMAT, ImageRow, Images, Manifest, ParentRow, PluginRow,
+    DeviceRow, DiskRow, EndRow, FORMAT, FORMAT_OF_START, ImageRow, Images, Manifest, ParentRow, PluginRow,
+    StartRow,
 };
 pub(crate) use recorder::Recorder;
 pub(crate) use scan::damage;
@@ -29,9 +30,6 @@ use std::{fmt, path::Path};
 
 /// The name of the manifest in a recording.
 const MANIFEST: &str = "manifest.toml";
-
-/// The folder of snapshots in a recording.
-pub(crate) const SNAPSHOTS: &str = "snapshots";
 
 /// blake3 of some content, as its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash)]
@@ -70,6 +68,21 @@ impl<'de> serde::Deserialize<'de> for Hash {
 /// A recording that is damaged.
 fn corrupt(place: &Path, why: impl Into<String>) -> Failure {
     Failure::new(Exit::Corrupt, "the recording is damaged").at(place.display()).note(why)
+}
+
+/// The snapshots of a recording.
+pub(crate) const SNAPSHOTS: &str = "snapshots";
+/// The one in which it begins, if that is not power-on.
+pub(crate) const START: &str = "start";
+
+/// The file of the snapshot in which it begins.
+fn start_name() -> String {
+    format!("{SNAPSHOTS}/{START}.snap")
+}
+
+/// A pack of objects that this snapshot needs, in a packed recording: numbers are from 1.
+fn start_pack_name(number: u32) -> String {
+    format!("{SNAPSHOTS}/packs/{number:06}.pack")
 }
 
 fn segment_name(number: u32) -> String {

@@ -1,16 +1,20 @@
 //! `reprise pack` and `reprise unpack`: a recording as one file that needs nothing else, and back.
 
 use super::{
-    DiskRow, Hash, MANIFEST, Manifest, Store, archive::Builder, blob_name, blocks, blocks_name,
-    packed_blob_name, recorder::make_folder, scan::scan, segment_name,
+    DiskRow, Hash, MANIFEST, Manifest, SNAPSHOTS, START, Store, archive::Builder, blob_name, blocks,
+    blocks_name, packed_blob_name, recorder::make_folder, scan::scan, segment_name, start_name,
+    start_pack_name,
 };
-use crate::failure::{Exit, Failure};
+use crate::{
+    failure::{Exit, Failure},
+    snapshots::StoreWriter,
+};
 use reprise_machine::replay::{Entry, log::Tail};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, BufWriter, Read, Seek, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -50,6 +54,7 @@ pub(crate) fn pack(store: &Store, out: &Path, force: bool, read: ReadBlock<'_>) 
         let added = builder.add(&packed_blob_name(&hash), packed.len() as u64, packed.as_slice());
         added.map_err(|e| cannot(&e))?;
     }
+    add_start(&mut builder, store, out)?;
     for disk in store.manifest().disks.iter().filter(|disk| disk.file.is_some()) {
         let none = BTreeMap::new();
         let wanted = touched.get(&(disk.device.clone(), disk.port.clone())).unwrap_or(&none);
@@ -132,6 +137,46 @@ fn contents(manifest: &Manifest) -> BTreeSet<Hash> {
     manifest.images().map(|image| image.blake3).chain(manifest.plugins.iter().map(|p| p.blake3)).collect()
 }
 
+/// The snapshot in which it begins, with packs that have nothing else.
+fn add_start<W: Write>(builder: &mut Builder<W>, store: &Store, out: &Path) -> Result<(), Failure> {
+    let Some((facts, snapshot)) = store.start()? else { return Ok(()) };
+    let cannot = |error: &io::Error| Failure::io("cannot write the pack", error).at(out.display());
+    let folder = Scratch::beside(out);
+    StoreWriter::create(&folder.0)?.save(START, &snapshot, &facts)?;
+    // Not the one that was made just now, which another version may word otherwise: the manifest has this one's hash.
+    add_raw(builder, store, &start_name()).map_err(|e| cannot(&e))?;
+    for number in 1.. {
+        let name = start_pack_name(number);
+        let path = folder.0.join("packs").join(Path::new(&name).file_name().expect("it has one"));
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) => return Err(cannot(&error)),
+        };
+        let length = file.metadata().map_err(|e| cannot(&e))?.len();
+        builder.add(&name, length, file).map_err(|e| cannot(&e))?;
+    }
+    Ok(())
+}
+
+/// A folder that goes when it is needed no more.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn beside(out: &Path) -> Self {
+        let mut name = out.as_os_str().to_owned();
+        name.push(format!(".{}.snapshots", std::process::id()));
+        Self(PathBuf::from(name))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Nothing of it is of use; if it cannot be removed, its name says what it is.
+        let _left = fs::remove_dir_all(&self.0);
+    }
+}
+
 fn add_raw<W: Write>(builder: &mut Builder<W>, store: &Store, name: &str) -> io::Result<bool> {
     let Some((length, content)) = store.raw(name)? else { return Ok(false) };
     builder.add(name, length, content)?;
@@ -187,6 +232,17 @@ pub(crate) fn unpack(store: &Store, folder: &Path, force: bool) -> Result<(), Fa
     for hash in contents(store.manifest()) {
         let bytes = store.blob(&hash)?;
         fs::write(folder.join(blob_name(&hash)), bytes).map_err(|e| cannot(&e))?;
+    }
+    if store.manifest().start.is_some() {
+        for part in [SNAPSHOTS.to_owned(), format!("{SNAPSHOTS}/packs")] {
+            DirBuilder::new().mode(0o700).create(folder.join(part)).map_err(|e| cannot(&e))?;
+        }
+        copy_raw(store, folder, &start_name()).map_err(|e| cannot(&e))?;
+        for number in 1.. {
+            if !copy_raw(store, folder, &start_pack_name(number)).map_err(|e| cannot(&e))? {
+                break;
+            }
+        }
     }
     for disk in &store.manifest().disks {
         copy_raw(store, folder, &blocks_name(disk)).map_err(|e| cannot(&e))?;

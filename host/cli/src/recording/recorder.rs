@@ -1,11 +1,15 @@
 //! Writing a recording.
 
 use super::{
-    EndRow, Hash, MANIFEST, Manifest, ParentRow, blob_name,
+    EndRow, FORMAT_OF_START, Hash, MANIFEST, Manifest, ParentRow, SNAPSHOTS, START, StartRow, blob_name,
     queue::{self, QueueSink, Writing},
-    segment_name,
+    segment_name, start_name,
 };
-use crate::failure::{Exit, Failure, reason};
+use crate::{
+    failure::{Exit, Failure, reason},
+    snapshots::{Facts, RecordingRow, StoreWriter},
+};
+use reprise_machine::Snapshot;
 use reprise_machine::replay::log::{LogError, LogWriter, RunId, Sink, Sizes};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -67,6 +71,34 @@ impl Recorder {
         let writer = LogWriter::create(sink, run_id, Sizes::default())
             .map_err(|error| cannot_make(path).note(error.to_string()))?;
         queue::start(writer, failed).map(|(sink, writing)| (writing, sink)).map_err(|e| cannot(&e))
+    }
+
+    /// It begins with this snapshot, which is on the disk when this returns. To be called before it has
+    /// [begun](Self::begin).
+    pub(crate) fn start(&mut self, snapshot: &Snapshot, icount: u64, vtime_ns: u64) -> Result<(), Failure> {
+        let manifest = &self.manifest;
+        let facts = Facts {
+            reprise: manifest.reprise.clone(),
+            created_unix_ms: manifest.created_unix_s.saturating_mul(1000),
+            icount,
+            vtime_ns,
+            digest: None,
+            console: manifest.console.clone(),
+            board: manifest.board.clone(),
+            // The seed lies before it.
+            recording: Some(RecordingRow { run_id: manifest.run_id.clone(), records: 1 }),
+            images: manifest.images.clone(),
+            devices: manifest.devices.clone(),
+            plugins: manifest.plugins.clone(),
+            disks: manifest.disks.clone(),
+        };
+        let folder = self.path.join(SNAPSHOTS);
+        StoreWriter::create(&folder)?.save(START, snapshot, &facts)?;
+        let file = self.path.join(start_name());
+        let root = fs::read(&file).map_err(|error| cannot_make(&file).note(reason(&error)))?;
+        self.manifest.format = FORMAT_OF_START;
+        self.manifest.start = Some(StartRow { icount, vtime_ns, blake3: Hash::of(&root) });
+        Ok(())
     }
 
     /// The gate has pushed the seed: wait for it to be on the disk, then write the manifest. In this order, what has a

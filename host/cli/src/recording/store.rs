@@ -1,11 +1,14 @@
 //! Reading a recording.
 
 use super::{
-    DiskRow, Hash, MANIFEST, Manifest, archive::Archive, blob_name, blocks::PackedBlocks, blocks_name,
-    corrupt, packed_blob_name, segment_name,
+    DiskRow, Hash, MANIFEST, Manifest, SNAPSHOTS, START, archive::Archive, blob_name, blocks::PackedBlocks,
+    blocks_name, corrupt, packed_blob_name, segment_name, start_name, start_pack_name,
 };
-use crate::failure::{Exit, Failure};
-use reprise_machine::replay::log::SegmentSource;
+use crate::{
+    failure::{Exit, Failure},
+    snapshots::{self, Facts},
+};
+use reprise_machine::{Snapshot, replay::log::SegmentSource};
 use std::{
     fs::File,
     io::{self, ErrorKind, Read, Seek},
@@ -14,6 +17,8 @@ use std::{
 
 /// No manifest is longer.
 const MAX_MANIFEST_BYTES: u64 = 16 << 20;
+/// No snapshot's file is longer.
+const MAX_START_BYTES: u64 = 256 << 20;
 /// No boot image or plugin is longer.
 const MAX_BLOB_BYTES: u64 = 8 << 30;
 
@@ -138,6 +143,36 @@ impl Store {
         Ok(bytes)
     }
 
+    /// The snapshot in which it begins, if that is not power-on.
+    pub(crate) fn start(&self) -> Result<Option<(Facts, Snapshot)>, Failure> {
+        let Some(row) = &self.manifest.start else { return Ok(None) };
+        let place = self.path.join(start_name());
+        let damaged = |why: &str| corrupt(&place, why);
+        let cannot =
+            |error: &io::Error| Failure::io("cannot read from the recording", error).at(place.display());
+        let root = self.body.read(&start_name(), MAX_START_BYTES).map_err(|e| cannot(&e))?;
+        let root = root.ok_or_else(|| damaged("it is missing"))?;
+        if Hash::of(&root) != row.blake3 {
+            return Err(damaged("it is another snapshot than that of the manifest"));
+        }
+        let (facts, snapshot) = match &self.body {
+            Body::Folder(path) => snapshots::Store::open(&path.join(SNAPSHOTS))?.load(START)?,
+            Body::Packed(archive) => {
+                let parts = (1..).map_while(|number| {
+                    let name = start_pack_name(number);
+                    let part = archive.reader(&name).and_then(|reader| reader.map(part).transpose());
+                    part.map(|part| Some((self.path.join(&name), part?))).transpose()
+                });
+                let parts = parts.collect::<io::Result<_>>().map_err(|e| cannot(&e))?;
+                snapshots::load_parts(&place, &root, parts)?
+            }
+        };
+        match (facts.icount, facts.vtime_ns) == (row.icount, row.vtime_ns) {
+            true => Ok(Some((facts, snapshot))),
+            false => Err(damaged("it is not of the place where the recording begins")),
+        }
+    }
+
     /// The blocks of a disk's image, if they are in the recording.
     pub(crate) fn disk_blocks(&self, disk: &DiskRow) -> Result<Option<PackedBlocks<File>>, Failure> {
         let name = blocks_name(disk);
@@ -166,6 +201,12 @@ impl SegmentSource for Segments {
     fn open(&mut self, number: u32) -> io::Result<Option<Self::Read>> {
         self.0.reader(&segment_name(number))
     }
+}
+
+fn part(reader: io::Take<File>) -> io::Result<snapshots::Part> {
+    let length = reader.limit();
+    let mut file = reader.into_inner();
+    Ok(snapshots::Part { start: file.stream_position()?, file, length })
 }
 
 /// A regular file, or nothing if there is none. Whatever else has its name is refused: a FIFO would wait for ever.

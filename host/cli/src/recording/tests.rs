@@ -16,6 +16,7 @@ fn manifest() -> Manifest {
         board: "[machine]\nname = \"a\"\n".into(),
         end: None,
         parent: Some(ParentRow { run_id: "00".into(), icount: 5, vtime_ns: 7 }),
+        start: None,
         images: Images {
             kernel: Some(ImageRow { name: "Image".into(), size_bytes: 3, blake3: Hash::of(b"abc") }),
             ..Images::default()
@@ -75,7 +76,7 @@ fn an_edited_manifest_is_refused() {
 
 #[test]
 fn a_later_format_is_refused_by_name() {
-    let body = "format = 2\nreprise = \"9.1\"\nsurprise = true\n";
+    let body = "format = 3\nreprise = \"9.1\"\nsurprise = true\n";
     let text = format!("# reprise recording, blake3 {}\n{body}", Hash::of(body.as_bytes()));
     let failure = Manifest::from_text(&text, Path::new("m")).unwrap_err().to_string();
     assert!(failure.contains("recording-too-new") && failure.contains("9.1"), "{failure}");

@@ -8,6 +8,7 @@ use super::{
     trouble::{Damage, Trouble},
 };
 use crate::{failure::Failure, recording::Hash};
+use std::collections::BTreeSet;
 
 /// What a check has found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,19 +20,27 @@ pub(crate) struct Checked {
 }
 
 impl Store {
-    /// Read everything: each object of each pack, and what each snapshot needs.
+    /// Read everything: each object of each pack, and what each snapshot needs, the files of its machine included.
     pub(crate) fn check(&self) -> Result<Checked, Failure> {
         let mut checked = Checked { objects: self.objects.len(), ..Checked::default() };
         for pack in self.objects.packs.values() {
             check_pack(pack, &mut checked.damage)?;
         }
+        let mut blobs = BTreeSet::new();
         for name in files::snapshots(&self.path)? {
             checked.snapshots += 1;
             let file = files::snapshot_file(&self.path, &name)?;
-            let looked = self
-                .try_root(&file)
-                .and_then(|(_, root)| tree::reachable(&mut self.objects.reading(&file), &root));
-            note(looked, &mut checked.damage)?;
+            match self.try_root(&file) {
+                Ok((facts, root)) => {
+                    let reachable = tree::reachable(&mut self.objects.reading(&file), &root);
+                    note(reachable, &mut checked.damage)?;
+                    // Each is read once, whichever snapshot is the first to name it.
+                    for hash in facts.blobs().filter(|hash| blobs.insert(*hash)) {
+                        note(self.try_blob(&facts, &hash), &mut checked.damage)?;
+                    }
+                }
+                Err(trouble) => note::<()>(Err(trouble), &mut checked.damage)?,
+            }
         }
         Ok(checked)
     }

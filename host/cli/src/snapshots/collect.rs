@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{failure::Failure, recording::Hash};
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fs::{self, File},
     path::Path,
 };
@@ -30,13 +30,15 @@ pub(crate) struct Collected {
 
 impl StoreWriter {
     /// Rewrite the packs of which no snapshot needs the larger part. At every moment all snapshots are whole: the new
-    /// packs are there before the old ones go. A store with a damaged snapshot is left as it is.
+    /// packs are there before the old ones go. Boot images and plugins of no snapshot go, too. A store with a damaged
+    /// snapshot is left as it is.
     pub(crate) fn collect(&mut self) -> Result<Collected, Failure> {
-        let live = self.live()?;
+        let (live, blobs) = self.live()?;
+        let blob_bytes_freed = self.collect_blobs(&blobs)?;
         let objects = &self.store.objects;
         let victims = victims(objects, &live);
         if victims.is_empty() {
-            return Ok(Collected::default());
+            return Ok(Collected { bytes_freed: blob_bytes_freed, ..Collected::default() });
         }
         let packs = files::packs_folder(&self.store.path);
         let last = objects.packs.keys().next_back().copied().unwrap_or_default();
@@ -54,7 +56,7 @@ impl StoreWriter {
         let replaced = publish(&packs, &copies).and_then(|()| remove(&packs, &victims));
         self.look_again()?;
         replaced?;
-        let bytes_freed = before.saturating_sub(bytes(&self.store.objects));
+        let bytes_freed = blob_bytes_freed + before.saturating_sub(bytes(&self.store.objects));
         Ok(Collected { packs: victims.len(), copied, bytes_freed })
     }
 
@@ -69,18 +71,19 @@ impl StoreWriter {
         Ok(())
     }
 
-    /// Everything that a snapshot needs.
-    fn live(&mut self) -> Result<HashSet<Hash>, Failure> {
+    /// Everything that a snapshot needs: objects, and what its machine was booted from.
+    fn live(&mut self) -> Result<(HashSet<Hash>, BTreeSet<Hash>), Failure> {
         let names = files::snapshots(&self.store.path)?;
         // Somebody may have removed its file by hand.
         self.last = self.last.take().filter(|(last, _)| names.contains(last));
-        let mut live = HashSet::new();
+        let (mut live, mut blobs) = (HashSet::new(), BTreeSet::new());
         for name in names {
             let file = files::snapshot_file(&self.store.path, &name)?;
-            let (_, root) = self.store.root(&name)?;
+            let (facts, root) = self.store.root(&name)?;
+            blobs.extend(facts.blobs());
             live.extend(tree::reachable(&mut self.store.objects.reading(&file), &root)?);
         }
-        Ok(live)
+        Ok((live, blobs))
     }
 }
 

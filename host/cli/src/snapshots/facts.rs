@@ -1,7 +1,15 @@
 //! What a snapshot says of its machine.
 
-use crate::recording::{DeviceRow, DiskRow, Hash, Images, PluginRow};
+use crate::{
+    record::device_rows,
+    recording::{DeviceRow, DiskRow, Hash, Images, PluginRow},
+};
+use reprise_machine::{
+    Status,
+    board::{self, Board},
+};
 use serde::{Deserialize, Serialize};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What identifies the machine that a snapshot is of, and where it was taken.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,4 +50,34 @@ pub(crate) struct RecordingRow {
     pub(crate) run_id: String,
     /// Records of its log that the machine has passed.
     pub(crate) records: u64,
+}
+
+impl Facts {
+    #[cfg_attr(test, expect(dead_code, reason = "the commands for snapshots come next"))]
+    /// Of a machine that stands there, now. The rows are those that a recording's manifest has.
+    pub(crate) fn of(
+        board: &Board,
+        console: Option<String>,
+        images: Images,
+        plugins: Vec<PluginRow>,
+        disks: Vec<DiskRow>,
+        at: Status,
+    ) -> Self {
+        // A clock before 1970 is not set.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            reprise: env!("CARGO_PKG_VERSION").to_owned(),
+            created_unix_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            icount: at.icount,
+            vtime_ns: at.vtime_ns,
+            digest: None,
+            console,
+            board: board::print(board),
+            recording: None,
+            images,
+            devices: device_rows(board),
+            plugins,
+            disks,
+        }
+    }
 }

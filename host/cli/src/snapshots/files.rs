@@ -1,7 +1,7 @@
 //! The names of a store's files, and the operating system's part of handling them.
 
 use super::trouble::Trouble;
-use crate::failure::Failure;
+use crate::{failure::Failure, recording::Hash};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -37,7 +37,7 @@ pub(super) fn snapshot_file(store: &Path, name: &str) -> Result<PathBuf, Failure
 }
 
 /// The names of a folder's files.
-fn names(folder: &Path) -> io::Result<Vec<String>> {
+pub(super) fn names(folder: &Path) -> io::Result<Vec<String>> {
     // What is not text is none of ours.
     fs::read_dir(folder)?
         .filter_map(|entry| entry.map(|entry| entry.file_name().into_string().ok()).transpose())
@@ -73,7 +73,9 @@ pub(super) fn packs(folder: &Path) -> Result<Vec<u32>, Trouble> {
 /// Remove what an interrupted writer left in a folder.
 pub(super) fn remove_unpublished(folder: &Path) -> io::Result<()> {
     let ours = |name: &&String| {
-        name.strip_suffix(UNPUBLISHED).is_some_and(|name| name.ends_with(PACK) || name.ends_with(SNAPSHOT))
+        name.strip_suffix(UNPUBLISHED).is_some_and(|name| {
+            name.ends_with(PACK) || name.ends_with(SNAPSHOT) || Hash::parse(name).is_some()
+        })
     };
     names(folder)?.iter().filter(ours).try_for_each(|name| fs::remove_file(folder.join(name)))
 }

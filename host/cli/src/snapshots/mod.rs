@@ -5,6 +5,7 @@
 //! before it whole.
 
 mod appender;
+mod blobs;
 mod check;
 mod collect;
 mod facts;
@@ -22,8 +23,9 @@ mod writer;
 pub(crate) use check::Checked;
 pub(crate) use collect::Collected;
 pub(crate) use facts::{Facts, RecordingRow};
+pub(crate) use pack::Part;
 pub(crate) use saver::{Report, Saver};
-pub(crate) use store::{Row, Store};
+pub(crate) use store::{Row, Store, load_parts};
 pub(crate) use trouble::Damage;
 pub(crate) use writer::{Saved, StoreWriter};
 

@@ -28,6 +28,27 @@ impl Source for File {
     }
 }
 
+/// A part of a file: a pack in a packed recording.
+pub(crate) struct Part {
+    pub(crate) file: File,
+    pub(crate) start: u64,
+    pub(crate) length: u64,
+}
+
+impl Source for Part {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.length)
+    }
+
+    fn read_exact_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
+        let end = offset.checked_add(into.len() as u64);
+        match end.is_some_and(|end| end <= self.length) {
+            true => FileExt::read_exact_at(&self.file, into, self.start + offset),
+            false => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
 #[cfg(test)]
 impl Source for Vec<u8> {
     fn length(&self) -> io::Result<u64> {

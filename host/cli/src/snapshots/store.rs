@@ -4,6 +4,7 @@ use super::{
     facts::Facts,
     files,
     objects::Objects,
+    pack::Part,
     root::{self, MAX_FILE_BYTES, Root},
     tree,
     trouble::Trouble,
@@ -84,6 +85,21 @@ impl Store {
         }
         root::decode(&bytes, file)
     }
+}
+
+/// A snapshot that lies in another file, as that one's content `root`, with its packs by name.
+pub(crate) fn load_parts(
+    file: &Path,
+    root: &[u8],
+    packs: Vec<(PathBuf, Part)>,
+) -> Result<(Facts, Snapshot), Failure> {
+    let (facts, root) = root::decode(root, file)?;
+    let mut objects = Objects::default();
+    for (number, (name, pack)) in (1..).zip(packs) {
+        objects.add(number, &name, pack)?;
+    }
+    let snapshot = tree::load(&mut objects.reading(file), &root)?;
+    Ok((facts, snapshot))
 }
 
 pub(super) fn no_snapshot(name: &str, store: &Path) -> Failure {

@@ -1,5 +1,6 @@
 //! Whole stores in folders of their own.
 
+mod blobs;
 mod crashes;
 mod garbage;
 mod hostile;
@@ -22,7 +23,7 @@ use std::{
     },
 };
 
-/// A folder that goes with the test.
+/// A folder in a recording, which goes with the test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -30,15 +31,18 @@ impl Folder {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("reprise-snapshots-{test}-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        let _none_left = fs::remove_dir_all(&path);
-        Self(path)
+        let above = std::env::temp_dir().join(name);
+        let _none_left = fs::remove_dir_all(&above);
+        // As in a recording, which has what the machine was booted from.
+        fs::create_dir_all(above.join("blobs")).unwrap();
+        fs::write(above.join("blobs").join(Hash::of(b"x").to_string()), b"x").unwrap();
+        Self(above.join("snapshots"))
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        let _gone = fs::remove_dir_all(&self.0);
+        let _gone = fs::remove_dir_all(self.0.parent().unwrap());
     }
 }
 
@@ -140,11 +144,11 @@ fn facts(icount: u64) -> Facts {
         board: "[machine]\nram = \"1M\"\n".to_owned(),
         recording: Some(RecordingRow { run_id: "00".repeat(16), records: 7 }),
         images: Images {
-            kernel: Some(ImageRow { name: "Image".to_owned(), size_bytes: 9, blake3: hash }),
+            kernel: Some(ImageRow { name: "Image".to_owned(), size_bytes: 1, blake3: hash }),
             ..Images::default()
         },
         devices: Vec::new(),
-        plugins: vec![PluginRow { name: "p".to_owned(), api: "1".to_owned(), size_bytes: 3, blake3: hash }],
+        plugins: vec![PluginRow { name: "p".to_owned(), api: "1".to_owned(), size_bytes: 1, blake3: hash }],
         disks: vec![DiskRow {
             device: "disk0".to_owned(),
             port: "blk".to_owned(),

@@ -4,14 +4,19 @@ use super::{
     appender::{Added, Appender},
     facts::Facts,
     files::{self, UNPUBLISHED},
+    objects::Objects,
     root::{self, Root},
     store::{Store, no_snapshot, read_packs},
     tree::{self, Remembered},
     trouble::Trouble,
 };
-use crate::failure::{Exit, Failure};
+use crate::{
+    failure::{Exit, Failure},
+    recording::Hash,
+};
 use reprise_machine::Snapshot;
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{self, ErrorKind, Write},
     path::Path,
@@ -23,6 +28,8 @@ pub(crate) struct StoreWriter {
     pub(super) appender: Appender,
     /// The snapshot that was saved last, by its name. Holds its memory.
     pub(super) last: Option<(String, Remembered)>,
+    /// Contents that snapshots to come need.
+    pub(super) kept: BTreeSet<Hash>,
     /// Keeps others out.
     _lock: File,
 }
@@ -66,13 +73,15 @@ impl StoreWriter {
             }
             files::make_folder(&packs).map_err(|e| cannot(&e))?;
         }
-        for folder in [path, &packs] {
-            files::remove_unpublished(folder).map_err(|e| cannot(&e))?;
+        let mut store = Store { path: path.to_owned(), objects: Objects::default() };
+        for folder in [path, &packs, &store.blobs_folder()] {
+            if folder.is_dir() {
+                files::remove_unpublished(folder).map_err(|e| cannot(&e))?;
+            }
         }
-        let mut objects = read_packs(path)?;
-        let appender = Appender::resume(&packs, &mut objects)?;
-        let store = Store { path: path.to_owned(), objects };
-        Ok(Self { store, appender, last: None, _lock: lock })
+        store.objects = read_packs(path)?;
+        let appender = Appender::resume(&packs, &mut store.objects)?;
+        Ok(Self { store, appender, last: None, kept: BTreeSet::new(), _lock: lock })
     }
 
     /// To read from. What is saved later is in it, too.

@@ -102,8 +102,30 @@ impl Gate {
             return Err(LogError::NoSeed);
         }
         gate.records = 1;
+        gate.begin = gate.position_at(vtime_ns);
         let head = gate.fetch(source.as_mut());
         gate.replay = Some(Replay { source, head, ended: None });
+        Ok(gate)
+    }
+
+    /// A gate that goes on with a replay from where another gate of it stood at `vtime_ns`, and records from there: the
+    /// log is as [`Gate::record_from`] would have begun it.
+    ///
+    /// # Errors
+    /// The log cannot be read there, or breaks off before it.
+    pub fn cut_from(
+        stand: &Stand,
+        vtime_ns: u64,
+        source: Box<dyn RecordSource>,
+        sink: Box<dyn RecordSink>,
+    ) -> Result<Gate, LogError> {
+        let mut gate = Gate::live(stand.seed);
+        gate.replay = Some(Replay { source, head: Head::Unreadable, ended: None });
+        gate.go_to(stand)?;
+        gate.sink = Some(sink);
+        gate.cut = Some([0; 32]);
+        let position = gate.position_at(vtime_ns);
+        gate.log(position, Entry::Seed(stand.seed));
         Ok(gate)
     }
 

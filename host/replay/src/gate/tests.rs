@@ -493,7 +493,7 @@ fn a_replay_goes_back_and_forth() {
 #[test]
 fn a_log_begins_anywhere() {
     let steps = script();
-    let (_, seen) = record(&steps);
+    let (old, seen) = record(&steps);
     for from in [1, 4, 17, steps.len() - 1] {
         let mut whole = Gate::live(Seed::from_number(7));
         let before = go(&mut whole, &steps[..from]).len();
@@ -506,8 +506,39 @@ fn a_log_begins_anywhere() {
         assert_eq!(go(&mut gate, &steps[from..]), seen[before..]);
         assert_eq!(gate.divergence(), None);
         assert!(matches!(gate.halt(9999), Some(Halt::Ended(_))));
+        let mut replay = Gate::replay(reader(old.clone())).unwrap();
+        go(&mut replay, &steps[..from]);
+        let source = reader(old.clone());
+        let memory = Memory::default();
+        let cut = Gate::cut_from(&replay.stand(), here_ns, source, writer(&memory));
+        let mut cut = cut.unwrap();
+        assert_eq!(go(&mut cut, &steps[from..]), seen[before..]);
+        assert_eq!(cut.divergence(), None);
+        assert_eq!(records_of(memory.take()), records_of(segments.clone()), "cut at step {from}");
         let elsewhere = Stand { icount: stand.icount + 1, ..stand };
         let refused = Gate::replay_from(&elsewhere, here_ns, reader(segments));
         assert!(matches!(refused, Err(LogError::NoSeed)));
     }
+}
+
+/// What a log had said before the cut is news to the one that begins there.
+#[test]
+fn a_cut_tells_again_which_blocks_are_read() {
+    let steps = script();
+    let (old, _) = record(&steps);
+    let mut replay = Gate::replay(reader(old.clone())).unwrap();
+    go(&mut replay, &steps[..4]);
+    let (stand, here_ns) = (replay.stand(), steps[3].0);
+    let memory = Memory::default();
+    let mut cut = Gate::cut_from(&stand, here_ns, reader(old.clone()), writer(&memory)).unwrap();
+    cut.disk_block(here_ns, 4, 1, 99, [5; 32]);
+    go(&mut cut, &steps[4..]);
+    assert_eq!(cut.divergence(), None);
+    drop(cut);
+    let new = records_of(memory.take());
+    let told = Entry::DiskBlock { device: 4, port: 1, block: 99, hash: [5; 32] };
+    assert_eq!(new[1].entry, told);
+    // The seed of the old log lies before the cut, and so does what it had by then.
+    let behind = usize::try_from(stand.records).unwrap();
+    assert_eq!(new.len(), records_of(old).len() - behind + 2);
 }
