@@ -136,6 +136,9 @@ pub(crate) struct RunArgs {
     /// Where the run can be controlled: a socket's path, `auto` (PID.sock in the runtime folder, the default) or `none`
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Option<String>,
+    /// Where snapshots of the running machine go that are saved by name; default: reprise/snapshots in the state folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) snapshots: Option<PathBuf>,
     /// What chance may decide: a number, 64 hex digits, or `random`
     #[arg(long, value_name = "SEED")]
     pub(crate) seed: Option<String>,
@@ -311,6 +314,9 @@ pub(crate) struct ReplayArgs {
     /// is the default without --live
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Option<String>,
+    /// Where snapshots of the running machine go that are saved by name; default: reprise/snapshots in the state folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) snapshots: Option<PathBuf>,
     /// Stand still at the beginning, until a command of the control socket [QEMU: -S]
     #[arg(long)]
     pub(crate) paused: bool,

@@ -74,9 +74,8 @@ fn record_parts(args: &RecordArgs, parts: Parts) -> Result<Ended, Failure> {
         Some(start) => Gate::record_from(&start.stand, start.vtime_ns, sink),
         None => Gate::record(parts.seed, sink),
     };
-    let mut begin = || recording.begin().and_then(|()| recording.lay_trail(args.trail.pace()));
-    let connect = || parts.connect(&args.run, gate, digest_every, Some(&args.output));
-    match begin().and_then(|()| connect()) {
+    let begun = recording.begin().and_then(|()| recording.lay_trail(args.trail.pace()));
+    match begun.and_then(|()| parts.connect(&args.run, gate, digest_every, Some(&recording))) {
         Ok(running) => {
             recording.attach(running.machine.stop_handle());
             running.finish(Some(recording))
@@ -202,6 +201,10 @@ impl Recording {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(crate) fn run_id(&self) -> String {
+        self.recorder.manifest().run_id.clone()
     }
 
     /// Nothing more can be written.

@@ -17,6 +17,8 @@ use crate::{
     report::{self, Departure},
     run::{self, Running},
     setup::{self, PortKey},
+    shelf::Shelf,
+    snapshots::{self, RecordingRow},
     tape::{self, Counter, Course},
     timeline::{Keeping, Past},
     unplugged::{Desk, ReplayOutside, Show},
@@ -56,6 +58,7 @@ pub(crate) fn replay(args: &ReplayArgs, catalog: &Plugins) -> Result<u8, Failure
     if recording.is_none() {
         replay.keep(args.keeping.keeping());
     }
+    replay.shelf = Some(shelf(args, &replica, &replica.store().manifest().run_id));
     if args.paused
         && let Some(control) = &replay.control
     {
@@ -69,9 +72,24 @@ pub(crate) fn replay(args: &ReplayArgs, catalog: &Plugins) -> Result<u8, Failure
         return failed(replay, stop, recording, summary, failure);
     }
     match (live, recording) {
-        (Some(live), Some(recording)) => live.go(replay, stop, recording, summary),
+        (Some(live), Some(recording)) => live.go(args, replay, stop, recording, summary),
         (_, recording) => ended(replay, stop, recording, summary),
     }
+}
+
+/// Snapshots of this machine, which is at some place of a recording.
+fn shelf<'b>(args: &ReplayArgs, replica: &'b Replica, run_id: &str) -> Shelf<'b> {
+    let manifest = replica.store().manifest();
+    let begin = Status { icount: 0, instret: 0, vtime_ns: 0 };
+    let (console, images) = (manifest.console.clone(), manifest.images.clone());
+    let rows = (replica.plugin_rows(), replica.disk_rows());
+    let facts = snapshots::Facts::of(replica.board(), console, images, rows.0, rows.1, begin);
+    let recording = Some(RecordingRow { run_id: run_id.to_owned(), records: 0 });
+    let facts = snapshots::Facts { recording, ..facts };
+    let hashes: Vec<_> = facts.blobs().collect();
+    Shelf::new(args.snapshots.as_deref(), facts, move || {
+        hashes.iter().map(|hash| Ok((*hash, replica.content(hash)?))).collect()
+    })
 }
 
 /// The recording of what is replayed, if one is wanted, and the gate's side of it.
@@ -107,6 +125,8 @@ pub(crate) struct Replay<'b> {
     past: Option<Past>,
     /// Where it is to stop; `None`: where the log ends.
     to: Option<Until>,
+    /// Snapshots that are saved by name.
+    shelf: Option<Shelf<'b>>,
     /// The icount before which it is to stand still.
     breakpoint: Option<u64>,
     /// It came to its end here, and cannot go on.
@@ -191,6 +211,7 @@ impl<'b> Replay<'b> {
             control,
             past: None,
             to: None,
+            shelf: None,
             breakpoint: None,
             over: None,
         })
@@ -399,6 +420,7 @@ impl Live {
     /// Connect everything and let the machine go on.
     fn go(
         self,
+        args: &ReplayArgs,
         replay: Replay<'_>,
         stop: Stop,
         mut recording: Recording,
@@ -441,10 +463,11 @@ impl Live {
         control.hub().set_facts(Facts::of(replica.board(), &self.plans, What::Record, path));
         control.hub().attach(io.link().clone());
         recording.attach(machine.stop_handle());
+        let shelf = shelf(args, replica, &recording.run_id());
         // Signals are the I/O thread's now.
         drop(desk);
-        let ended =
-            Running { machine, io, control, disks: BTreeMap::new(), summary }.finish(Some(recording))?;
+        let ended = Running { machine, io, control, disks: BTreeMap::new(), summary, shelf }
+            .finish(Some(recording))?;
         run::say(&ended.words);
         Ok(ended.code)
     }

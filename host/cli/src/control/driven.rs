@@ -1,7 +1,11 @@
 //! A machine with what its process can do with it, beside letting it go on.
 
-use super::order::{Answer, Refusal};
-use crate::{place::Place, timeline::Leg};
+use super::order::{Answer, Refusal, Reply};
+use crate::{
+    place::Place,
+    shelf::{Tag, Wish},
+    timeline::Leg,
+};
 use reprise_machine::Machine;
 
 /// What [`Hub::drive`](super::Hub::drive) drives.
@@ -22,4 +26,10 @@ pub(crate) trait Driven {
         let _there_is_none = icount;
         Err(Refusal::new("replay breakpoints are allowed only in play mode: this machine replays nothing"))
     }
+
+    /// Become what a snapshot says, and run or stand still as before.
+    fn load(&mut self, tag: Tag) -> Answer;
+
+    /// Save, delete or list snapshots. `reply` is called later, from another thread.
+    fn shelve(&mut self, wish: Wish, reply: Reply);
 }

@@ -161,6 +161,10 @@ impl Hub {
             };
             let mut paused = state.run == RunState::Paused;
             drop(state);
+            if let Order::Shelf(wish) = order {
+                driven.shelve(wish, reply);
+                continue;
+            }
             let answer = order.carry_out(driven, &mut paused, over);
             self.progress(driven.machine().status());
             self.set_paused(paused);

@@ -26,7 +26,7 @@ pub(crate) use client::{CallArgs, MonitorArgs, PsArgs, StatusArgs};
 pub(crate) use driven::Driven;
 pub(crate) use facts::{Facts, What};
 pub(crate) use hub::{Hub, Reach};
-pub(crate) use order::{Answer, Refusal};
+pub(crate) use order::{Answer, Refusal, Reply};
 
 use crate::{failure::Failure, run};
 use folder::Wish;

@@ -4,7 +4,12 @@ use super::{
     hub::{Hub, RunState},
     order::{Answer, Examine, Form, Order},
 };
-use crate::{failure::printable, io::grouped, place::Place};
+use crate::{
+    failure::printable,
+    io::grouped,
+    place::Place,
+    shelf::{Tag, Wish},
+};
 use reprise_machine::ControlInput;
 use std::sync::Arc;
 
@@ -29,6 +34,10 @@ const HELP: &str = "\
     system_reset         press the reset button\n\
     system_powerdown     press the power button\n\
     nmi                  raise a non-maskable interrupt, where the board has a handler\n\
+    savevm NAME          save a snapshot: the machine hardly stops, and the answer comes when it is written\n\
+    loadvm NAME          become what it says; a recorded run cannot\n\
+    delvm NAME           delete it\n\
+    info snapshots       those that there are\n\
     replay_seek PLACE    go there in a replay and stand still: an icount, vtime:1.5s, 50%, event:N, line:N\n\
     replay_break ICOUNT  stand still there when a replay comes by\n\
     replay_delete_break  no more\n\
@@ -53,6 +62,10 @@ pub(crate) fn execute(hub: &Arc<Hub>, line: &str, screen: Screen) {
         ["system_reset"] => words_of(hub.press(ControlInput::Reset)),
         ["system_powerdown"] => words_of(hub.press(ControlInput::PowerOff)),
         ["nmi"] => words_of(hub.press(ControlInput::Nmi)),
+        ["savevm", name] => return hub.submit(Order::Shelf(Wish::Save(tag(name))), quietly(screen)),
+        ["loadvm", name] => return hub.submit(Order::Load(tag(name)), quietly(screen)),
+        ["delvm", name] => return hub.submit(Order::Shelf(Wish::Delete(tag(name))), quietly(screen)),
+        ["savevm" | "loadvm" | "delvm", ..] => format!("usage: {} NAME\n", words[0]),
         ["replay_seek", place] => {
             match place.parse().map_or_else(|_| Place::parse(place), |n| Ok(Place::Icount(n))) {
                 Ok(place) => return hub.submit(Order::Seek(place), in_words(screen)),
@@ -114,6 +127,10 @@ fn info(hub: &Arc<Hub>, words: &[&str], screen: Screen) {
             let show = |answer: Answer| screen(words_of(answer.map(|answer| said_digest(&answer))));
             return hub.submit(Order::Digest, Box::new(show));
         }
+        ["snapshots"] => {
+            let show = |answer: Answer| screen(words_of(answer.map(|answer| said_snapshots(&answer))));
+            return hub.submit(Order::Shelf(Wish::List(None)), Box::new(show));
+        }
         ["cpus"] => (0..hub.facts().harts).map(|hart| format!("  CPU #{hart}: riscv64\n")).collect(),
         ["mtree"] => hub.facts().map,
         ["chardev"] => {
@@ -126,6 +143,29 @@ fn info(hub: &Arc<Hub>, words: &[&str], screen: Screen) {
         [unknown, ..] => format!("unknown command: 'info {}'\n", printable(unknown)),
     };
     screen(text);
+}
+
+fn tag(name: &str) -> Tag {
+    Tag { name: name.to_owned(), folder: None }
+}
+
+/// For what says nothing if it is done.
+fn quietly(screen: Screen) -> Box<dyn FnOnce(Answer) + Send> {
+    Box::new(move |answer| screen(words_of(answer.map(|_| serde_json::Value::Null))))
+}
+
+fn said_snapshots(answer: &serde_json::Value) -> serde_json::Value {
+    let row = |row: &serde_json::Value| {
+        let tag = row["tag"].as_str().unwrap_or_default();
+        match (row["icount"].as_u64(), row["vtime-ns"].as_u64()) {
+            (Some(icount), Some(vtime_ns)) => {
+                format!("{tag:<20} icount {:>16}  vtime {:.6} s\n", grouped(icount), vtime_ns as f64 / 1e9)
+            }
+            _ => format!("{tag:<20} {}\n", printable(row["error"].as_str().unwrap_or_default())),
+        }
+    };
+    let rows: String = answer.as_array().into_iter().flatten().map(row).collect();
+    if rows.is_empty() { "There is no snapshot available.\n".into() } else { rows.into() }
 }
 
 fn said_digest(answer: &serde_json::Value) -> serde_json::Value {

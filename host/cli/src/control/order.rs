@@ -1,7 +1,12 @@
 //! What is done on the machine's thread, between two instructions, and what comes of it.
 
 use super::driven::Driven;
-use crate::{ending::hex, place::Place};
+use crate::{
+    ending::hex,
+    failure::Failure,
+    place::Place,
+    shelf::{Tag, Wish},
+};
 use reprise_machine::Machine;
 use serde_json::{Value, json};
 
@@ -22,6 +27,10 @@ pub(crate) enum Order {
     Seek(Place),
     /// Stand still before this instruction when it comes; or at none.
     Break(Option<u64>),
+    /// Become what a snapshot says.
+    Load(Tag),
+    /// Save, delete or list snapshots.
+    Shelf(Wish),
 }
 
 /// A look at guest memory.
@@ -69,10 +78,30 @@ impl Refusal {
     }
 }
 
+impl From<Failure> for Refusal {
+    /// Everything that there is to say, in one line.
+    fn from(failure: Failure) -> Self {
+        let text = failure.to_string();
+        let line = |line: &str| {
+            let line = line.trim_start();
+            let starts = ["error: ", "--> ", "= note: ", "= help: "];
+            starts.iter().find_map(|start| line.strip_prefix(start)).unwrap_or(line).to_owned()
+        };
+        let lines: Vec<String> = text.lines().map(line).collect();
+        Self::new(lines.join("; "))
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.desc)
+    }
+}
+
 /// What comes back.
 pub(crate) type Answer = Result<Value, Refusal>;
 /// Where it goes.
-pub(super) type Reply = Box<dyn FnOnce(Answer) + Send>;
+pub(crate) type Reply = Box<dyn FnOnce(Answer) + Send>;
 
 impl Order {
     /// Do it. The machine stands at a safe point, and goes on behind it if `paused` is false then. `over`: whether the
@@ -103,6 +132,8 @@ impl Order {
             }
             Self::Seek(place) => return driven.seek(place, paused, over),
             Self::Break(icount) => return driven.set_break(icount),
+            Self::Load(tag) => return driven.load(tag),
+            Self::Shelf(_) => unreachable!("the hub hands it to the shelf, which answers later"),
         }
         Ok(json!({}))
     }

@@ -6,7 +6,10 @@ use super::{
     order::{Answer, Order, Refusal, Reply},
     wire::Splitter,
 };
-use crate::place::Place;
+use crate::{
+    place::Place,
+    shelf::{Tag, Wish},
+};
 use reprise_machine::ControlInput;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -31,13 +34,17 @@ enum Command {
     Seek,
     Break,
     DeleteBreak,
+    Save,
+    Load,
+    Delete,
+    Snapshots,
     Quit,
     Human,
 }
 
 /// Every command: its name, what it is, and the arguments that it takes. A new one is a row here and an arm of
 /// [`execute`]; what needs the machine is an [`Order`].
-const COMMANDS: [(&str, Command, &[&str]); 19] = [
+const COMMANDS: [(&str, Command, &[&str]); 23] = [
     ("qmp_capabilities", Command::Capabilities, &["enable"]),
     ("query-version", Command::Version, &[]),
     ("query-commands", Command::Commands, &[]),
@@ -55,9 +62,16 @@ const COMMANDS: [(&str, Command, &[&str]); 19] = [
     ("replay-seek", Command::Seek, &["icount", "at"]),
     ("replay-break", Command::Break, &["icount"]),
     ("replay-delete-break", Command::DeleteBreak, &[]),
+    ("snapshot-save", Command::Save, &SNAPSHOT),
+    ("snapshot-load", Command::Load, &SNAPSHOT),
+    ("snapshot-delete", Command::Delete, &SNAPSHOT),
+    ("query-snapshots", Command::Snapshots, &["folder"]),
     ("quit", Command::Quit, &[]),
     ("human-monitor-command", Command::Human, &["command-line", "cpu-index"]),
 ];
+
+/// QEMU's, of which only the tag says something here, and the folder of ours.
+const SNAPSHOT: [&str; 5] = ["tag", "folder", "job-id", "vmstate", "devices"];
 
 /// One client's conversation.
 #[derive(Default)]
@@ -200,6 +214,12 @@ pub(super) fn execute(hub: &Arc<Hub>, execution: Execution, reply: Reply) {
             Ok(None) => Err(Refusal::new("Parameter 'icount' is missing")),
             Err(refusal) => Err(refusal),
         },
+        Command::Save | Command::Load | Command::Delete | Command::Snapshots => {
+            match shelf(command, &arguments) {
+                Ok(order) => return hub.submit(order, reply),
+                Err(refusal) => Err(refusal),
+            }
+        }
         Command::DeleteBreak => return hub.submit(Order::Break(None), reply),
         Command::Quit => {
             hub.quit();
@@ -223,6 +243,28 @@ fn number(arguments: &Object, name: &str) -> Result<Option<u64>, Refusal> {
             None => Err(Refusal::new(format!("Parameter '{name}' expects a number from 0 on"))),
         },
     }
+}
+
+fn text<'a>(arguments: &'a Object, name: &str) -> Result<Option<&'a str>, Refusal> {
+    match arguments.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(Refusal::new(format!("Parameter '{name}' must be a string"))),
+    }
+}
+
+fn shelf(command: Command, arguments: &Object) -> Result<Order, Refusal> {
+    let folder = text(arguments, "folder")?.map(Into::into);
+    if command == Command::Snapshots {
+        return Ok(Order::Shelf(Wish::List(folder)));
+    }
+    let name = text(arguments, "tag")?.ok_or_else(|| Refusal::new("Parameter 'tag' is missing"))?;
+    let tag = Tag { name: name.to_owned(), folder };
+    Ok(match command {
+        Command::Save => Order::Shelf(Wish::Save(tag)),
+        Command::Delete => Order::Shelf(Wish::Delete(tag)),
+        _ => Order::Load(tag),
+    })
 }
 
 /// Where to go: QEMU's `icount`, or any place by its name.
@@ -382,6 +424,13 @@ mod tests {
             ),
             ("{\"execute\":\"replay-break\"}", "GenericError", "'icount' is missing"),
             ("{\"execute\":\"replay-break\",\"arguments\":{\"icount\":1.5}}", "GenericError", "a number"),
+            ("{\"execute\":\"snapshot-save\"}", "GenericError", "'tag' is missing"),
+            ("{\"execute\":\"snapshot-load\",\"arguments\":{\"tag\":1}}", "GenericError", "must be a string"),
+            (
+                "{\"execute\":\"snapshot-delete\",\"arguments\":{\"job-id\":\"j\",\"tag\":\"a\",\"devices\":[]}}",
+                "GenericError",
+                "has ended",
+            ),
             ("[1]", "GenericError", "must be a JSON object"),
             ("{\"execute\"", "GenericError", "JSON parse error"),
         ];

@@ -2,10 +2,11 @@
 
 use super::{Replay, find};
 use crate::{
-    control::{Answer, Driven, Refusal},
+    control::{Answer, Driven, Refusal, Reply},
     failure::Failure,
     io::grouped,
     place::Place,
+    shelf::{Tag, Wish},
     timeline::{self, Leg},
 };
 use reprise_machine::{Machine, Stop, Until, replay::EndReason};
@@ -88,11 +89,7 @@ impl Replay<'_> {
 
     /// Seek for somebody who looks on from outside, who sees nothing of what is passed.
     fn travel(&mut self, place: Place, paused: &mut bool, over: &dyn Fn() -> bool) -> Answer {
-        let refusal = |failure: Failure| {
-            let text = failure.to_string();
-            Refusal::new(text.strip_prefix("error: ").unwrap_or(&text).trim_end())
-        };
-        let to = find(place, self.replica).map_err(refusal)?;
+        let to = find(place, self.replica)?;
         if self.past.is_none()
             && (self.over.is_some() || !timeline::is_ahead(&self.machine, self.replica, to))
         {
@@ -100,7 +97,7 @@ impl Replay<'_> {
         }
         // A run that has come to its end may not be able to save itself.
         let origin = (self.past.is_some() && self.over.is_none()).then(|| self.machine.snapshot());
-        self.enter(to).map_err(refusal)?;
+        self.enter(to)?;
         let stop = self.pass(to, over);
         match &stop {
             Stop::Until => (),
@@ -164,6 +161,40 @@ impl Driven for Replay<'_> {
         }
         self.breakpoint = icount;
         Ok(json!({}))
+    }
+
+    fn load(&mut self, tag: Tag) -> Answer {
+        let Some(shelf) = &self.shelf else { return Err(Refusal::new("this replay has no snapshots")) };
+        let name = tag.name.clone();
+        let (facts, snapshot) = shelf.load(tag)?;
+        let run_id = &self.replica.store().manifest().run_id;
+        if facts.recording.is_none_or(|row| row.run_id != *run_id) {
+            let why =
+                format!("snapshot \"{name}\" is not of this recording, and a replay can be nowhere else");
+            return Err(Refusal::new(why));
+        }
+        if self.past.is_none() {
+            return Err(Refusal::new("this replay is recorded, and a log has no way back"));
+        }
+        if let Err(error) = self.machine.restore(&snapshot) {
+            // A machine that was half restored is none: it goes nowhere from there.
+            self.over = Some(Stop::Requested);
+            self.enter(Some(Until::Icount(facts.icount)))?;
+            return Err(Refusal::new(format!("snapshot \"{name}\" cannot be loaded: {error}")));
+        }
+        (self.over, self.breakpoint) = (None, None);
+        Ok(json!({}))
+    }
+
+    fn shelve(&mut self, wish: Wish, reply: Reply) {
+        match &mut self.shelf {
+            // A machine that has come to its end may not be able to save itself.
+            Some(_) if self.over.is_some() && matches!(wish, Wish::Save(_)) => {
+                reply(Err(Refusal::new("the recorded run has ended here: seek to an earlier place")));
+            }
+            Some(shelf) => shelf.fulfil(wish, &mut self.machine, reply),
+            None => reply(Err(Refusal::new("this replay has no snapshots"))),
+        }
     }
 }
 
