@@ -25,4 +25,5 @@ mod recording;
 mod reprise;
 mod seek;
 mod snapshot;
+mod steer;
 mod travel;

@@ -5,7 +5,7 @@ use crate::reprise::{Reprise, Scratch, guest};
 use serde_json::Value;
 
 /// Instructions and digest of an answer.
-type There = (u64, String);
+pub(crate) type There = (u64, String);
 
 /// The guests that a bare machine has, and what they need beside it.
 const GUESTS: [(&str, &[&str]); 6] = [
@@ -17,7 +17,7 @@ const GUESTS: [(&str, &[&str]); 6] = [
     ("smp.elf", &["-smp", "4", "--set", "machine.schedule_seed=5"]),
 ];
 
-fn record(scratch: &Scratch, name: &str, args: &[&str]) -> String {
+pub(crate) fn record(scratch: &Scratch, name: &str, args: &[&str]) -> String {
     let recording = scratch.path(&format!("{name}.rec"));
     let run = ["record", "-o", &recording, "--digest-every", "1M", "-bios", &guest(name)];
     Reprise::new(run.into_iter().chain(args.iter().copied())).end().success();
@@ -25,7 +25,7 @@ fn record(scratch: &Scratch, name: &str, args: &[&str]) -> String {
 }
 
 /// The states at these places, one after the other in one process.
-fn ask(recording: &str, places: &[String]) -> Vec<There> {
+pub(crate) fn ask(recording: &str, places: &[String]) -> Vec<There> {
     let mut args = vec!["ask", recording, "digest", "--json"];
     places.iter().for_each(|place| args.extend(["--at", place]));
     let ended = Reprise::new(args).end().success();
@@ -37,16 +37,16 @@ fn ask(recording: &str, places: &[String]) -> Vec<There> {
 }
 
 /// Numbers below a limit that look like chance.
-struct Draw(u64);
+pub(crate) struct Draw(pub(crate) u64);
 
 impl Draw {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit
     }
 }
 
-fn end_of(recording: &str) -> u64 {
+pub(crate) fn end_of(recording: &str) -> u64 {
     ask(recording, &["end".into()])[0].0
 }
 

@@ -5,6 +5,7 @@ use crate::{
     failure::Failure,
     place::Place,
     recording::{InfoArgs, LogArgs, PackArgs, UnpackArgs},
+    timeline::Keeping,
     trail::Pace,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
@@ -137,6 +138,9 @@ pub(crate) struct RunArgs {
     /// Where the run can be controlled: a socket's path, `auto` (PID.sock in the runtime folder, the default) or `none`
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Option<String>,
+    /// Where snapshots of the running machine go that are saved by name; default: reprise/snapshots in the state folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) snapshots: Option<PathBuf>,
     /// What chance may decide: a number, 64 hex digits, or `random`
     #[arg(long, value_name = "SEED")]
     pub(crate) seed: Option<String>,
@@ -312,6 +316,14 @@ pub(crate) struct ReplayArgs {
     /// is the default without --live
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Option<String>,
+    /// Where snapshots of the running machine go that are saved by name; default: reprise/snapshots in the state folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) snapshots: Option<PathBuf>,
+    /// Stand still at the beginning, until a command of the control socket [QEMU: -S]
+    #[arg(long)]
+    pub(crate) paused: bool,
+    #[command(flatten)]
+    pub(crate) keeping: KeepingArgs,
     /// Show the output of this port instead of the one that had the terminal
     #[arg(long, value_name = "DEVICE[.PORT]")]
     pub(crate) show: Option<String>,
@@ -327,6 +339,26 @@ pub(crate) struct VerifyArgs {
     /// For programs
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Snapshots that a replay keeps in memory, to go back to.
+#[derive(Debug, Args)]
+pub(crate) struct KeepingArgs {
+    /// Keep a snapshot in memory after so many milliseconds, to go to other places fast; off: only at the beginning
+    #[arg(long, value_name = "MS|off", value_parser = milliseconds, default_value = "250")]
+    snapshot_every: Milliseconds,
+    /// Memory that these snapshots may take; what they share with each other counts once
+    #[arg(long, value_name = "SIZE", value_parser = size_bytes, default_value = "1G")]
+    snapshot_memory: usize,
+}
+
+impl KeepingArgs {
+    pub(crate) fn keeping(&self) -> Keeping {
+        Keeping {
+            every: self.snapshot_every.0.map(Duration::from_millis),
+            memory_bytes: self.snapshot_memory,
+        }
+    }
 }
 
 /// What is said of plugins and disks holds for both recordings, as far as they have them.
@@ -565,6 +597,18 @@ fn interval(text: &str) -> Result<Interval, String> {
     }
 }
 
+/// A size as QEMU writes it: 512M, 2G.
+fn size_bytes(text: &str) -> Result<usize, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
+        Some(b'M') => (&text[..text.len() - 1], 20),
+        Some(b'G') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let number = digits.parse::<usize>().map_err(|_| "write a size: 512M, 2G".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "more than there can be".to_owned())
+}
+
 /// A count of instructions: digits, with `_` between them if wanted, and k, M or G behind.
 pub(crate) fn count(text: &str) -> Result<u64, String> {
     let (digits, scale) = match text.as_bytes().last() {
@@ -652,6 +696,18 @@ mod tests {
         for every in [Interval::DEFAULT, Interval(None), Interval(Some(7))] {
             assert_eq!(interval(&every.to_string()), Ok(every));
         }
+    }
+
+    #[test]
+    fn sizes_and_distances_of_snapshots() {
+        assert_eq!(
+            (size_bytes("512M"), size_bytes("2G"), size_bytes("7")),
+            (Ok(512 << 20), Ok(2 << 30), Ok(7))
+        );
+        assert!(["", "G", "1T", "-1", "99999999999999G", "1é"].iter().all(|text| size_bytes(text).is_err()));
+        assert_eq!(milliseconds("off"), Ok(Milliseconds(None)));
+        assert_eq!(milliseconds("40"), Ok(Milliseconds(Some(40))));
+        assert!(["0", "", "x", "-1"].iter().all(|text| milliseconds(text).is_err()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `reprise ask`: what the machine of a recording was like at a place, or at several in turn.
 
 use crate::{
-    args::RecordingArgs,
+    args::{KeepingArgs, RecordingArgs},
     ending::hex,
     failure::Failure,
     inspect::out,
@@ -9,9 +9,8 @@ use crate::{
     place::Place,
     plugins::Plugins,
     rebuild::Replica,
-    replay::find,
-    run,
-    timeline::Timeline,
+    replay::{Replay, find},
+    run, timeline,
     unplugged::Show,
 };
 use clap::ValueEnum;
@@ -32,6 +31,8 @@ pub(crate) struct AskArgs {
     /// With `state`: only fields whose name begins so, as hart0.pc or device.uart0
     #[arg(long, value_name = "PREFIX", default_value = "")]
     field: String,
+    #[command(flatten)]
+    keeping: KeepingArgs,
     /// For programs: one object a line
     #[arg(long)]
     json: bool,
@@ -54,20 +55,21 @@ enum Question {
 pub(crate) fn ask(args: &AskArgs, catalog: &Plugins) -> Result<u8, Failure> {
     let replica = Replica::open(&args.recording, catalog)?;
     let show = Show { port: None, level: Some(run::log_level(args.recording.verbose)) };
-    let mut timeline = Timeline::open(&replica, &args.recording, show)?;
+    let mut replay = Replay::start(&replica, &args.recording, show, None)?;
+    replay.keep(args.keeping.keeping());
     for place in &args.at {
         let until = find(*place, &replica)?;
         let started = Instant::now();
-        match timeline.seek(until)? {
+        match replay.seek(until)? {
             Stop::Until => (),
-            Stop::Requested => return Ok(timeline.interrupted()),
+            Stop::Requested => return Ok(replay.end(Stop::Requested).code()),
             _ if *place == Place::End => (),
-            _ => return Err(not_there(*place, &replica, &mut timeline)),
+            _ => return Err(not_there(*place, &replica, &mut replay)),
         }
         let seek_ms = started.elapsed().as_secs_f64() * 1e3;
-        let answer = answer(args, &mut timeline)?;
-        let status = timeline.machine().status();
-        let events = timeline.events();
+        let answer = answer(args, &mut replay)?;
+        let status = replay.machine.status();
+        let events = replay.counter.passed().events;
         let text = match args.json {
             true => {
                 let mut object = Map::new();
@@ -92,18 +94,18 @@ pub(crate) fn ask(args: &AskArgs, catalog: &Plugins) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn not_there(place: Place, replica: &Replica, timeline: &mut Timeline<'_>) -> Failure {
-    let icount = timeline.machine().status().icount;
+fn not_there(place: Place, replica: &Replica, replay: &mut Replay<'_>) -> Failure {
+    let icount = replay.machine.status().icount;
     Failure::usage(format!("the recorded run has no place {place}"))
         .at(replica.store().path().display())
         .help(format!("it ends at icount {}", grouped(icount)))
 }
 
-fn answer(args: &AskArgs, timeline: &mut Timeline<'_>) -> Result<Map<String, Value>, Failure> {
+fn answer(args: &AskArgs, replay: &mut Replay<'_>) -> Result<Map<String, Value>, Failure> {
     if args.question == Question::Cost {
-        return cost(timeline);
+        return cost(replay);
     }
-    let machine = timeline.machine();
+    let machine = &mut replay.machine;
     Ok(match args.question {
         Question::Cost => unreachable!("answered above"),
         Question::Digest => [("digest".to_owned(), hex(&machine.digest()).into())].into_iter().collect(),
@@ -121,9 +123,9 @@ fn answer(args: &AskArgs, timeline: &mut Timeline<'_>) -> Result<Map<String, Val
 }
 
 /// In a folder that goes with us.
-fn cost(timeline: &mut Timeline<'_>) -> Result<Map<String, Value>, Failure> {
+fn cost(replay: &mut Replay<'_>) -> Result<Map<String, Value>, Failure> {
     let folder = std::env::temp_dir().join(format!("reprise-cost-{}", std::process::id()));
-    let answer = timeline.cost(&folder);
+    let answer = timeline::cost(replay, &folder);
     // It may not have been made.
     drop(std::fs::remove_dir_all(&folder));
     answer

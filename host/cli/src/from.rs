@@ -104,7 +104,7 @@ impl Taken {
         let summary = Summary::create(args.summary.as_deref())?;
         let images = files.read()?;
         let seed = start.stand.seed;
-        let boot = files.source(&board, &seed, &images)?;
+        let boot = files.clone().source(&board, &seed, &images)?;
         let disks = rows.iter().map(|row| {
             rebuild::check_place(row, &board, &path)?;
             let facts = recording::facts(row, moved.get(&row.device))?;
@@ -117,6 +117,19 @@ impl Taken {
         let parent =
             run.map(|run| ParentRow { run_id: run.run_id, icount: start.icount, vtime_ns: start.vtime_ns });
         let start = Some(start);
-        Ok(Parts { board, plugins, images, boot, disks, plans, seed, clock_ns, summary, start, parent })
+        Ok(Parts {
+            board,
+            plugins,
+            images,
+            files,
+            boot,
+            disks,
+            plans,
+            seed,
+            clock_ns,
+            summary,
+            start,
+            parent,
+        })
     }
 }

@@ -33,6 +33,7 @@ mod replay;
 mod report;
 mod run;
 mod setup;
+mod shelf;
 #[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the commands for snapshots come next"))]
 mod snapshots;
 mod tape;

@@ -78,8 +78,8 @@ fn record_parts(args: &RecordArgs, mut parts: Parts) -> Result<Ended, Failure> {
         None => Gate::record(parts.seed, sink),
     };
     recording.lay_trail(args.trail.pace());
-    let connect = || parts.connect(&args.run, gate, digest_every, Some(&args.output));
-    match recording.begin().and_then(|()| connect()) {
+    let begun = recording.begin();
+    match begun.and_then(|()| parts.connect(&args.run, gate, digest_every, Some(&recording))) {
         Ok(running) => {
             recording.attach(running.machine.stop_handle());
             running.finish(Some(recording))
@@ -203,6 +203,10 @@ impl Recording {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(crate) fn run_id(&self) -> String {
+        self.recorder.manifest().run_id.clone()
     }
 
     /// Nothing more can be written.

@@ -1,5 +1,7 @@
 //! `reprise replay`: a recording run again, with the console on standard output; and `--live`, which goes on from it.
 
+mod travel;
+
 use crate::{
     args::{RecordingArgs, ReplayArgs},
     control::{Control, Facts, Reach, What},
@@ -15,7 +17,10 @@ use crate::{
     report::{self, Departure},
     run::{self, Running},
     setup::{self, PortKey},
+    shelf::Shelf,
+    snapshots::{self, RecordingRow},
     tape::{self, Counter, Course},
+    timeline::{Keeping, Past},
     unplugged::{Desk, ReplayOutside, Show},
 };
 use reprise_machine::{
@@ -39,7 +44,7 @@ pub(crate) fn replay(args: &ReplayArgs, catalog: &Plugins) -> Result<u8, Failure
     let path = replica.store().path();
     let facts = Facts::of(replica.board(), &[], What::Replay, Some(path));
     // A replay opens nothing that nobody asked for.
-    let unasked = if args.live { "auto" } else { "none" };
+    let unasked = if args.live || args.paused { "auto" } else { "none" };
     let control = Control::open(Some(args.control.as_deref().unwrap_or(unasked)), facts)?;
     let (mut recording, sink) = new_recording(args, &replica, live.as_ref())?.unzip();
     let show = Show { port, level: Some(run::log_level(args.recording.verbose)) };
@@ -50,17 +55,44 @@ pub(crate) fn replay(args: &ReplayArgs, catalog: &Plugins) -> Result<u8, Failure
         Ok(replay) => replay,
         Err(failure) => return Err(given_up(recording, failure)),
     };
+    if recording.is_none() {
+        replay.keep(args.keeping.keeping());
+    }
+    replay.shelf = Some(shelf(args, &replica, &replica.store().manifest().run_id));
+    if args.paused
+        && let Some(control) = &replay.control
+    {
+        control.hub().begin_paused();
+    }
     let at = args.at.map(|place| find(place, &replica)).transpose()?;
-    let skipped = at.and_then(|at| replay.skip(at));
-    replay.machine.set_until(until);
+    let skipped = match at.map(|at| replay.skip(at)).transpose() {
+        Ok(skipped) => skipped.flatten(),
+        Err(failure) => return Err(given_up(recording, failure)),
+    };
+    replay.to = until;
     let stop = skipped.unwrap_or_else(|| replay.run());
     if let Some(failure) = replay.failure(&stop, !args.recording.no_search) {
         return failed(replay, stop, recording, summary, failure);
     }
     match (live, recording) {
-        (Some(live), Some(recording)) => live.go(replay, stop, recording, summary),
+        (Some(live), Some(recording)) => live.go(args, replay, stop, recording, summary),
         (_, recording) => ended(replay, stop, recording, summary),
     }
+}
+
+/// Snapshots of this machine, which is at some place of a recording.
+fn shelf<'b>(args: &ReplayArgs, replica: &'b Replica, run_id: &str) -> Shelf<'b> {
+    let manifest = replica.store().manifest();
+    let begin = Status { icount: 0, instret: 0, vtime_ns: 0 };
+    let (console, images) = (manifest.console.clone(), manifest.images.clone());
+    let rows = (replica.plugin_rows(), replica.disk_rows());
+    let facts = snapshots::Facts::of(replica.board(), console, images, rows.0, rows.1, begin);
+    let recording = Some(RecordingRow { run_id: run_id.to_owned(), records: 0 });
+    let facts = snapshots::Facts { recording, ..facts };
+    let hashes: Vec<_> = facts.blobs().collect();
+    Shelf::new(args.snapshots.as_deref(), facts, move || {
+        hashes.iter().map(|hash| Ok((*hash, replica.content(hash)?))).collect()
+    })
 }
 
 /// The recording of what is replayed, if one is wanted, and the gate's side of it.
@@ -92,6 +124,18 @@ pub(crate) struct Replay<'b> {
     pub(crate) host_time: Duration,
     /// What `reprise replay` listens to.
     control: Option<Control>,
+    /// Snapshots to go back to; none where the replay is recorded, which has no way back.
+    past: Option<Past>,
+    /// Where it is to stop; `None`: where the log ends.
+    to: Option<Until>,
+    /// Snapshots that are saved by name.
+    shelf: Option<Shelf<'b>>,
+    /// The icount before which it is to stand still.
+    breakpoint: Option<u64>,
+    /// It came to its end here, and cannot go on.
+    over: Option<Stop>,
+    /// A divergence is looked into.
+    explains: bool,
 }
 
 /// What `reprise replay` can do beside replaying, where the replay is recorded, and who may ask for what.
@@ -163,54 +207,58 @@ impl<'b> Replay<'b> {
         if let Some(control) = &control {
             control.hub().attach(Arc::new(Watched(machine.stop_handle())));
         }
-        Ok(Self { replica, machine, desk, counter, host_time: Duration::ZERO, control })
+        Ok(Self {
+            replica,
+            machine,
+            desk,
+            counter,
+            host_time: Duration::ZERO,
+            control,
+            past: None,
+            to: None,
+            shelf: None,
+            breakpoint: None,
+            over: None,
+            explains: !args.no_search,
+        })
+    }
+
+    /// Where to stop; `None`: at the end of the log.
+    pub(crate) fn set_until(&mut self, to: Option<Until>) {
+        self.to = to;
+        self.machine.set_until(to);
+    }
+
+    /// Keep snapshots along the way, so that it can go back.
+    pub(crate) fn keep(&mut self, keeping: Keeping) {
+        self.past = Some(Past::new(keeping, self.replica, &mut self.machine));
     }
 
     /// Replay until the machine stops, and compare how the run ends with how it ended.
     pub(crate) fn run(&mut self) -> Stop {
-        let desk = &self.desk;
-        let stop = match &self.control {
-            Some(control) => {
-                let (stop, ran) = control.hub().drive(&mut self.machine, &|| desk.is_over(), None);
-                self.host_time = ran;
-                stop
-            }
+        let (hub, desk) =
+            (self.control.as_ref().map(|control| Arc::clone(control.hub())), Rc::clone(&self.desk));
+        let started = Instant::now();
+        let (stop, host_time) = match hub {
+            Some(hub) => hub.drive(self, &|| desk.is_over()),
             None => {
-                let started = Instant::now();
-                let stop = self.machine.run();
-                self.host_time = started.elapsed();
-                stop
+                let stop = self.leg();
+                (stop, started.elapsed())
             }
         };
-        let reason = match &stop {
-            Stop::PowerOff { code } => Some(EndReason::PowerOff { code: *code }),
-            Stop::Deadlock => Some(EndReason::Deadlock),
-            Stop::PluginFault(_) => Some(EndReason::PluginFault),
-            Stop::ResetFailed(_) => Some(EndReason::ResetFailed),
-            Stop::Limit
-            | Stop::Requested
-            | Stop::Until
-            | Stop::ReplayEnded(_)
-            | Stop::OutOfRecords(_)
-            | Stop::Diverged
-            | Stop::LogFailed
-            | Stop::DiskFailed(_)
-            | Stop::BadRecord(_) => None,
-        };
-        if let Some(reason) = reason {
-            self.machine.end(reason);
-        }
+        self.host_time = host_time;
         self.desk.clear();
-        if self.machine.divergence().is_some() { Stop::Diverged } else { stop }
+        stop
     }
 
     /// Replay to a place without showing anything. The stop, if it did not get there.
-    fn skip(&mut self, to: Option<Until>) -> Option<Stop> {
+    fn skip(&mut self, to: Option<Until>) -> Result<Option<Stop>, Failure> {
         self.desk.look_away(true);
-        self.machine.set_until(to);
+        self.enter(to)?;
+        self.to = to;
         let stop = self.run();
         self.desk.look_away(false);
-        Some(stop).filter(|stop| *stop != Stop::Until)
+        Ok(Some(stop).filter(|stop| *stop != Stop::Until))
     }
 
     /// The recording.
@@ -384,6 +432,7 @@ impl Live {
     /// Connect everything and let the machine go on.
     fn go(
         self,
+        args: &ReplayArgs,
         replay: Replay<'_>,
         stop: Stop,
         mut recording: Recording,
@@ -426,10 +475,11 @@ impl Live {
         control.hub().set_facts(Facts::of(replica.board(), &self.plans, What::Record, path));
         control.hub().attach(io.link().clone());
         recording.attach(machine.stop_handle());
+        let shelf = shelf(args, replica, &recording.run_id());
         // Signals are the I/O thread's now.
         drop(desk);
-        let ended =
-            Running { machine, io, control, disks: BTreeMap::new(), summary }.finish(Some(recording))?;
+        let ended = Running { machine, io, control, disks: BTreeMap::new(), summary, shelf }
+            .finish(Some(recording))?;
         run::say(&ended.words);
         Ok(ended.code)
     }

@@ -3,7 +3,7 @@
 
 use crate::{
     args::RunArgs,
-    control::{Control, Facts, What},
+    control::{Answer, Control, Driven, Facts, Refusal, Reply, What},
     disk::{DiskSpec, HostDisk},
     ending::{End, Stand, Summary},
     failure::Failure,
@@ -11,17 +11,27 @@ use crate::{
     io::{HostOutside, IoThread, PortPlan},
     plugins::{Installed, Plugins},
     rebuild::{Start, unusable},
-    record::Recording,
-    recording::ParentRow,
+    record::{self, Recording},
+    recording::{Hash, ParentRow},
     setup::{self, BootFiles, BootImages, PortKey},
+    shelf::{Contents, Shelf, Tag, Wish},
+    snapshots::{self, RecordingRow},
+    timeline::Leg,
     trail::Trail,
 };
 use reprise_machine::{
-    BootSource, Disk, Gate, LogLevel, Machine, Seed, Setup, Status,
+    BootSource, Disk, Gate, LogLevel, Machine, Seed, Setup, Status, Stop,
     board::{Board, CatalogError},
     plugin::Plugin,
 };
-use std::{collections::BTreeMap, io::Write, path::Path, sync::Arc, time::Duration};
+use serde_json::json;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 /// Run the machine of this command line. Returns the exit code.
 pub(crate) fn run(args: &RunArgs, catalog: &Plugins) -> Result<u8, Failure> {
@@ -52,6 +62,8 @@ pub(crate) struct Parts {
     pub(crate) board: Board,
     pub(crate) plugins: BTreeMap<String, Installed>,
     pub(crate) images: BootImages,
+    /// Where the images are read again.
+    pub(crate) files: BootFiles,
     pub(crate) boot: BootSource,
     pub(crate) disks: BTreeMap<PortKey, HostDisk>,
     pub(crate) plans: Vec<PortPlan>,
@@ -80,12 +92,13 @@ impl Parts {
         let summary = Summary::create(args.summary.as_deref())?;
         let plugins = load_plugins(&board, catalog)?;
         let images = files.read()?;
-        let boot = files.source(&board, &seed, &images)?;
+        let boot = files.clone().source(&board, &seed, &images)?;
         let disks = setup::open_disks(&board, &specs, args.scratch_disk, open)?;
         Ok(Self {
             board,
             plugins,
             images,
+            files,
             boot,
             disks,
             plans,
@@ -103,8 +116,11 @@ impl Parts {
         args: &RunArgs,
         gate: Gate,
         digest_every: Option<u64>,
-        recording: Option<&Path>,
-    ) -> Result<Running, Failure> {
+        recording: Option<&Recording>,
+    ) -> Result<Running<'static>, Failure> {
+        let row = recording.map(|recording| RecordingRow { run_id: recording.run_id(), records: 0 });
+        let shelf = self.shelf(args, row);
+        let recording = recording.map(Recording::path);
         let Self { board, plugins, boot, disks, plans, clock_ns, summary, start, .. } = self;
         let what = if recording.is_some() { What::Record } else { What::Run };
         let control = Control::open(args.control.as_deref(), Facts::of(&board, &plans, what, recording))?;
@@ -127,7 +143,20 @@ impl Parts {
         };
         io.link().attach(machine.stop_handle());
         control.hub().attach(io.link().clone());
-        Ok(Running { machine, io, control, disks, summary })
+        Ok(Running { machine, io, control, disks, summary, shelf })
+    }
+
+    /// Snapshots of this machine. What they need is read again for each, rather than kept beside the guest's RAM.
+    fn shelf(&self, args: &RunArgs, recording: Option<RecordingRow>) -> Shelf<'static> {
+        let (board, console) = (&self.board, record::console(&self.plans));
+        let (images, plugins) = (record::image_rows(&self.images), record::plugin_rows(&self.plugins));
+        let begin = Status { icount: 0, instret: 0, vtime_ns: 0 };
+        let disks = record::disk_rows(&self.disks);
+        let facts = snapshots::Facts::of(board, console, images, plugins, disks, begin);
+        let facts = snapshots::Facts { recording, ..facts };
+        let needed: BTreeSet<Hash> = facts.blobs().collect();
+        let (files, plugins) = (self.files.clone(), plugin_files(&self.plugins));
+        Shelf::new(args.snapshots.as_deref(), facts, move || contents(&files, &plugins, &needed))
     }
 }
 
@@ -142,13 +171,35 @@ pub(crate) fn boxed(disks: &BTreeMap<PortKey, HostDisk>) -> BTreeMap<PortKey, Bo
     disks.iter().map(boxed).collect()
 }
 
+/// The files of plugins.
+fn plugin_files(plugins: &BTreeMap<String, Installed>) -> Vec<PathBuf> {
+    plugins.values().map(|installed| installed.file.clone()).collect()
+}
+
+/// What a machine was booted from, and its plugins, as they were then.
+fn contents(files: &BootFiles, plugins: &[PathBuf], needed: &BTreeSet<Hash>) -> Result<Contents, Failure> {
+    let BootImages { firmware, kernel, initrd } = files.read()?;
+    let mut all: Vec<(String, Vec<u8>)> = [firmware, kernel, initrd].into_iter().flatten().collect();
+    for file in plugins {
+        let bytes = std::fs::read(file);
+        let bytes = bytes.map_err(|e| Failure::io("cannot read a plugin again", &e).at(file.display()))?;
+        all.push((file.display().to_string(), bytes));
+    }
+    let hashed = |(name, bytes): (String, Vec<u8>)| match Hash::of(&bytes) {
+        hash if needed.contains(&hash) => Ok((hash, bytes)),
+        _ => Err(Failure::config("this was changed since the machine was powered on").at(name)),
+    };
+    all.into_iter().map(hashed).collect()
+}
+
 /// A machine that is connected to the outside.
-pub(crate) struct Running {
+pub(crate) struct Running<'a> {
     pub(crate) machine: Machine,
     pub(crate) io: IoThread,
     pub(crate) control: Control,
     pub(crate) disks: BTreeMap<PortKey, HostDisk>,
     pub(crate) summary: Option<Summary>,
+    pub(crate) shelf: Shelf<'a>,
 }
 
 /// How a run ended.
@@ -164,20 +215,19 @@ pub(crate) struct Ended {
     pub(crate) log_bytes: u64,
 }
 
-impl Running {
+impl Running<'_> {
     /// Let the machine go on until it ends, and put everything away. `recording`: what its gate records to.
     pub(crate) fn finish(self, mut recording: Option<Recording>) -> Result<Ended, Failure> {
         // The socket goes last: whoever waits for its end finds everything put away.
-        let Self { mut machine, io, control, disks, summary } = self;
-        let mut trail = recording.as_mut().and_then(|recording| recording.trail.take());
+        let Self { machine, io, control, disks, summary, shelf } = self;
+        let trail = recording.as_mut().and_then(|recording| recording.trail.take());
         let failed = || recording.as_ref().is_some_and(Recording::has_failed);
         let over = || io.link().end_reason().is_some() || failed();
-        if let Some(trail) = &mut trail {
-            trail.plan(&mut machine);
-        }
-        let mut between = trail.as_mut().map(|trail| |machine: &mut Machine| trail.step(machine));
-        let between = between.as_mut().map(|between| between as &mut dyn FnMut(&mut Machine));
-        let (stop, host_time) = control.hub().drive(&mut machine, &over, between);
+        let mut driven = Driving::of(machine, trail, shelf, recording.is_some());
+        let (stop, host_time) = control.hub().drive(&mut driven, &over);
+        let Driving { mut machine, trail, shelf, .. } = driven;
+        // Everybody who waits for a snapshot gets an answer.
+        drop(shelf);
         trail.into_iter().for_each(Trail::finish);
         let end = End::of(stop, io.link().end_reason());
         control.hub().ended(Some(&end));
@@ -216,6 +266,68 @@ impl Running {
                 Ok(Ended { code: end.code(), words, status, host_time, interrupted, log_bytes })
             }
         }
+    }
+}
+
+/// A machine that is connected to the outside, while it runs.
+struct Driving<'a> {
+    machine: Machine,
+    /// The snapshots that are dropped into its recording.
+    trail: Option<Trail>,
+    /// Those that are saved by name.
+    shelf: Shelf<'a>,
+    is_recorded: bool,
+    /// It is of no use any more, for this reason.
+    broken: Option<String>,
+}
+
+impl<'a> Driving<'a> {
+    fn of(mut machine: Machine, mut trail: Option<Trail>, shelf: Shelf<'a>, is_recorded: bool) -> Self {
+        if let Some(trail) = &mut trail {
+            trail.plan(&mut machine);
+        }
+        Self { machine, trail, shelf, is_recorded, broken: None }
+    }
+}
+
+impl Driven for Driving<'_> {
+    fn machine(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
+    fn go(&mut self) -> Leg {
+        if let Some(why) = &self.broken {
+            return Leg::Stop(Stop::DiskFailed(why.clone()));
+        }
+        loop {
+            let stop = self.machine.run();
+            match &mut self.trail {
+                Some(trail) if stop == Stop::Until && !self.machine.has_arrived() => {
+                    trail.step(&mut self.machine);
+                }
+                Some(_) | None => return Leg::Stop(stop),
+            }
+        }
+    }
+
+    fn load(&mut self, tag: Tag) -> Answer {
+        if self.is_recorded {
+            let why = "this run is recorded, and a log has no way back: begin another with record --from";
+            return Err(Refusal::new(why));
+        }
+        let name = tag.name.clone();
+        let (_, snapshot) = self.shelf.load(tag)?;
+        let before = self.machine.snapshot();
+        let Err(error) = self.machine.restore(&snapshot) else { return Ok(json!({})) };
+        // A machine that was half restored is none.
+        if let Err(error) = self.machine.restore(&before) {
+            self.broken = Some(format!("the machine cannot be what it was: {error}"));
+        }
+        Err(Refusal::new(format!("snapshot \"{name}\" cannot be loaded: {error}")))
+    }
+
+    fn shelve(&mut self, wish: Wish, reply: Reply) {
+        self.shelf.fulfil(wish, &mut self.machine, reply);
     }
 }
 

@@ -4,16 +4,14 @@ mod cost;
 mod kept;
 mod stored;
 
-use crate::{args::RecordingArgs, failure::Failure, rebuild::Replica, replay::Replay, unplugged::Show};
+pub(crate) use cost::cost;
+
+use crate::{failure::Failure, rebuild::Replica};
 use kept::Kept;
 use reprise_machine::{Machine, RestoreError, Stop, Until};
 use std::time::{Duration, Instant};
 use stored::Trail;
 
-/// Host time between two snapshots: what a seek to a place between them costs at most, beside the snapshot itself.
-const EVERY: Duration = Duration::from_millis(250);
-/// Memory that snapshots may take, in bytes, beside what the machine has.
-const MEMORY_BYTES: usize = 1 << 30;
 /// Instructions before the first look at how long they take.
 const FIRST_STEP: u64 = 5_000_000;
 /// Instructions between two snapshots, at least: below it a snapshot costs more than it saves.
@@ -24,130 +22,131 @@ const LARGEST_STEP: u64 = 1 << 32;
 /// So many instructions before the goal of a seek there is a snapshot: who goes somewhere wants to go back a little.
 const NEAR: u64 = 20_000;
 
-/// A machine that goes to any place of its recording.
-pub(crate) struct Timeline<'r> {
-    replay: Replay<'r>,
-    kept: Kept,
-    /// The port whose lines are counted: device and port index.
-    console: Option<(usize, usize)>,
-    /// Those that were dropped while the run was recorded.
-    trail: Trail<'r>,
-    /// A divergence is looked into.
-    explains: bool,
-    /// Instructions between two snapshots.
-    step: u64,
-    /// The run came to its end here, and cannot go on.
-    over: Option<Stop>,
+/// How many snapshots are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Keeping {
+    /// Host time between two: what a seek to a place between them costs at most, beside the snapshot itself. `None`:
+    /// there is only the one of the beginning.
+    pub(crate) every: Option<Duration>,
+    /// Memory that they may take, in bytes, beside what the machine has.
+    pub(crate) memory_bytes: usize,
 }
 
-impl<'r> Timeline<'r> {
-    /// At the beginning of the recording.
-    pub(crate) fn open(replica: &'r Replica, args: &RecordingArgs, show: Show) -> Result<Self, Failure> {
-        let mut replay = Replay::start(replica, args, show, None)?;
-        let mut kept = Kept::new(MEMORY_BYTES);
+/// Why a machine came back.
+pub(crate) enum Leg {
+    Stop(Stop),
+    /// The breakpoint was reached.
+    Break,
+}
+
+/// The snapshots behind a machine.
+pub(crate) struct Past {
+    kept: Kept,
+    /// Those that were dropped while the run was recorded.
+    trail: Trail,
+    every: Option<Duration>,
+    /// The port whose lines are counted: device and port index.
+    console: Option<(usize, usize)>,
+    /// Instructions between two snapshots.
+    step: u64,
+}
+
+impl Past {
+    /// It begins where the machine stands.
+    pub(crate) fn new(keeping: Keeping, replica: &Replica, machine: &mut Machine) -> Self {
+        let mut kept = Kept::new(keeping.memory_bytes);
         let console = replica.console();
-        let lines = console.map_or(0, |(device, port)| replay.machine.lines(device, port));
-        kept.insert(replay.machine.status(), lines, replay.machine.snapshot());
-        Ok(Self {
-            replay,
-            kept,
-            console,
-            trail: Trail::of(replica),
-            explains: !args.no_search,
-            step: FIRST_STEP,
-            over: None,
-        })
+        kept.insert(machine.status(), lines(machine, console), machine.snapshot());
+        Self { kept, trail: Trail::of(replica.store()), every: keeping.every, console, step: FIRST_STEP }
     }
 
-    /// Go there, forwards or back; `None`: to the end. The same place is the same state, from wherever one comes.
-    /// Returns why it stopped: [`Stop::Until`] if the place is there, otherwise how the run ended before it.
-    pub(crate) fn seek(&mut self, to: Option<Until>) -> Result<Stop, Failure> {
-        self.enter(to)?;
-        loop {
-            if let Some(over) = &self.over {
-                // The very end is a place, too.
-                let there = to.is_some() && self.replay.machine.has_arrived();
-                return Ok(if there { Stop::Until } else { over.clone() });
-            }
-            let machine = &mut self.replay.machine;
-            machine.set_until(to);
-            machine.set_checkpoint(Some(next_checkpoint(machine.status().icount, self.step, to)));
-            let (started, from) = (Instant::now(), machine.status().icount);
-            let stop = self.replay.run();
-            self.pace(self.replay.machine.status().icount - from, started.elapsed());
-            match stop {
-                Stop::Until if self.replay.machine.has_arrived() => return Ok(Stop::Until),
-                Stop::Until => self.keep(to),
-                Stop::Requested => return Ok(stop),
-                stop => {
-                    if let Some(failure) = self.replay.failure(&stop, self.explains) {
-                        return Err(failure);
-                    }
-                    self.over = Some(stop);
-                }
-            }
-        }
-    }
-
-    /// The machine, at the place of the last [`Timeline::seek`].
-    pub(crate) fn machine(&mut self) -> &mut Machine {
-        &mut self.replay.machine
-    }
-
-    /// The exit code, if the user has seen enough.
-    pub(crate) fn interrupted(&self) -> u8 {
-        self.replay.end(Stop::Requested).code()
-    }
-
-    /// Events of the log that lie before this place.
-    pub(crate) fn events(&self) -> u64 {
-        self.replay.counter.passed().events
-    }
-
-    /// Stand before the place, as near as possible.
-    fn enter(&mut self, to: Option<Until>) -> Result<(), Failure> {
-        let lines = self.lines();
+    /// Stand before the place, as near as possible. `on`: the machine can go on from where it stands.
+    pub(crate) fn enter(
+        &mut self,
+        replica: &Replica,
+        machine: &mut Machine,
+        to: Option<Until>,
+        on: bool,
+    ) -> Result<(), Failure> {
         let nearest = self.kept.before(to);
-        let here = self.replay.machine.status();
-        let on = self.over.is_none() && kept::is_before(here, lines, to);
-        self.over = None;
+        let here = machine.status();
+        let on = on && kept::is_before(here, lines(machine, self.console), to);
         // From the disk only what saves more than it costs.
         let near = nearest.place().0.max(if on { here.icount } else { 0 }) + self.step;
-        if let Some(snapshot) = self.trail.before(to, near) {
-            self.replay.machine.restore(&snapshot).map_err(|error| broken(&error))?;
-            let lines = self.lines();
-            self.kept.insert(self.replay.machine.status(), lines, snapshot);
+        if let Some(snapshot) = self.trail.before(replica, to, near) {
+            machine.restore(&snapshot).map_err(|error| broken(&error))?;
+            self.kept.insert(machine.status(), lines(machine, self.console), snapshot);
             return Ok(());
         }
         if on && (here.icount, here.vtime_ns) >= nearest.place() {
             return Ok(());
         }
-        self.replay.machine.restore(&nearest.snapshot).map_err(|error| broken(&error))
+        machine.restore(&nearest.snapshot).map_err(|error| broken(&error))
     }
 
-    fn keep(&mut self, to: Option<Until>) {
-        let status = self.replay.machine.status();
+    fn keep(&mut self, machine: &mut Machine, to: Option<Until>) {
+        let status = machine.status();
         let reach = if is_near(status.icount, to) { NEAR / 2 } else { self.step / 2 };
         if !self.kept.has_near(status, reach) {
-            let lines = self.lines();
-            self.kept.insert(status, lines, self.replay.machine.snapshot());
+            let lines = lines(machine, self.console);
+            self.kept.insert(status, lines, machine.snapshot());
         }
     }
 
-    /// Lines that the console has seen.
-    fn lines(&self) -> u64 {
-        self.console.map_or(0, |(device, port)| self.replay.machine.lines(device, port))
+    /// Where the next snapshot is wanted.
+    fn next(&self, icount: u64, to: Option<Until>) -> Option<u64> {
+        self.every.map(|_| next_checkpoint(icount, self.step, to))
     }
 
     /// How many instructions fit between two snapshots, going by what the last leg took. A short one tells nothing.
     fn pace(&mut self, instructions: u64, took: Duration) {
-        if instructions < SMALLEST_STEP {
-            return;
-        }
-        let wanted = u128::from(instructions) * EVERY.as_nanos() / took.as_nanos().max(1);
+        let Some(every) = self.every.filter(|_| instructions >= SMALLEST_STEP) else { return };
+        let wanted = u128::from(instructions) * every.as_nanos() / took.as_nanos().max(1);
         let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
         self.step = wanted.clamp(SMALLEST_STEP.max(self.step / 2), LARGEST_STEP.min(self.step * 2));
     }
+}
+
+/// Let a machine go on until it stops, there at the latest (`None`: nowhere), and keep snapshots along the way.
+/// `breakpoint`: the icount to come back at before.
+pub(crate) fn go(
+    machine: &mut Machine,
+    mut past: Option<&mut Past>,
+    to: Option<Until>,
+    breakpoint: Option<u64>,
+) -> Leg {
+    machine.set_until(to);
+    let leg = loop {
+        let (started, from) = (Instant::now(), machine.status().icount);
+        let snapshot = past.as_ref().and_then(|past| past.next(from, to));
+        machine.set_checkpoint(snapshot.into_iter().chain(breakpoint).min());
+        let stop = machine.run();
+        let icount = machine.status().icount;
+        if let Some(past) = &mut past {
+            past.pace(icount - from, started.elapsed());
+        }
+        if stop != Stop::Until || machine.has_arrived() {
+            break Leg::Stop(stop);
+        }
+        if breakpoint.is_some_and(|at| icount >= at) {
+            break Leg::Break;
+        }
+        if let Some(past) = &mut past {
+            past.keep(machine, to);
+        }
+    };
+    machine.set_checkpoint(None);
+    leg
+}
+
+/// Whether a machine has a place before it, for certain.
+pub(crate) fn is_ahead(machine: &Machine, replica: &Replica, to: Option<Until>) -> bool {
+    kept::is_before(machine.status(), lines(machine, replica.console()), to)
+}
+
+/// Lines that the console has seen.
+fn lines(machine: &Machine, console: Option<(usize, usize)>) -> u64 {
+    console.map_or(0, |(device, port)| machine.lines(device, port))
 }
 
 /// Where the machine stops for a snapshot: regularly, and once shortly before its goal.

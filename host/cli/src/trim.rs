@@ -96,7 +96,7 @@ fn cut(args: &TrimArgs, catalog: &Plugins) -> Result<String, No> {
 fn beginning(args: &TrimArgs, replica: &Replica, place: Place, until: Option<Until>) -> Result<Start, No> {
     let show = Show { port: None, level: None };
     let mut replay = Replay::start(replica, &args.recording, show, None)?;
-    replay.machine.set_until(until);
+    replay.set_until(until);
     reach(&mut replay, replica, place)?;
     let start = replay.machine.snapshot();
     let start = Start::at(replica.board(), start).and_then(|start| start.as_beginning());
@@ -119,7 +119,7 @@ fn reach(replay: &mut Replay<'_>, replica: &Replica, place: Place) -> Result<(),
 /// Let the replay go on to where the new recording ends, and end it there. Returns how it ended.
 fn go(replay: &mut Replay<'_>, to: Option<(Place, Option<Until>)>) -> Result<Stop, No> {
     let begin = replay.machine.status();
-    replay.machine.set_until(to.and_then(|(_, until)| until));
+    replay.set_until(to.and_then(|(_, until)| until));
     if let Some((place, Some(_))) = to
         && replay.machine.has_arrived()
     {

@@ -134,9 +134,14 @@ impl Desk {
         drop(self.progress.borrow_mut().take());
     }
 
-    /// From here on nothing of what the guest says is shown, or all of it again.
-    pub(crate) fn look_away(&self, away: bool) {
-        self.away.set(away);
+    /// From here on nothing of what the guest says and does is shown, or all of it again. Returns what was before.
+    pub(crate) fn look_away(&self, away: bool) -> bool {
+        self.away.replace(away)
+    }
+
+    /// Those who look on, while they do.
+    fn onlooker(&self) -> Option<&Arc<Hub>> {
+        self.hub.get().filter(|_| !self.away.get())
     }
 
     fn progress(&self, status: Status) {
@@ -266,13 +271,13 @@ impl Outside for ReplayOutside {
     }
 
     fn was_reset(&mut self, asked: Asked) {
-        if let Some(hub) = self.desk.hub.get() {
+        if let Some(hub) = self.desk.onlooker() {
             hub.was_reset(asked);
         }
     }
 
     fn powered_off(&mut self, asked: Asked) {
-        if let Some(hub) = self.desk.hub.get() {
+        if let Some(hub) = self.desk.onlooker() {
             hub.powered_off(asked);
         }
     }

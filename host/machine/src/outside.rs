@@ -53,6 +53,12 @@ pub trait Outside {
         let _uninterested = asked;
     }
 
+    /// The machine became what a snapshot says: its time may have gone back. `queues`: bytes (chr) or frames (net) that
+    /// wait in its ports for the guest, by device and port.
+    fn was_restored(&mut self, vtime_ns: u64, queues: &[(&str, &str, usize)]) {
+        let _uninterested = (vtime_ns, queues);
+    }
+
     /// The machine was powered off: its run ends with it.
     fn powered_off(&mut self, asked: Asked) {
         let _uninterested = asked;

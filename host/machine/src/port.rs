@@ -71,6 +71,14 @@ impl PortSlot {
         }
     }
 
+    /// Bytes or frames that the device has not taken.
+    pub(crate) fn waiting(&self) -> usize {
+        match &self.queue {
+            Queue::Bytes(bytes) => bytes.len(),
+            Queue::Frames(frames) => frames.len(),
+        }
+    }
+
     /// Bytes or one frame came through the gate.
     pub(crate) fn push(&mut self, data: &[u8]) {
         match &mut self.queue {

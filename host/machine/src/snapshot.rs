@@ -10,6 +10,7 @@ use crate::{
     machine::{BuildError, Machine, Setup},
     outside::DiskChanges,
     section::{self, Fields, SectionError},
+    services::Services,
 };
 pub(crate) use ram::RamTracker;
 pub use ram::{PAGE_BYTES, Page, PageTable, RamImage, TABLE_PAGES};
@@ -197,7 +198,17 @@ impl Machine {
     /// If a log is being written.
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<(), RestoreError> {
         self.services.gate.go_to(&snapshot.stand()?)?;
-        self.load(snapshot)
+        self.load(snapshot)?;
+        let vtime_ns = self.services.clock.vtime_ns();
+        let Services { outside, ports, device_ids, .. } = &mut self.services;
+        let named = device_ids.iter().zip(ports.iter());
+        let queues: Vec<(&str, &str, usize)> = named
+            .flat_map(|(id, ports)| {
+                ports.iter().map(|port| (id.as_str(), port.name.as_str(), port.waiting()))
+            })
+            .collect();
+        outside.was_restored(vtime_ns, &queues);
+        Ok(())
     }
 
     /// Build a machine that stands where a snapshot was taken, and is at no time at power-on. The gate of `setup` is to

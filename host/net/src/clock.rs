@@ -48,6 +48,11 @@ impl ExternalClock {
                 .is_ok()
     }
 
+    /// The machine became one of another time: of the past, maybe.
+    pub fn restart(&self, vtime_ns: u64) {
+        self.0.now_ns.store(vtime_ns, Ordering::SeqCst);
+    }
+
     /// Virtual time in nanoseconds, as last published.
     #[must_use]
     pub fn now_ns(&self) -> u64 {

@@ -29,6 +29,8 @@ impl What {
 pub(crate) struct Facts {
     pub(super) machine: String,
     pub(super) harts: u32,
+    /// It has somewhere to go at a non-maskable interrupt.
+    pub(super) takes_nmi: bool,
     pub(super) what: What,
     /// The recording that is written or replayed.
     pub(super) recording: Option<String>,
@@ -44,6 +46,7 @@ impl Facts {
         Self {
             machine: board.machine.name.clone(),
             harts: board.machine.harts,
+            takes_nmi: board.machine.nmi_vector.is_some(),
             what,
             recording: recording.map(|path| path.display().to_string()),
             ports: plans.iter().map(port).collect(),

@@ -1,11 +1,12 @@
 //! Where the machine's thread, the I/O thread and the control thread meet.
 
 use super::{
+    driven::Driven,
     facts::Facts,
     order::{Answer, Order, Refusal, Reply},
 };
-use crate::{ending::End, io::EndReason};
-use reprise_machine::{Asked, ControlInput, Machine, Status, Stop};
+use crate::{ending::End, io::EndReason, timeline::Leg};
+use reprise_machine::{Asked, ControlInput, Status, Stop};
 use serde_json::{Value, json};
 use std::{
     collections::VecDeque,
@@ -117,58 +118,64 @@ impl Hub {
         self.state().facts = facts;
     }
 
+    /// The machine is to stand still before it does anything, until somebody lets it go on.
+    pub(crate) fn begin_paused(&self) {
+        self.submit(Order::Stop, Box::new(drop));
+    }
+
     /// Let the machine go on until its run ends, stopping for orders on the way. `over`: whether a requested stop is
-    /// the end of the run, and not ours. `between`: what is done at checkpoints; without it they stop the machine too.
-    /// Returns how long it ran.
-    pub(crate) fn drive(
-        &self,
-        machine: &mut Machine,
-        over: &dyn Fn() -> bool,
-        mut between: Option<&mut dyn FnMut(&mut Machine)>,
-    ) -> (Stop, Duration) {
+    /// the end of the run, and not ours. Returns how long it ran.
+    pub(crate) fn drive(&self, driven: &mut dyn Driven, over: &dyn Fn() -> bool) -> (Stop, Duration) {
+        let over = || over() || self.state().quitting;
         let mut ran = Duration::ZERO;
         loop {
             let started = Instant::now();
-            let stop = machine.run();
+            let leg = driven.go();
             ran += started.elapsed();
-            if let (Stop::Until, false, Some(between)) = (&stop, machine.has_arrived(), &mut between) {
-                between(machine);
-                continue;
+            match leg {
+                Leg::Stop(Stop::Requested) if !over() => (),
+                Leg::Stop(stop) => return (stop, ran),
+                Leg::Break => self.set_paused(true),
             }
-            if stop != Stop::Requested || over() || !self.serve(machine, over) {
-                return (stop, ran);
+            if !self.serve(driven, &over) {
+                return (Stop::Requested, ran);
             }
         }
     }
 
     /// Carry out orders until the machine may go on. Returns false if the run is over instead.
-    fn serve(&self, machine: &mut Machine, over: &dyn Fn() -> bool) -> bool {
-        self.progress(machine.status());
+    fn serve(&self, driven: &mut dyn Driven, over: &dyn Fn() -> bool) -> bool {
+        self.progress(driven.machine().status());
         loop {
+            if over() {
+                return false;
+            }
             let mut state = self.state();
-            let (order, reply) = loop {
-                if over() || state.quitting {
-                    return false;
-                }
-                if let Some(order) = state.orders.pop_front() {
-                    break order;
-                }
+            let Some((order, reply)) = state.orders.pop_front() else {
                 if state.run != RunState::Paused {
                     return true;
                 }
-                let waited = self.changed.wait_timeout(state, LOOK_UP);
-                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                // Who ends the run may have done so just now, and have found nobody waiting: then this is its time.
+                drop(self.changed.wait_timeout(state, LOOK_UP));
+                continue;
             };
-            let was_paused = state.run == RunState::Paused;
+            let mut paused = state.run == RunState::Paused;
             drop(state);
-            let mut paused = was_paused;
-            let answer = order.carry_out(machine, &mut paused);
-            self.progress(machine.status());
-            if paused != was_paused {
-                self.state().run = if paused { RunState::Paused } else { RunState::Running };
-                self.event(if paused { "STOP" } else { "RESUME" }, None);
+            if let Order::Shelf(wish) = order {
+                driven.shelve(wish, reply);
+                continue;
             }
+            let answer = order.carry_out(driven, &mut paused, over);
+            self.progress(driven.machine().status());
+            self.set_paused(paused);
             reply(answer);
+        }
+    }
+
+    fn set_paused(&self, paused: bool) {
+        let new = if paused { RunState::Paused } else { RunState::Running };
+        if std::mem::replace(&mut self.state().run, new) != new {
+            self.event(if paused { "STOP" } else { "RESUME" }, None);
         }
     }
 
@@ -232,7 +239,13 @@ impl Hub {
     }
 
     pub(super) fn press(&self, button: ControlInput) -> Answer {
-        let Some(reach) = self.state().reach.clone() else { return Err(Refusal::ended()) };
+        let state = self.state();
+        let Some(reach) = state.reach.clone() else { return Err(Refusal::ended()) };
+        if button == ControlInput::Nmi && !state.facts.takes_nmi {
+            let why = "machine does not provide NMIs: its board does not set machine.nmi_vector";
+            return Err(Refusal::new(why));
+        }
+        drop(state);
         reach.press(button).map(|()| json!({})).map_err(Refusal::new)
     }
 

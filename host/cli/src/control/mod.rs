@@ -12,6 +12,7 @@
 //! ```
 
 mod client;
+mod driven;
 mod facts;
 mod folder;
 mod hub;
@@ -22,8 +23,10 @@ mod server;
 mod wire;
 
 pub(crate) use client::{CallArgs, MonitorArgs, PsArgs, StatusArgs};
+pub(crate) use driven::Driven;
 pub(crate) use facts::{Facts, What};
 pub(crate) use hub::{Hub, Reach};
+pub(crate) use order::{Answer, Refusal, Reply};
 
 use crate::{failure::Failure, run};
 use folder::Wish;

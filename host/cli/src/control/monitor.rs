@@ -4,7 +4,12 @@ use super::{
     hub::{Hub, RunState},
     order::{Answer, Examine, Form, Order},
 };
-use crate::{failure::printable, io::grouped};
+use crate::{
+    failure::printable,
+    io::grouped,
+    place::Place,
+    shelf::{Tag, Wish},
+};
 use reprise_machine::ControlInput;
 use std::sync::Arc;
 
@@ -23,10 +28,19 @@ const HELP: &str = "\
     info mtree           the address map\n\
     info chardev         ports and what they are connected to\n\
     info name            the machine's name\n\
+    info digest          the digest of the machine's state\n\
     info version         the version\n\
     stop, cont           let the machine stand still, and go on: the guest cannot tell\n\
     system_reset         press the reset button\n\
     system_powerdown     press the power button\n\
+    nmi                  raise a non-maskable interrupt, where the board has a handler\n\
+    savevm NAME          save a snapshot: the machine hardly stops, and the answer comes when it is written\n\
+    loadvm NAME          become what it says; a recorded run cannot\n\
+    delvm NAME           delete it\n\
+    info snapshots       those that there are\n\
+    replay_seek PLACE    go there in a replay and stand still: an icount, vtime:1.5s, 50%, event:N, line:N\n\
+    replay_break ICOUNT  stand still there when a replay comes by\n\
+    replay_delete_break  no more\n\
     xp /FMT ADDR         memory at a physical address: /8xg, /16xb, /4dw; x d u o c, b h w g\n\
     quit                 end the run\n";
 
@@ -47,6 +61,22 @@ pub(crate) fn execute(hub: &Arc<Hub>, line: &str, screen: Screen) {
         ["cont" | "c"] => return hub.submit(Order::Cont, in_words(screen)),
         ["system_reset"] => words_of(hub.press(ControlInput::Reset)),
         ["system_powerdown"] => words_of(hub.press(ControlInput::PowerOff)),
+        ["nmi"] => words_of(hub.press(ControlInput::Nmi)),
+        ["savevm", name] => return hub.submit(Order::Shelf(Wish::Save(tag(name))), quietly(screen)),
+        ["loadvm", name] => return hub.submit(Order::Load(tag(name)), quietly(screen)),
+        ["delvm", name] => return hub.submit(Order::Shelf(Wish::Delete(tag(name))), quietly(screen)),
+        ["savevm" | "loadvm" | "delvm", ..] => format!("usage: {} NAME\n", words[0]),
+        ["replay_seek", place] => {
+            match place.parse().map_or_else(|_| Place::parse(place), |n| Ok(Place::Icount(n))) {
+                Ok(place) => return hub.submit(Order::Seek(place), in_words(screen)),
+                Err(why) => format!("Error: {why}\n"),
+            }
+        }
+        ["replay_break", icount] => match icount.parse() {
+            Ok(icount) => return hub.submit(Order::Break(Some(icount)), in_words(screen)),
+            Err(_) => format!("Error: no number of instructions: '{}'\n", printable(icount)),
+        },
+        ["replay_delete_break"] => return hub.submit(Order::Break(None), in_words(screen)),
         ["quit" | "q"] => {
             hub.quit();
             String::new()
@@ -55,8 +85,22 @@ pub(crate) fn execute(hub: &Arc<Hub>, line: &str, screen: Screen) {
             Ok(wanted) => return hub.submit(Order::Examine(wanted), in_words(screen)),
             Err(why) => format!("Error: {why}\n"),
         },
+        ["replay_seek" | "replay_break"] => format!("usage: {} PLACE\n", words[0]),
         [
-            "stop" | "s" | "cont" | "c" | "quit" | "q" | "system_reset" | "system_powerdown" | "help" | "?",
+            "stop"
+            | "s"
+            | "cont"
+            | "c"
+            | "quit"
+            | "q"
+            | "system_reset"
+            | "system_powerdown"
+            | "nmi"
+            | "help"
+            | "?"
+            | "replay_seek"
+            | "replay_break"
+            | "replay_delete_break",
             ..,
         ] => {
             format!("{}: extraneous characters at the end of line\n", words[0])
@@ -79,6 +123,14 @@ fn info(hub: &Arc<Hub>, words: &[&str], screen: Screen) {
             Ok(hart) => return hub.submit(Order::Registers(Some(hart)), in_words(screen)),
             Err(_) => "Error: the number of a hart is missing\n".to_owned(),
         },
+        ["digest"] => {
+            let show = |answer: Answer| screen(words_of(answer.map(|answer| said_digest(&answer))));
+            return hub.submit(Order::Digest, Box::new(show));
+        }
+        ["snapshots"] => {
+            let show = |answer: Answer| screen(words_of(answer.map(|answer| said_snapshots(&answer))));
+            return hub.submit(Order::Shelf(Wish::List(None)), Box::new(show));
+        }
         ["cpus"] => (0..hub.facts().harts).map(|hart| format!("  CPU #{hart}: riscv64\n")).collect(),
         ["mtree"] => hub.facts().map,
         ["chardev"] => {
@@ -91,6 +143,34 @@ fn info(hub: &Arc<Hub>, words: &[&str], screen: Screen) {
         [unknown, ..] => format!("unknown command: 'info {}'\n", printable(unknown)),
     };
     screen(text);
+}
+
+fn tag(name: &str) -> Tag {
+    Tag { name: name.to_owned(), folder: None }
+}
+
+/// For what says nothing if it is done.
+fn quietly(screen: Screen) -> Box<dyn FnOnce(Answer) + Send> {
+    Box::new(move |answer| screen(words_of(answer.map(|_| serde_json::Value::Null))))
+}
+
+fn said_snapshots(answer: &serde_json::Value) -> serde_json::Value {
+    let row = |row: &serde_json::Value| {
+        let tag = row["tag"].as_str().unwrap_or_default();
+        match (row["icount"].as_u64(), row["vtime-ns"].as_u64()) {
+            (Some(icount), Some(vtime_ns)) => {
+                format!("{tag:<20} icount {:>16}  vtime {:.6} s\n", grouped(icount), vtime_ns as f64 / 1e9)
+            }
+            _ => format!("{tag:<20} {}\n", printable(row["error"].as_str().unwrap_or_default())),
+        }
+    };
+    let rows: String = answer.as_array().into_iter().flatten().map(row).collect();
+    if rows.is_empty() { "There is no snapshot available.\n".into() } else { rows.into() }
+}
+
+fn said_digest(answer: &serde_json::Value) -> serde_json::Value {
+    let digest = answer["digest"].as_str().unwrap_or_default();
+    format!("{digest} at icount {}\n", answer["icount"]).into()
 }
 
 fn replay(hub: &Hub) -> String {
@@ -250,6 +330,7 @@ mod tests {
         let hub = Hub::new(Facts {
             machine: "virt".into(),
             harts: 2,
+            takes_nmi: false,
             what: What::Replay,
             recording: Some("a.rec".into()),
             ports: vec![("uart0.serial".into(), "pty".into())],
@@ -270,6 +351,13 @@ mod tests {
         assert_eq!(answer("info chardev"), "uart0.serial: filename=pty\n");
         assert_eq!(answer("info mtree"), "address-space: memory\n");
         assert_eq!(answer("stop"), "Error: the machine has ended\n");
+        assert_eq!(answer("nmi"), "Error: the machine has ended\n");
+        assert_eq!(answer("replay_seek 5"), "Error: the machine has ended\n");
+        assert_eq!(answer("replay_seek line:2"), "Error: the machine has ended\n");
+        assert!(answer("replay_seek soon").contains("write icount:N"));
+        assert_eq!(answer("replay_break"), "usage: replay_break PLACE\n");
+        assert_eq!(answer("replay_break x"), "Error: no number of instructions: 'x'\n");
+        assert_eq!(answer("info digest"), "Error: the machine has ended\n");
         assert_eq!(answer("stop now"), "stop: extraneous characters at the end of line\n");
         assert_eq!(answer("launch \x1b[2J"), "unknown command: 'launch'\n");
         assert_eq!(answer("info tea"), "unknown command: 'info tea'\n");

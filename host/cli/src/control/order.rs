@@ -1,5 +1,12 @@
 //! What is done on the machine's thread, between two instructions, and what comes of it.
 
+use super::driven::Driven;
+use crate::{
+    ending::hex,
+    failure::Failure,
+    place::Place,
+    shelf::{Tag, Wish},
+};
 use reprise_machine::Machine;
 use serde_json::{Value, json};
 
@@ -14,6 +21,16 @@ pub(crate) enum Order {
     Registers(Option<usize>),
     /// Guest memory, as text.
     Examine(Examine),
+    /// The digest of the state, and where it is.
+    Digest,
+    /// Go to a place of the recording and stand still there.
+    Seek(Place),
+    /// Stand still before this instruction when it comes; or at none.
+    Break(Option<u64>),
+    /// Become what a snapshot says.
+    Load(Tag),
+    /// Save, delete or list snapshots.
+    Shelf(Wish),
 }
 
 /// A look at guest memory.
@@ -61,14 +78,41 @@ impl Refusal {
     }
 }
 
+impl From<Failure> for Refusal {
+    /// Everything that there is to say, in one line.
+    fn from(failure: Failure) -> Self {
+        let text = failure.to_string();
+        let line = |line: &str| {
+            let line = line.trim_start();
+            let starts = ["error: ", "--> ", "= note: ", "= help: "];
+            starts.iter().find_map(|start| line.strip_prefix(start)).unwrap_or(line).to_owned()
+        };
+        let lines: Vec<String> = text.lines().map(line).collect();
+        Self::new(lines.join("; "))
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.desc)
+    }
+}
+
 /// What comes back.
 pub(crate) type Answer = Result<Value, Refusal>;
 /// Where it goes.
-pub(super) type Reply = Box<dyn FnOnce(Answer) + Send>;
+pub(crate) type Reply = Box<dyn FnOnce(Answer) + Send>;
 
 impl Order {
-    /// Do it. The machine stands at a safe point, and goes on behind it if `paused` is false then.
-    pub(super) fn carry_out(self, machine: &mut Machine, paused: &mut bool) -> Answer {
+    /// Do it. The machine stands at a safe point, and goes on behind it if `paused` is false then. `over`: whether the
+    /// run is, so that nobody waits for what takes long.
+    pub(super) fn carry_out(
+        self,
+        driven: &mut dyn Driven,
+        paused: &mut bool,
+        over: &dyn Fn() -> bool,
+    ) -> Answer {
+        let machine = driven.machine();
         match self {
             Self::Stop => *paused = true,
             Self::Cont => *paused = false,
@@ -81,6 +125,15 @@ impl Order {
             }
             Self::Registers(Some(hart)) => return Err(Refusal::new(format!("there is no hart {hart}"))),
             Self::Examine(wanted) => return examine(machine, wanted),
+            Self::Digest => {
+                let (digest, status) = (hex(&machine.digest()), machine.status());
+                let (icount, vtime_ns) = (status.icount, status.vtime_ns);
+                return Ok(json!({ "digest": digest, "icount": icount, "vtime-ns": vtime_ns }));
+            }
+            Self::Seek(place) => return driven.seek(place, paused, over),
+            Self::Break(icount) => return driven.set_break(icount),
+            Self::Load(tag) => return driven.load(tag),
+            Self::Shelf(_) => unreachable!("the hub hands it to the shelf, which answers later"),
         }
         Ok(json!({}))
     }

@@ -6,6 +6,10 @@ use super::{
     order::{Answer, Order, Refusal, Reply},
     wire::Splitter,
 };
+use crate::{
+    place::Place,
+    shelf::{Tag, Wish},
+};
 use reprise_machine::ControlInput;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -26,13 +30,21 @@ enum Command {
     Stop,
     Cont,
     Press(ControlInput),
+    Digest,
+    Seek,
+    Break,
+    DeleteBreak,
+    Save,
+    Load,
+    Delete,
+    Snapshots,
     Quit,
     Human,
 }
 
 /// Every command: its name, what it is, and the arguments that it takes. A new one is a row here and an arm of
 /// [`execute`]; what needs the machine is an [`Order`].
-const COMMANDS: [(&str, Command, &[&str]); 14] = [
+const COMMANDS: [(&str, Command, &[&str]); 23] = [
     ("qmp_capabilities", Command::Capabilities, &["enable"]),
     ("query-version", Command::Version, &[]),
     ("query-commands", Command::Commands, &[]),
@@ -45,9 +57,21 @@ const COMMANDS: [(&str, Command, &[&str]); 14] = [
     ("cont", Command::Cont, &[]),
     ("system_reset", Command::Press(ControlInput::Reset), &[]),
     ("system_powerdown", Command::Press(ControlInput::PowerOff), &[]),
+    ("inject-nmi", Command::Press(ControlInput::Nmi), &[]),
+    ("query-digest", Command::Digest, &[]),
+    ("replay-seek", Command::Seek, &["icount", "at"]),
+    ("replay-break", Command::Break, &["icount"]),
+    ("replay-delete-break", Command::DeleteBreak, &[]),
+    ("snapshot-save", Command::Save, &SNAPSHOT),
+    ("snapshot-load", Command::Load, &SNAPSHOT),
+    ("snapshot-delete", Command::Delete, &SNAPSHOT),
+    ("query-snapshots", Command::Snapshots, &["folder"]),
     ("quit", Command::Quit, &[]),
     ("human-monitor-command", Command::Human, &["command-line", "cpu-index"]),
 ];
+
+/// QEMU's, of which only the tag says something here, and the folder of ours.
+const SNAPSHOT: [&str; 5] = ["tag", "folder", "job-id", "vmstate", "devices"];
 
 /// One client's conversation.
 #[derive(Default)]
@@ -180,6 +204,23 @@ pub(super) fn execute(hub: &Arc<Hub>, execution: Execution, reply: Reply) {
         Command::Stop => return hub.submit(Order::Stop, reply),
         Command::Cont => return hub.submit(Order::Cont, reply),
         Command::Press(button) => hub.press(button),
+        Command::Digest => return hub.submit(Order::Digest, reply),
+        Command::Seek => match goal(&arguments) {
+            Ok(place) => return hub.submit(Order::Seek(place), reply),
+            Err(refusal) => Err(refusal),
+        },
+        Command::Break => match number(&arguments, "icount") {
+            Ok(Some(icount)) => return hub.submit(Order::Break(Some(icount)), reply),
+            Ok(None) => Err(Refusal::new("Parameter 'icount' is missing")),
+            Err(refusal) => Err(refusal),
+        },
+        Command::Save | Command::Load | Command::Delete | Command::Snapshots => {
+            match shelf(command, &arguments) {
+                Ok(order) => return hub.submit(order, reply),
+                Err(refusal) => Err(refusal),
+            }
+        }
+        Command::DeleteBreak => return hub.submit(Order::Break(None), reply),
         Command::Quit => {
             hub.quit();
             Ok(json!({}))
@@ -191,6 +232,50 @@ pub(super) fn execute(hub: &Arc<Hub>, execution: Execution, reply: Reply) {
         },
     };
     reply(answer);
+}
+
+/// A number that is no negative one.
+fn number(arguments: &Object, name: &str) -> Result<Option<u64>, Refusal> {
+    match arguments.get(name) {
+        None => Ok(None),
+        Some(value) => match value.as_u64() {
+            Some(number) => Ok(Some(number)),
+            None => Err(Refusal::new(format!("Parameter '{name}' expects a number from 0 on"))),
+        },
+    }
+}
+
+fn text<'a>(arguments: &'a Object, name: &str) -> Result<Option<&'a str>, Refusal> {
+    match arguments.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(Refusal::new(format!("Parameter '{name}' must be a string"))),
+    }
+}
+
+fn shelf(command: Command, arguments: &Object) -> Result<Order, Refusal> {
+    let folder = text(arguments, "folder")?.map(Into::into);
+    if command == Command::Snapshots {
+        return Ok(Order::Shelf(Wish::List(folder)));
+    }
+    let name = text(arguments, "tag")?.ok_or_else(|| Refusal::new("Parameter 'tag' is missing"))?;
+    let tag = Tag { name: name.to_owned(), folder };
+    Ok(match command {
+        Command::Save => Order::Shelf(Wish::Save(tag)),
+        Command::Delete => Order::Shelf(Wish::Delete(tag)),
+        _ => Order::Load(tag),
+    })
+}
+
+/// Where to go: QEMU's `icount`, or any place by its name.
+fn goal(arguments: &Object) -> Result<Place, Refusal> {
+    match (number(arguments, "icount")?, arguments.get("at")) {
+        (Some(icount), None) => Ok(Place::Icount(icount)),
+        (None, Some(Value::String(place))) => Place::parse(place).map_err(Refusal::new),
+        (None, Some(_)) => Err(Refusal::new("Parameter 'at' must be a string")),
+        (None, None) => Err(Refusal::new("Parameter 'icount' is missing")),
+        (Some(_), Some(_)) => Err(Refusal::new("Parameters 'icount' and 'at' name a place each")),
+    }
 }
 
 fn as_text(reply: Reply) -> monitor::Screen {
@@ -209,7 +294,9 @@ pub(super) fn status(hub: &Hub) -> Value {
 
 fn replay(hub: &Hub) -> Value {
     let facts = hub.facts();
-    let mut replay = json!({ "mode": facts.what.mode(), "icount": hub.icount() });
+    let mut replay = json!({
+        "mode": facts.what.mode(), "icount": hub.icount(), "vtime-ns": hub.vtime_ns(),
+    });
     if let Some(recording) = facts.recording {
         replay["filename"] = recording.into();
     }
@@ -240,6 +327,7 @@ mod tests {
         Hub::new(Facts {
             machine: "virt".into(),
             harts: 2,
+            takes_nmi: false,
             what: What::Record,
             recording: Some("a.rec".into()),
             ports: vec![("uart0.serial".into(), "stdio".into())],
@@ -295,7 +383,8 @@ mod tests {
         };
         let status = json!({ "status": "shutdown", "running": false, "singlestep": false });
         assert_eq!(ask("query-status"), status);
-        assert_eq!(ask("query-replay"), json!({ "mode": "record", "filename": "a.rec", "icount": 0 }));
+        let replay = json!({ "mode": "record", "filename": "a.rec", "icount": 0, "vtime-ns": 0 });
+        assert_eq!(ask("query-replay"), replay);
         assert_eq!(ask("query-name"), json!({ "name": "virt" }));
         assert_eq!(ask("query-cpus-fast"), json!([hart(0), hart(1)]));
         assert_eq!(ask("query-commands").as_array().unwrap().len(), COMMANDS.len());
@@ -315,6 +404,33 @@ mod tests {
             ("{\"execute\":\"stop\"}", "GenericError", "has ended"),
             ("{\"execute\":\"system_reset\"}", "GenericError", "has ended"),
             ("{\"execute\":\"human-monitor-command\"}", "GenericError", "'command-line' is missing"),
+            ("{\"execute\":\"inject-nmi\"}", "GenericError", "has ended"),
+            ("{\"execute\":\"replay-seek\"}", "GenericError", "'icount' is missing"),
+            (
+                "{\"execute\":\"replay-seek\",\"arguments\":{\"icount\":-1}}",
+                "GenericError",
+                "a number from 0 on",
+            ),
+            ("{\"execute\":\"replay-seek\",\"arguments\":{\"at\":\"7\"}}", "GenericError", "write icount:N"),
+            (
+                "{\"execute\":\"replay-seek\",\"arguments\":{\"at\":7}}",
+                "GenericError",
+                "'at' must be a string",
+            ),
+            (
+                "{\"execute\":\"replay-seek\",\"arguments\":{\"at\":\"end\",\"icount\":1}}",
+                "GenericError",
+                "a place each",
+            ),
+            ("{\"execute\":\"replay-break\"}", "GenericError", "'icount' is missing"),
+            ("{\"execute\":\"replay-break\",\"arguments\":{\"icount\":1.5}}", "GenericError", "a number"),
+            ("{\"execute\":\"snapshot-save\"}", "GenericError", "'tag' is missing"),
+            ("{\"execute\":\"snapshot-load\",\"arguments\":{\"tag\":1}}", "GenericError", "must be a string"),
+            (
+                "{\"execute\":\"snapshot-delete\",\"arguments\":{\"job-id\":\"j\",\"tag\":\"a\",\"devices\":[]}}",
+                "GenericError",
+                "has ended",
+            ),
             ("[1]", "GenericError", "must be a JSON object"),
             ("{\"execute\"", "GenericError", "JSON parse error"),
         ];

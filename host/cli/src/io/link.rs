@@ -63,6 +63,8 @@ pub(super) struct PortState {
     /// Somebody is there to write to.
     pub(super) connected: bool,
     pub(super) output: VecDeque<u8>,
+    /// Whoever is at the other end comes and goes, and the guest is told.
+    changes: bool,
     /// Output that nobody took.
     pub(super) dropped: u64,
     /// Bytes read from the source that the guest has not taken.
@@ -76,6 +78,7 @@ impl PortState {
             port: port.to_owned(),
             lossless,
             connected,
+            changes: !connected,
             output: VecDeque::new(),
             dropped: 0,
             outstanding: 0,
@@ -217,6 +220,33 @@ impl Link {
         if was_empty {
             self.wake_io();
         }
+    }
+
+    /// The machine is another state of itself: what its ports hold of our input is `queues`, its time another, and it
+    /// knows nothing of who is connected now.
+    pub(super) fn restored(&self, vtime_ns: u64, queues: &[(&str, &str, usize)]) {
+        self.clock.restart(vtime_ns);
+        let mut state = self.state();
+        let State { inbox, ports, .. } = &mut *state;
+        for slot in ports.iter_mut() {
+            let ours =
+                |device: &str, port: &str| (device, port) == (slot.device.as_str(), slot.port.as_str());
+            let held = queues.iter().find(|(device, port, _)| ours(device, port)).map_or(0, |queue| queue.2);
+            let on_the_way = inbox.iter().map(|input| match input {
+                Input::PortData { device, port, data } if ours(device, port) => data.len(),
+                _ => 0,
+            });
+            slot.outstanding = held + on_the_way.sum::<usize>();
+        }
+        let told = ports.iter().filter(|slot| slot.changes).map(|slot| Input::PortEvent {
+            device: slot.device.clone(),
+            port: slot.port.clone(),
+            event: if slot.connected { PortChange::Opened } else { PortChange::Closed },
+        });
+        // Before what has come from there since.
+        inbox.splice(0..0, told);
+        drop(state);
+        self.wake_io();
     }
 
     pub(super) fn taken(&self, device: &str, port: &str, taken: usize) {

@@ -73,6 +73,10 @@ impl Outside for HostOutside {
         self.link.hub().was_reset(asked);
     }
 
+    fn was_restored(&mut self, vtime_ns: u64, queues: &[(&str, &str, usize)]) {
+        self.link.restored(vtime_ns, queues);
+    }
+
     fn powered_off(&mut self, asked: Asked) {
         self.link.hub().powered_off(asked);
     }

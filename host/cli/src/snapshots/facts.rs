@@ -53,7 +53,6 @@ pub(crate) struct RecordingRow {
 }
 
 impl Facts {
-    #[cfg_attr(test, expect(dead_code, reason = "the commands for snapshots come next"))]
     /// Of a machine that stands there, now. The rows are those that a recording's manifest has.
     pub(crate) fn of(
         board: &Board,

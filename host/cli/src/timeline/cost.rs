@@ -1,8 +1,8 @@
 //! What snapshots cost at a place: in memory and on the disk, with what the guest writes between them.
 
-use super::Timeline;
 use crate::{
     failure::Failure,
+    replay::Replay,
     snapshots::{Facts, StoreWriter},
 };
 use reprise_machine::{PAGE_BYTES, Snapshot, Stop, Until, replay::Position};
@@ -32,38 +32,32 @@ impl Times {
     }
 }
 
-impl Timeline<'_> {
-    /// Take snapshots from here on, go back to each, and save them in a new folder.
-    pub(crate) fn cost(&mut self, folder: &Path) -> Result<Map<String, Value>, Failure> {
-        let (mut taking, mut restoring) = (Times::default(), Times::default());
-        let mut snapshots = vec![self.machine().snapshot()];
-        for _ in 0..TIMES {
-            let vtime_ns = self.machine().status().vtime_ns + APART_NS;
-            if self.seek(Some(Until::Position(Position { vtime_ns, order: 0 })))? != Stop::Until {
-                break;
-            }
-            let snapshot = taking.take(|| self.machine().snapshot());
-            let before = snapshots.last().expect("there is the first");
-            for other in [before, &snapshot] {
-                let restored = restoring.take(|| self.machine().restore(other));
-                restored.map_err(|error| super::broken(&error))?;
-            }
-            snapshots.push(snapshot);
+/// Take snapshots from here on, go back to each, and save them in a new folder.
+pub(crate) fn cost(replay: &mut Replay<'_>, folder: &Path) -> Result<Map<String, Value>, Failure> {
+    let (mut taking, mut restoring) = (Times::default(), Times::default());
+    let mut snapshots = vec![replay.machine.snapshot()];
+    for _ in 0..TIMES {
+        let vtime_ns = replay.machine.status().vtime_ns + APART_NS;
+        if replay.seek(Some(Until::Position(Position { vtime_ns, order: 0 })))? != Stop::Until {
+            break;
         }
-        let fresh = snapshots.windows(2).map(|pair| pair[1].ram.alone(&pair[0].ram, None)).sum::<usize>();
-        let mut answer = on_disk(folder, &snapshots, self.facts())?;
-        let resident = snapshots[0].ram.resident();
-        answer.insert("snapshot_ms".into(), taking.median().into());
-        answer.insert("restore_ms".into(), restoring.median().into());
-        answer.insert("pages_each".into(), (fresh / snapshots.len().max(2)).into());
-        answer.insert("ram_bytes_in_use".into(), (resident * PAGE_BYTES).into());
-        answer.insert("snapshots".into(), snapshots.len().into());
-        Ok(answer)
+        let snapshot = taking.take(|| replay.machine.snapshot());
+        let before = snapshots.last().expect("there is the first");
+        for other in [before, &snapshot] {
+            let restored = restoring.take(|| replay.machine.restore(other));
+            restored.map_err(|error| super::broken(&error))?;
+        }
+        snapshots.push(snapshot);
     }
-
-    fn facts(&self) -> Facts {
-        crate::trail::facts(self.replay.replica().store().manifest())
-    }
+    let fresh = snapshots.windows(2).map(|pair| pair[1].ram.alone(&pair[0].ram, None)).sum::<usize>();
+    let mut answer = on_disk(folder, &snapshots, crate::trail::facts(replay.replica().store().manifest()))?;
+    let resident = snapshots[0].ram.resident();
+    answer.insert("snapshot_ms".into(), taking.median().into());
+    answer.insert("restore_ms".into(), restoring.median().into());
+    answer.insert("pages_each".into(), (fresh / snapshots.len().max(2)).into());
+    answer.insert("ram_bytes_in_use".into(), (resident * PAGE_BYTES).into());
+    answer.insert("snapshots".into(), snapshots.len().into());
+    Ok(answer)
 }
 
 fn on_disk(folder: &Path, snapshots: &[Snapshot], facts: Facts) -> Result<Map<String, Value>, Failure> {

@@ -4,7 +4,7 @@
 use super::kept::is_before;
 use crate::{
     rebuild::{Build, Replica},
-    recording::SNAPSHOTS,
+    recording::{self, SNAPSHOTS},
     snapshots::Store,
     unplugged::ReplayOutside,
 };
@@ -23,18 +23,16 @@ struct Stored {
 }
 
 /// All of them, in the order of their places.
-pub(super) struct Trail<'r> {
-    replica: &'r Replica,
+pub(super) struct Trail {
     store: Option<Store>,
     stored: Vec<Stored>,
     /// The disks are what they were: blocks that a snapshot has read already are not compared again.
     disks_checked: bool,
 }
 
-impl<'r> Trail<'r> {
+impl Trail {
     /// Of a recording. What cannot be read is not there.
-    pub(super) fn of(replica: &'r Replica) -> Self {
-        let recording = replica.store();
+    pub(super) fn of(recording: &recording::Store) -> Self {
         let folder = recording.path().join(SNAPSHOTS);
         let store = if folder.is_dir() { Store::open(&folder).ok() } else { None };
         let run_id = &recording.manifest().run_id;
@@ -47,11 +45,16 @@ impl<'r> Trail<'r> {
         });
         let mut stored: Vec<Stored> = of_this_run.collect();
         stored.sort_by_key(|stored| (stored.icount, stored.vtime_ns));
-        Self { replica, store, stored, disks_checked: false }
+        Self { store, stored, disks_checked: false }
     }
 
     /// The last one before a place, if it lies behind so many instructions. One that cannot be loaded is not there.
-    pub(super) fn before(&mut self, to: Option<Until>, behind_icount: u64) -> Option<Snapshot> {
+    pub(super) fn before(
+        &mut self,
+        replica: &Replica,
+        to: Option<Until>,
+        behind_icount: u64,
+    ) -> Option<Snapshot> {
         // How many lines the console had then is not known before it is loaded.
         if matches!(to, Some(Until::Lines { .. })) {
             return None;
@@ -63,40 +66,41 @@ impl<'r> Trail<'r> {
             })?;
             if !self.disks_checked {
                 self.disks_checked = true;
-                if !self.replica.has_recorded_disks() {
+                if !replica.has_recorded_disks() {
                     self.stored.clear();
                     return None;
                 }
             }
             let loaded = self.store.as_mut()?.load(&self.stored[at].name);
             match loaded {
-                Ok((_, snapshot)) if self.is_vouched_for(&self.stored[at], &snapshot) => {
+                Ok((_, snapshot)) if is_vouched_for(replica, &self.stored[at], &snapshot) => {
                     return Some(snapshot);
                 }
                 Ok(_) | Err(_) => drop(self.stored.remove(at)),
             }
         }
     }
+}
 
-    /// Whether a snapshot is what the log has at its place. Found out with a machine of its own: one that cannot load it
-    /// is of no use any more.
-    fn is_vouched_for(&self, stored: &Stored, snapshot: &Snapshot) -> bool {
-        let Some(recorded) = self.digest_before(stored) else { return false };
-        let build = Build::replay(Box::new(ReplayOutside::silent()));
-        let Ok(mut machine) = self.replica.machine(build) else { return false };
-        machine.restore(snapshot).is_ok()
-            && machine.status().icount == stored.icount
-            && machine.digest() == recorded
-    }
+/// Whether a snapshot is what the log has at its place. Found out with a machine of its own: one that cannot load it is
+/// of no use any more.
+fn is_vouched_for(replica: &Replica, stored: &Stored, snapshot: &Snapshot) -> bool {
+    let Some(recorded) = digest_before(replica, stored) else { return false };
+    let build = Build::replay(Box::new(ReplayOutside::silent()));
+    let Ok(mut machine) = replica.machine(build) else { return false };
+    machine.restore(snapshot).is_ok()
+        && machine.status().icount == stored.icount
+        && machine.digest() == recorded
+}
 
-    fn digest_before(&self, stored: &Stored) -> Option<[u8; 32]> {
-        let mut log = self.replica.log().ok()?;
-        log.seek(stored.records.checked_sub(1)?).ok()?;
-        match log.next().ok()? {
-            Next::Record(Record { entry: Entry::Digest(digest), icount, .. }) if icount == stored.icount => {
-                Some(digest.whole)
-            }
-            Next::Record(_) | Next::Tail(_) => None,
+/// The digest that the log has where a snapshot was taken.
+fn digest_before(replica: &Replica, stored: &Stored) -> Option<[u8; 32]> {
+    let mut log = replica.log().ok()?;
+    log.seek(stored.records.checked_sub(1)?).ok()?;
+    match log.next().ok()? {
+        Next::Record(Record { entry: Entry::Digest(digest), icount, .. }) if icount == stored.icount => {
+            Some(digest.whole)
         }
+        Next::Record(_) | Next::Tail(_) => None,
     }
 }
