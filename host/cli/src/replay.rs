@@ -33,6 +33,7 @@ use std::{
 pub(crate) fn replay(args: &ReplayArgs, catalog: &Plugins) -> Result<u8, Failure> {
     let replica = Replica::open(&args.recording, catalog)?;
     let until = until(args, &replica)?;
+    let at = args.at.map(|place| find(place, &replica)).transpose()?;
     let port = shown(args, &replica)?;
     let live = args.live.then(|| Live::of(args, &replica)).transpose()?;
     let summary = Summary::create(args.summary.as_deref())?;
@@ -50,7 +51,6 @@ pub(crate) fn replay(args: &ReplayArgs, catalog: &Plugins) -> Result<u8, Failure
         Ok(replay) => replay,
         Err(failure) => return Err(given_up(recording, failure)),
     };
-    let at = args.at.map(|place| find(place, &replica)).transpose()?;
     let skipped = at.and_then(|at| replay.skip(at));
     replay.machine.set_until(until);
     let stop = skipped.unwrap_or_else(|| replay.run());
