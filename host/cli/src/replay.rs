@@ -38,6 +38,7 @@ use std::{
 pub(crate) fn replay(args: &ReplayArgs, catalog: &Plugins) -> Result<u8, Failure> {
     let replica = Replica::open(&args.recording, catalog)?;
     let until = until(args, &replica)?;
+    let at = args.at.map(|place| find(place, &replica)).transpose()?;
     let port = shown(args, &replica)?;
     let live = args.live.then(|| Live::of(args, &replica)).transpose()?;
     let summary = Summary::create(args.summary.as_deref())?;
@@ -64,7 +65,6 @@ pub(crate) fn replay(args: &ReplayArgs, catalog: &Plugins) -> Result<u8, Failure
     {
         control.hub().begin_paused();
     }
-    let at = args.at.map(|place| find(place, &replica)).transpose()?;
     let skipped = match at.map(|at| replay.skip(at)).transpose() {
         Ok(skipped) => skipped.flatten(),
         Err(failure) => return Err(given_up(recording, failure)),

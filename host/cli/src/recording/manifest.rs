@@ -14,7 +14,7 @@ pub(crate) const FORMAT_OF_START: u32 = 2;
 const LAST_FORMAT: u32 = 2;
 
 /// Behind it stands the hash of everything that follows the line: an edited manifest must not become another machine.
-const HEADER: &str = "# reprise recording, blake3 ";
+pub(super) const HEADER: &str = "# reprise recording, blake3 ";
 
 /// The manifest of a recording.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -179,6 +179,22 @@ impl Manifest {
         all.find(|(blake3, _)| blake3 == hash).map(|(_, size_bytes)| size_bytes)
     }
 
+    /// A name that no board and no plugin has. Files are named after them.
+    fn bad_name(&self) -> Option<&str> {
+        let is_plain = |name: &str, more: &str| {
+            name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c) || more.contains(c))
+        };
+        let devices = self.devices.iter().map(|device| device.id.as_str());
+        let ports = self.devices.iter().flat_map(|device| device.ports.iter().map(String::as_str));
+        let disks = self.disks.iter();
+        let ids = devices.chain(disks.clone().map(|disk| disk.device.as_str()));
+        let ids = ids.chain(self.plugins.iter().map(|plugin| plugin.name.as_str()));
+        let dotted = ports.chain(disks.map(|disk| disk.port.as_str())).chain(self.console.as_deref());
+        let mut bad = ids.filter(|id| !is_plain(id, "")).chain(dotted.filter(|name| !is_plain(name, ".")));
+        bad.next()
+    }
+
     pub(super) fn to_text(&self) -> String {
         let body = toml::to_string(self).expect("a manifest has string keys and plain values");
         format!("{HEADER}{}\n{body}", Hash::of(body.as_bytes()))
@@ -210,6 +226,10 @@ impl Manifest {
             .help("use that version of reprise"));
         }
         let manifest: Self = toml::from_str(body).map_err(|error| corrupt(path, error.message()))?;
+        if let Some(name) = manifest.bad_name() {
+            let name = name.escape_default();
+            return Err(corrupt(path, format!("no board has the name \"{name}\" in it")));
+        }
         match manifest.start.is_some() == (manifest.format == FORMAT_OF_START) {
             true => Ok(manifest),
             false => Err(corrupt(path, "its format is not that of a recording which begins as it does")),

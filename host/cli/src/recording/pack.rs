@@ -2,8 +2,7 @@
 
 use super::{
     DiskRow, Hash, MANIFEST, Manifest, SNAPSHOTS, START, Store, archive::Builder, blob_name, blocks,
-    blocks_name, packed_blob_name, recorder::make_folder, scan::scan, segment_name, start_name,
-    start_pack_name,
+    blocks_name, folder::Folder, packed_blob_name, scan::scan, segment_name, start_name, start_pack_name,
 };
 use crate::{
     failure::{Exit, Failure},
@@ -219,7 +218,18 @@ impl Drop for Half<'_> {
 
 /// Make a folder of a packed recording.
 pub(crate) fn unpack(store: &Store, folder: &Path, force: bool) -> Result<(), Failure> {
-    make_folder(folder, force)?;
+    let made = Folder::make(folder, force)?;
+    match fill(store, folder) {
+        Ok(()) => made.keep(),
+        Err(failure) => {
+            made.discard();
+            return Err(failure);
+        }
+    }
+    Ok(())
+}
+
+fn fill(store: &Store, folder: &Path) -> Result<(), Failure> {
     let cannot = |error: &io::Error| Failure::io("cannot unpack the recording", error).at(folder.display());
     for part in ["log", "blobs", "disks"] {
         fs::create_dir(folder.join(part)).map_err(|e| cannot(&e))?;
