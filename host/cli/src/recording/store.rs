@@ -143,6 +143,23 @@ impl Store {
         Ok(bytes)
     }
 
+    /// Look at everything that the manifest names and that the recording has itself: images, plugins, blocks of disks.
+    ///
+    /// # Errors
+    /// The first that is missing or damaged.
+    pub(crate) fn check_contents(&self) -> Result<(), Failure> {
+        for hash in self.manifest.contents() {
+            self.blob(&hash)?;
+        }
+        for disk in &self.manifest.disks {
+            if let Some(mut blocks) = self.disk_blocks(disk)? {
+                let place = self.path.join(blocks_name(disk));
+                blocks.check().map_err(|error| corrupt(&place, error.to_string()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// The snapshot in which it begins, if that is not power-on.
     pub(crate) fn start(&self) -> Result<Option<(Facts, Snapshot)>, Failure> {
         let Some(row) = &self.manifest.start else { return Ok(None) };
