@@ -3,7 +3,7 @@
 use super::{Hash, corrupt};
 use crate::failure::{Exit, Failure};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 /// Version of the folder's layout and of the manifest. A field that a reader must not miss is a new version.
 /// A recording has the first that knows everything in it: those from power-on have the first.
@@ -170,6 +170,12 @@ impl Manifest {
     /// The boot images that there are.
     pub(crate) fn images(&self) -> impl Iterator<Item = &ImageRow> {
         self.images.iter()
+    }
+
+    /// The images and the plugins, by their hashes.
+    pub(super) fn contents(&self) -> BTreeSet<Hash> {
+        let plugins = self.plugins.iter().map(|plugin| plugin.blake3);
+        self.images().map(|image| image.blake3).chain(plugins).collect()
     }
 
     /// Length of an image or a plugin.
