@@ -64,6 +64,8 @@ pub(crate) enum Action {
     Ps(PsArgs),
     /// Say whether a machine runs, and where it is
     Status(StatusArgs),
+    /// List, delete, check and compare snapshots
+    Snapshot(crate::snapshots::SnapshotCommand),
     /// Let a running machine stand still; the guest cannot tell
     Stop(CallArgs),
     /// Let it go on
@@ -502,8 +504,8 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<Cli, Refused> {
 fn told(error: &clap::Error) -> Failure {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return Failure::usage("a command is missing")
-            .help("commands: run, record, replay, verify, ask, info, log, diff, pack, unpack, demo")
-            .help("for those that run: ps, status, stop, cont, monitor")
+            .help("commands: run, record, replay, verify, ask, info, log, diff, pack, unpack, trim, demo")
+            .help("for those that run: ps, status, stop, cont, monitor; for what was kept: snapshot")
             .help("and: machine check|print|dtb|schema, plugin list|describe")
             .help("`reprise --help` tells more");
     }

@@ -91,6 +91,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Action::Log(args) => args.run(),
         Action::Pack(args) => args.run(),
         Action::Unpack(args) => args.run(),
+        Action::Snapshot(args) => args.run(),
         Action::Trim(args) => trim::trim(&args, &catalog),
         Action::Ps(args) => args.run(),
         Action::Status(args) => args.run(),

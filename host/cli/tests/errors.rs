@@ -58,6 +58,11 @@ const CASES: &[Case] = &[
     Case("board errors as JSON", "--error-format json machine check @/overlap.toml", 3),
     Case("device of QEMU", "run -device e1000 --firmware @/ok.elf", 2),
     Case("device without drive", "run -device virtio-blk-device,drive=hd7 --firmware @/ok.elf", 2),
+    Case("kept in a folder that cannot be", "run --snapshots", 2),
+    Case("snapshots too often", "replay @/no.rec --snapshot-every 0", 2),
+    Case("snapshots in no memory", "ask @/no.rec digest --snapshot-memory lots", 2),
+    Case("save without a machine", "snapshot save a @/no.sock", 6),
+    Case("load without a name", "snapshot load", 2),
     // Boards.
     Case("missing board", "machine check @/missing.toml", 6),
     Case("folder as board", "machine check @", 3),
@@ -206,6 +211,43 @@ const CASES: &[Case] = &[
     Case("stop of two", "stop 1 2", 2),
     Case("cont of what does not speak QMP", "cont @/mute.sock", 6),
     Case("verify with a backend", "verify @/good.rec --port uart0=null", 2),
+    // Beginning in the middle.
+    Case("trim to nowhere", "trim @/off.rec -o @/new.rec --to soon", 2),
+    Case("trim without a name", "trim @/off.rec --from icount:2", 2),
+    Case("trim over something", "trim @/off.rec -o @/good.rec --from icount:2", 2),
+    Case("trim behind the end", "trim @/off.rec -o @/new.rec --from icount:5k", 2),
+    Case("trim to before its beginning", "trim @/off.rec -o @/new.rec --from icount:2 --to icount:1", 2),
+    Case("trim before the beginning", "trim @/cut.rec -o @/new.rec --from icount:1", 2),
+    Case("run from with a board", "run @/off.toml --from @/cut.rec/snapshots/start", 2),
+    Case("run from with more RAM", "run --from @/cut.rec/snapshots/start -m 1G", 2),
+    Case("run from with a kernel", "run --from @/cut.rec/snapshots/start -kernel @/ok.elf", 2),
+    Case(
+        "record from with a value",
+        "record -o @/new.rec --from @/cut.rec/snapshots/start --set machine.harts=2",
+        2,
+    ),
+    Case("run from with an unknown disk", "run --from @/cut.rec/snapshots/start --disk disk0=@/raw.img", 2),
+    Case("run from nothing", "run --from @/cut.rec/snapshots/nothing", 2),
+    Case("run from a folder", "run --from ..", 2),
+    Case("run from what is no store", "run --from @/good.rec/manifest", 6),
+    Case("run from a file that is no snapshot", "run --from @/bad.rec/snapshots/start", 5),
+    Case("run from a snapshot without its image", "run --from @/diskcut.rec/snapshots/start", 6),
+    Case(
+        "run from a snapshot with another image",
+        "run --from @/diskcut.rec/snapshots/start --disk disk0=@/half.img",
+        3,
+    ),
+    Case("run with plugins of nothing", "run --trust-plugins --firmware @/ok.elf", 2),
+    Case("replay from another snapshot", "replay @/bad.rec", 5),
+    Case("snapshot and nothing", "snapshot", 2),
+    Case("snapshots of a recording from power-on", "snapshot list @/good.rec/snapshots", 6),
+    Case("delete no snapshot", "snapshot delete @/cut.rec/snapshots", 2),
+    Case("delete a snapshot that is not there", "snapshot delete @/cut.rec/snapshots nothing", 2),
+    Case(
+        "compare a snapshot with nothing",
+        "snapshot diff @/cut.rec/snapshots/start @/cut.rec/snapshots/no",
+        2,
+    ),
     // Comparing.
     Case("diff of one", "diff @/good.rec", 2),
     Case("diff of three", "diff @/good.rec @/off.rec @/disk.rec", 2),
@@ -344,6 +386,7 @@ fn qcow2(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 fn write_images(folder: &Path) {
     let put = |name: &str, bytes: Vec<u8>| fs::write(folder.join(name), bytes).unwrap();
     put("raw.img", vec![0; 2 << 20]);
+    put("half.img", vec![0; 1 << 20]);
     put("odd.img", vec![0; 1000]);
     put("cut.qcow2", qcow2(|q| q.truncate(60)));
     put("version.qcow2", qcow2(|q| q[7] = 9));
@@ -388,6 +431,19 @@ fn record(folder: &Path, name: &str, args: &str) -> PathBuf {
     path
 }
 
+/// Cut a recording, and check that it worked.
+fn trim(folder: &Path, whole: &str, part: &str, from: &str) {
+    let output = Command::new(env!("CARGO_BIN_EXE_reprise"))
+        .arg("trim")
+        .arg(folder.join(whole))
+        .arg("-o")
+        .arg(folder.join(part))
+        .args(["--from", from])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{part}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// Another recording of the same contents, with another manifest. `sealed`: it is as if it had been written so.
 fn forge(from: &Path, to: &Path, sealed: bool, change: impl FnOnce(&str) -> String) {
     for folder in ["", "log", "blobs"] {
@@ -418,6 +474,10 @@ fn write_recordings(folder: &Path) {
     record(folder, "off.rec", "@/off.toml --firmware @/off.elf");
     fs::copy(folder.join("raw.img"), folder.join("moving.img")).unwrap();
     record(folder, "disk.rec", "@/disk.toml --firmware @/ok.elf --disk disk0=@/moving.img");
+    trim(folder, "off.rec", "cut.rec", "icount:2");
+    trim(folder, "off.rec", "bad.rec", "icount:2");
+    fs::write(folder.join("bad.rec/snapshots/start.snap"), "hello").unwrap();
+    trim(folder, "disk.rec", "diskcut.rec", "icount:0");
     fs::remove_file(folder.join("moving.img")).unwrap();
     let forged = |name: &str, sealed, change: &dyn Fn(&str) -> String| {
         forge(&good, &folder.join(name), sealed, change);

@@ -1,8 +1,13 @@
 //! What differs between two machines, by name: the core of a divergence report.
 
-use crate::machine::Machine;
+use crate::{
+    machine::Machine,
+    outside::{DISK_BLOCK_BYTES, DiskChanges},
+    snapshot::{RamImage, Snapshot, TABLE_PAGES},
+};
 use reprise_abi::state;
 use reprise_cpu::PAGE_SIZE;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// Named fields listed, at most.
 const MAX_FIELDS: usize = 400;
@@ -42,7 +47,13 @@ impl Machine {
     #[must_use]
     pub fn differences(a: &mut Machine, b: &mut Machine) -> Vec<Difference> {
         let mut out = Vec::new();
-        section_differences(a, b, &mut out);
+        let symbols =
+            [&*a, &*b].map(|machine| move |register: &str, value: &str| machine.symbol_of(register, value));
+        section_differences(
+            [a.sections(), b.sections()],
+            symbols.each_ref().map(|name| name as &_),
+            &mut out,
+        );
         ram_differences(a, b, &mut out);
         out
     }
@@ -67,10 +78,28 @@ impl Machine {
     }
 }
 
+impl Snapshot {
+    /// As [`Machine::differences`], of two snapshots whose RAM begins at `ram_base`; and what has passed their gates,
+    /// and blocks of disks. There are no names of code.
+    #[must_use]
+    pub fn differences(a: &Snapshot, b: &Snapshot, ram_base: u64) -> Vec<Difference> {
+        let mut out = Vec::new();
+        let none = |_: &str, _: &str| String::new();
+        section_differences([a.sections.clone(), b.sections.clone()], [&none, &none], &mut out);
+        image_differences(&a.ram, &b.ram, ram_base, &mut out);
+        disk_differences(a, b, &mut out);
+        out
+    }
+}
+
+/// Named records of a machine.
+type Sections = Vec<(String, Vec<u8>)>;
+
+/// Gives a register's value its name, if it is an address of code.
+type Symbol<'a> = &'a dyn Fn(&str, &str) -> String;
+
 /// The sections of both, by name: those of `a` in their order, then what only `b` has.
-fn section_differences(a: &Machine, b: &Machine, out: &mut Vec<Difference>) {
-    let of_a = a.sections();
-    let mut of_b = b.sections();
+fn section_differences([of_a, mut of_b]: [Sections; 2], symbols: [Symbol<'_>; 2], out: &mut Vec<Difference>) {
     let mut left_out = 0;
     let mut list = |difference| {
         if out.len() < MAX_FIELDS {
@@ -84,7 +113,7 @@ fn section_differences(a: &Machine, b: &Machine, out: &mut Vec<Difference>) {
             None => list(only("there", "-", &name)),
             Some(index) => {
                 let (_, right) = of_b.remove(index);
-                field_differences(a, b, &name, [&left, &right]).into_iter().for_each(&mut list);
+                field_differences(symbols, &name, [&left, &right]).into_iter().for_each(&mut list);
             }
         }
     }
@@ -98,7 +127,7 @@ fn only(a: &str, b: &str, what: &str) -> Difference {
     Difference { what: what.to_owned(), a: a.to_owned(), b: b.to_owned() }
 }
 
-fn field_differences(a: &Machine, b: &Machine, section: &str, records: [&[u8]; 2]) -> Vec<Difference> {
+fn field_differences(symbols: [Symbol<'_>; 2], section: &str, records: [&[u8]; 2]) -> Vec<Difference> {
     let [left, right] = records;
     let fields = match state::diff(left, right) {
         Ok(fields) => fields,
@@ -106,10 +135,10 @@ fn field_differences(a: &Machine, b: &Machine, section: &str, records: [&[u8]; 2
         Err(error) => return vec![only(&error.to_string(), "another record", section)],
     };
     let hart = section.starts_with("hart");
-    let shown = |machine: &Machine, path: &str, value: Option<String>| match value {
+    let shown = |name: Symbol<'_>, path: &str, value: Option<String>| match value {
         None => "-".to_owned(),
         Some(value) => {
-            let symbol = if hart { machine.symbol_of(path, &value) } else { String::new() };
+            let symbol = if hart { name(path, &value) } else { String::new() };
             cut(value) + &symbol
         }
     };
@@ -117,8 +146,8 @@ fn field_differences(a: &Machine, b: &Machine, section: &str, records: [&[u8]; 2
         let joint = if field.path.is_empty() || field.path.starts_with('[') { "" } else { "." };
         Difference {
             what: format!("{section}{joint}{}", field.path),
-            a: shown(a, &field.path, field.left),
-            b: shown(b, &field.path, field.right),
+            a: shown(symbols[0], &field.path, field.left),
+            b: shown(symbols[1], &field.path, field.right),
         }
     });
     fields.collect()
@@ -159,12 +188,93 @@ fn page_differences(a: &Machine, b: &Machine, index: usize, out: &mut Vec<Differ
     a.services.ram.page(index, &mut left);
     b.services.ram.page(index, &mut right);
     let base = a.services.ram.base() + index as u64 * PAGE_SIZE;
-    let ranges = ranges(&left, &right);
+    range_differences(base, &left, &right, &|address| a.services.symbols.name(address), out);
+}
+
+fn image_differences(a: &RamImage, b: &RamImage, ram_base: u64, out: &mut Vec<Difference>) {
+    if a.pages() != b.pages() {
+        let text = |image: &RamImage| format!("{} pages", image.pages());
+        out.push(only(&text(a), &text(b), "ram"));
+        return;
+    }
+    let (zero, mut listed, mut left_out) = ([0; PAGE_SIZE as usize], 0, 0);
+    for (index, (left, right)) in a.tables().iter().zip(b.tables()).enumerate() {
+        let same = match (left, right) {
+            (None, None) => true,
+            (Some(left), Some(right)) => Arc::ptr_eq(left, right),
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        let first = index * TABLE_PAGES;
+        for page in (first..a.pages().min(first + TABLE_PAGES)).filter(|_| !same) {
+            let [left, right] = [a, b].map(|image| image.page(page).map_or(&zero, |page| page));
+            if left == right {
+                continue;
+            }
+            listed += 1;
+            if listed > MAX_PAGES {
+                left_out += 1;
+                continue;
+            }
+            range_differences(ram_base + page as u64 * PAGE_SIZE, left, right, &|_| String::new(), out);
+        }
+    }
+    if left_out > 0 {
+        out.push(only("", "", &format!("… and {left_out} more pages of ram")));
+    }
+}
+
+/// Blocks of disks, by number.
+fn disk_differences(a: &Snapshot, b: &Snapshot, out: &mut Vec<Difference>) {
+    let none = DiskChanges::default();
+    let of = |snapshot: &'_ Snapshot, port: &str| {
+        let found = snapshot.disks.iter().find(|(other, _)| other == port);
+        found.map_or_else(|| none.clone(), |(_, changes)| changes.clone())
+    };
+    let ports: BTreeSet<&String> = a.disks.iter().chain(&b.disks).map(|(port, _)| port).collect();
+    for port in ports {
+        let sides = [of(a, port), of(b, port)];
+        let numbers = sides.iter().flat_map(|side| side.blocks.keys().copied());
+        let zeroes = sides.iter().flat_map(|side| side.zeroes.iter().flat_map(|(&from, &to)| from..to));
+        let numbers: BTreeSet<u64> = numbers.chain(zeroes).collect();
+        let texts = |number: u64| sides.each_ref().map(|side| block_text(side, number));
+        let mut differing = numbers.into_iter().map(|number| (number, texts(number)));
+        let mut differing = differing.by_ref().filter(|(_, [left, right])| left != right);
+        for (number, [left, right]) in differing.by_ref().take(MAX_PAGES) {
+            out.push(only(&left, &right, &format!("disk {port}, block {number}")));
+        }
+        let left_out = differing.count();
+        if left_out > 0 {
+            out.push(only("", "", &format!("… and {left_out} more blocks of disk {port}")));
+        }
+    }
+}
+
+/// What a guest has made of a block: equal texts, equal blocks.
+fn block_text(changes: &DiskChanges, number: u64) -> String {
+    let Some(block) = changes.blocks.get(&number) else {
+        let is_zero = changes.zeroes.range(..=number).next_back().is_some_and(|(_, &end)| number < end);
+        return if is_zero { "zeroes" } else { "as in the image" }.to_owned();
+    };
+    let mut content = vec![0; DISK_BLOCK_BYTES as usize];
+    match block.read(0, &mut content) {
+        Ok(()) => format!("written, blake3 {:.16}…", blake3::hash(&content).to_hex()),
+        Err(error) => format!("cannot be read: {error}"),
+    }
+}
+
+fn range_differences(
+    base: u64,
+    left: &[u8; PAGE_SIZE as usize],
+    right: &[u8; PAGE_SIZE as usize],
+    name: &dyn Fn(u64) -> String,
+    out: &mut Vec<Difference>,
+) {
+    let ranges = ranges(left, right);
     for &(start, end) in ranges.iter().take(MAX_RANGES) {
         let (from, to) = (base + start as u64, base + end as u64);
         let shown = start..end.min(start + SHOWN);
         out.push(Difference {
-            what: format!("ram {from:#x}..{to:#x}{}", a.services.symbols.name(from)),
+            what: format!("ram {from:#x}..{to:#x}{}", name(from)),
             a: hex(&left[shown.clone()], end - start),
             b: hex(&right[shown], end - start),
         });

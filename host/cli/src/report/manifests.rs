@@ -9,6 +9,9 @@ const KEYS: [&str; 4] = ["id", "name", "device", "port"];
 /// What is of one recording only, and says nothing about the machine.
 const OWN: [&str; 4] = ["run_id", "created_unix_s", "end", "parent"];
 
+/// Likewise: when it was taken is in the snapshot's file. Two that differ are found by the first digest behind them.
+const OWN_START: &str = "start.blake3";
+
 /// What may differ between two runs of one machine.
 const CIRCUMSTANCES: [&str; 3] = ["reprise", "digest_every", "console"];
 
@@ -31,7 +34,7 @@ pub(crate) fn differences(a: &Value, b: &Value) -> Vec<ManifestDifference> {
     flatten(String::new(), b, &mut right);
     let names: std::collections::BTreeSet<&String> = left.keys().chain(right.keys()).collect();
     let differing = names.into_iter().filter(|name| left.get(*name) != right.get(*name));
-    let kept = differing.filter(|name| !is_under(name, &OWN) && !is_place(name));
+    let kept = differing.filter(|name| !is_under(name, &OWN) && *name != OWN_START && !is_place(name));
     kept.map(|name| ManifestDifference {
         what: name.clone(),
         a: left.get(name).cloned(),

@@ -5,6 +5,7 @@
 //! before it whole.
 
 mod appender;
+mod args;
 mod blobs;
 mod check;
 mod collect;
@@ -20,6 +21,7 @@ mod tree;
 mod trouble;
 mod writer;
 
+pub(crate) use args::SnapshotCommand;
 pub(crate) use check::Checked;
 pub(crate) use collect::Collected;
 pub(crate) use facts::{Facts, RecordingRow};
