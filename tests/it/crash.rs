@@ -256,6 +256,15 @@ fn a_recording_that_is_killed_replays_to_its_last_record() {
     assert!(count(Left::Truncated) >= found.len() / 5, "{found:?}");
 }
 
+/// A recording becomes one beside the machine, in its first moments.
+fn wait_for_manifest(folder: &str) {
+    let end = Instant::now() + TIMEOUT;
+    while !Path::new(folder).join("manifest.toml").exists() {
+        assert!(Instant::now() < end, "no manifest");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Where the last byte fits is where the host says no: in the middle of a frame as well as between two.
 #[test]
 fn a_full_disk_stops_the_machine_and_keeps_what_was_recorded() {
@@ -266,6 +275,7 @@ fn a_full_disk_stops_the_machine_and_keeps_what_was_recorded() {
         recording.wait_for(READY);
         recording.keys.write_all(b"hello").unwrap();
         recording.wait_for("hello");
+        wait_for_manifest(&folder);
         // It may be looked at while it grows.
         let before = json(&reprise(["info", "--json", &folder]).success());
         recording.limit_files(before["log_bytes"].as_u64().unwrap() + room);
@@ -293,6 +303,7 @@ fn a_disk_that_is_full_at_the_end_costs_the_manifests_last_word_only() {
     let folder = scratch.path("run.rec");
     let mut recording = Recording::start(&folder, &[]);
     recording.wait_for(READY);
+    wait_for_manifest(&folder);
     // The log has room, the manifest has not.
     recording.limit_files(3000);
     recording.keys.write_all(b"q").unwrap();

@@ -213,13 +213,25 @@ impl Reprise {
         let stdin = child.stdin.take().unwrap();
         let console = Collected::new(child.stdout.take().unwrap());
         let errors = Collected::new(child.stderr.take().unwrap());
+        let child = Owned(child);
         Started { child, stdin, console, errors, summary, acts, limit: Instant::now() + TIMEOUT }
+    }
+}
+
+/// A process that a test which fails does not leave behind.
+struct Owned(Child);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // It has ended by itself as a rule.
+        let _gone = self.0.kill();
+        let _gone = self.0.wait();
     }
 }
 
 /// A run that goes on.
 pub(crate) struct Started {
-    child: Child,
+    child: Owned,
     stdin: ChildStdin,
     console: Collected,
     errors: Collected,
@@ -230,11 +242,11 @@ pub(crate) struct Started {
 
 impl Started {
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.0.id()
     }
 
     pub(crate) fn kill(&mut self) {
-        self.child.kill().unwrap();
+        self.child.0.kill().unwrap();
     }
 
     pub(crate) fn press(&mut self, keys: &str) {
@@ -257,18 +269,18 @@ impl Started {
     fn end_with_folder(mut self) -> (Ended, Option<Scratch>) {
         let mut peak_kib = 0;
         let status = loop {
-            peak_kib = resident_peak_kib(self.child.id()).unwrap_or(peak_kib);
-            if let Some(status) = self.child.try_wait().unwrap() {
+            peak_kib = resident_peak_kib(self.child.0.id()).unwrap_or(peak_kib);
+            if let Some(status) = self.child.0.try_wait().unwrap() {
                 break status;
             }
             if Instant::now() > self.limit {
-                self.child.kill().unwrap();
-                self.child.wait().unwrap();
+                self.child.0.kill().unwrap();
+                self.child.0.wait().unwrap();
                 panic!("took more than {TIMEOUT:?}:\n{}\n{}", self.console.whole(), self.errors.whole());
             }
             if self.acts.front().is_some_and(|(prompt, _)| self.console.so_far().contains(prompt.as_str())) {
                 let (_, act) = self.acts.pop_front().unwrap();
-                act(Pid::from_child(&self.child), &mut self.stdin);
+                act(Pid::from_child(&self.child.0), &mut self.stdin);
             }
             std::thread::sleep(Duration::from_millis(5));
         };

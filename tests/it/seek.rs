@@ -137,7 +137,17 @@ fn a_trail_of_snapshots_changes_nothing() {
         recording
     };
     let (with, without) = (recorded("100"), recorded("off"));
-    assert_eq!(records(&with), records(&without));
+    // But for the digests that vouch for the snapshots.
+    let undigested = |recording: &str| -> Vec<Value> {
+        let all = records(recording).into_iter().filter(|record| record["kind"] != "digest");
+        all.map(|mut record| {
+            let record = record.as_object_mut().unwrap();
+            ["number", "chain"].iter().for_each(|key| drop(record.remove(*key)));
+            Value::Object(record.clone())
+        })
+        .collect()
+    };
+    assert_eq!(undigested(&with), undigested(&without));
     let snapshots = std::fs::read_dir(format!("{with}/snapshots")).unwrap().count();
     assert!(snapshots > 3, "{snapshots} entries");
     assert!(!std::path::Path::new(&format!("{without}/snapshots")).exists());

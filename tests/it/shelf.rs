@@ -98,7 +98,12 @@ fn a_recording_does_not_notice_that_snapshots_are_saved() {
             Some(answer) if answer["return"].is_object() => {
                 taken.push((tag, answer["return"]["icount"].as_u64().unwrap()));
             }
-            _ => break,
+            Some(answer) => {
+                let why = answer["error"]["desc"].as_str().unwrap();
+                assert!(why.contains("has ended"), "{why}");
+                break;
+            }
+            None => break,
         }
         if taken.len() == 3 {
             let refused = client.refused(&command("snapshot-load", "s0")).1;

@@ -5,12 +5,12 @@ use crate::{
     ending::hex,
     failure::Failure,
     inspect::out,
-    io::grouped,
+    io::{counted, grouped},
     place::Place,
     plugins::Plugins,
     rebuild::Replica,
     replay::{Replay, find},
-    run,
+    run, timeline,
     unplugged::Show,
 };
 use clap::ValueEnum;
@@ -47,6 +47,8 @@ enum Question {
     State,
     /// What each hart does next
     Next,
+    /// What snapshots cost from there on, in memory and on the disk
+    Cost,
 }
 
 /// `reprise ask REC QUESTION --at POS`.
@@ -65,7 +67,7 @@ pub(crate) fn ask(args: &AskArgs, catalog: &Plugins) -> Result<u8, Failure> {
             _ => return Err(not_there(*place, &replica, &mut replay)),
         }
         let seek_ms = started.elapsed().as_secs_f64() * 1e3;
-        let answer = answer(args, &mut replay);
+        let answer = answer(args, &mut replay)?;
         let status = replay.machine.status();
         let events = replay.counter.passed().events;
         let text = match args.json {
@@ -80,9 +82,10 @@ pub(crate) fn ask(args: &AskArgs, catalog: &Plugins) -> Result<u8, Failure> {
                 format!("{}\n", Value::Object(object))
             }
             false => format!(
-                "{place}: icount {}, vtime {:.9} s, behind {events} events\n{}",
+                "{place}: icount {}, vtime {:.9} s, behind {}\n{}",
                 grouped(status.icount),
                 status.vtime_ns as f64 / 1e9,
+                counted(events, "event"),
                 words(answer)
             ),
         };
@@ -98,9 +101,13 @@ fn not_there(place: Place, replica: &Replica, replay: &mut Replay<'_>) -> Failur
         .help(format!("it ends at icount {}", grouped(icount)))
 }
 
-fn answer(args: &AskArgs, replay: &mut Replay<'_>) -> Map<String, Value> {
+fn answer(args: &AskArgs, replay: &mut Replay<'_>) -> Result<Map<String, Value>, Failure> {
+    if args.question == Question::Cost {
+        return cost(replay);
+    }
     let machine = &mut replay.machine;
-    match args.question {
+    Ok(match args.question {
+        Question::Cost => unreachable!("answered above"),
         Question::Digest => [("digest".to_owned(), hex(&machine.digest()).into())].into_iter().collect(),
         Question::State => {
             let fields = machine.fields().into_iter().filter(|(name, _)| name.starts_with(&args.field));
@@ -112,7 +119,16 @@ fn answer(args: &AskArgs, replay: &mut Replay<'_>) -> Map<String, Value> {
             let harts: Vec<String> = harts.collect();
             [("next".to_owned(), json!(harts))].into_iter().collect()
         }
-    }
+    })
+}
+
+/// In a folder that goes with us.
+fn cost(replay: &mut Replay<'_>) -> Result<Map<String, Value>, Failure> {
+    let folder = std::env::temp_dir().join(format!("reprise-cost-{}", std::process::id()));
+    let answer = timeline::cost(replay, &folder);
+    // It may not have been made.
+    drop(std::fs::remove_dir_all(&folder));
+    answer
 }
 
 /// For people: a line each.

@@ -2,12 +2,12 @@
 
 use crate::{
     args::RecordingArgs,
-    disk::{DiskFacts, HostDisk},
+    disk::{DiskFacts, HostDisk, ImageBlocks},
     failure::{Exit, Failure},
     origin::{Choices, Found, Origin},
     plugins::{Installed, Plugins},
     record,
-    recording::{self, DiskRow, Hash, PluginRow, Segments, Store, damage, moved_disks},
+    recording::{self, DiskRow, Hash, PluginRow, Segments, Store, damage, moved_disks, touched_blocks},
     report, run,
     setup::{self, BootFiles, PortKey},
     tape::{Counted, Counter},
@@ -244,6 +244,17 @@ impl Replica {
                 failure.help(format!("if the image is elsewhere now: --disk {}=FILE", disk.row.device))
             }),
         }
+    }
+
+    /// Whether every block of every image that the run has read is what it was. A pack checks its own.
+    pub(crate) fn has_recorded_disks(&self) -> bool {
+        let Ok((touched, _)) = touched_blocks(&self.store) else { return false };
+        self.disks.iter().filter(|disk| !disk.packed && disk.facts.image.is_some()).all(|disk| {
+            let Some(blocks) = touched.get(&disk.key) else { return true };
+            let Ok(mut image) = ImageBlocks::open(&disk.facts) else { return false };
+            let same = |(&block, hash): (&u64, &Hash)| image.read(block).is_ok_and(|b| Hash::of(&b) == *hash);
+            blocks.iter().all(same)
+        })
     }
 
     /// The disks of which there is only what the recorded run has read.

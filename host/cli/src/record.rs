@@ -28,6 +28,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    rc::Rc,
     sync::{Arc, OnceLock},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -57,7 +58,7 @@ pub(crate) fn record_board(
 }
 
 /// Record the run of a machine that is ready.
-fn record_parts(args: &RecordArgs, parts: Parts) -> Result<Ended, Failure> {
+fn record_parts(args: &RecordArgs, mut parts: Parts) -> Result<Ended, Failure> {
     let digest_every = args.digest_every.0;
     let manifest = Manifest {
         digest_every,
@@ -67,14 +68,17 @@ fn record_parts(args: &RecordArgs, parts: Parts) -> Result<Ended, Failure> {
         parent: parts.parent.clone(),
         ..manifest(&parts.board, &parts.plans)
     };
-    let contents = contents(&parts.images, &parts.plugins);
+    // Their bytes are needed no more: what boots has them, and what is loaded is.
+    let contents = taken(&mut parts.images, &mut parts.plugins);
+    let contents = hashes(&manifest).into_iter().zip(contents).collect();
     let start = parts.start.as_ref();
-    let (mut recording, sink) = Recording::create(&args.output, args.force, manifest, &contents, start)?;
+    let (mut recording, sink) = Recording::create(&args.output, args.force, manifest, contents, start)?;
     let gate = match start {
         Some(start) => Gate::record_from(&start.stand, start.vtime_ns, sink),
         None => Gate::record(parts.seed, sink),
     };
-    let begun = recording.begin().and_then(|()| recording.lay_trail(args.trail.pace()));
+    recording.lay_trail(args.trail.pace());
+    let begun = recording.begin();
     match begun.and_then(|()| parts.connect(&args.run, gate, digest_every, Some(&recording))) {
         Ok(running) => {
             recording.attach(running.machine.stop_handle());
@@ -133,7 +137,7 @@ impl Recording {
         path: &Path,
         force: bool,
         manifest: Manifest,
-        contents: &[(Hash, &[u8])],
+        contents: Vec<(Hash, Vec<u8>)>,
         start: Option<&Start>,
     ) -> Result<(Self, Log), Failure> {
         let stop: Arc<OnceLock<StopHandle>> = Arc::default();
@@ -175,20 +179,18 @@ impl Recording {
         let hashes = hashes(&manifest);
         let contents = hashes.iter().map(|hash| Ok((*hash, replica.content(hash)?)));
         let contents = contents.collect::<Result<Vec<_>, Failure>>()?;
-        let contents: Vec<_> = contents.iter().map(|(hash, bytes)| (*hash, bytes.as_slice())).collect();
-        Self::create(path, force, manifest, &contents, start)
+        Self::create(path, force, manifest, contents, start)
     }
 
     /// The gate is there: from now on it is a recording, also if nothing ends it.
-    pub(crate) fn begin(&self) -> Result<(), Failure> {
+    pub(crate) fn begin(&mut self) -> Result<(), Failure> {
         self.recorder.begin()
     }
 
     /// Snapshots are dropped into it from here on, if they are wanted.
-    fn lay_trail(&mut self, pace: Option<Pace>) -> Result<(), Failure> {
+    fn lay_trail(&mut self, pace: Option<Pace>) {
         let begin = |pace| Trail::begin(&self.path, self.recorder.manifest(), pace);
-        self.trail = pace.map(begin).transpose()?;
-        Ok(())
+        self.trail = pace.map(begin);
     }
 
     /// The machine that stops when nothing more can be written.
@@ -203,8 +205,8 @@ impl Recording {
         &self.path
     }
 
-    pub(crate) fn run_id(&self) -> String {
-        self.recorder.manifest().run_id.clone()
+    pub(crate) fn manifest(&self) -> &Manifest {
+        self.recorder.manifest()
     }
 
     /// Nothing more can be written.
@@ -339,15 +341,13 @@ pub(crate) fn plugin_rows(plugins: &BTreeMap<String, Installed>) -> Vec<PluginRo
     plugins.iter().map(row).collect()
 }
 
-/// Everything that a recording, or a store of snapshots, keeps of a machine by its hash: boot images, then plugins.
-pub(crate) fn contents<'a>(
-    images: &'a BootImages,
-    plugins: &'a BTreeMap<String, Installed>,
-) -> Vec<(Hash, &'a [u8])> {
-    let images = [&images.firmware, &images.kernel, &images.initrd];
-    let images = images.into_iter().flatten().map(|(_, bytes)| bytes.as_slice());
-    let plugins = plugins.values().map(|installed| installed.bytes.as_slice());
-    images.chain(plugins).map(|bytes| (Hash::of(bytes), bytes)).collect()
+/// The bytes of all of them, in the order of [`hashes`].
+fn taken(images: &mut BootImages, plugins: &mut BTreeMap<String, Installed>) -> Vec<Vec<u8>> {
+    let images = [&mut images.firmware, &mut images.kernel, &mut images.initrd].into_iter().flatten();
+    let images = images.map(|(_, bytes)| std::mem::take(bytes));
+    let plugins =
+        plugins.values_mut().map(|installed| Rc::unwrap_or_clone(std::mem::take(&mut installed.bytes)));
+    images.chain(plugins).collect()
 }
 
 /// Everything that a recording keeps by its hash: boot images, then plugins.

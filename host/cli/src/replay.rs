@@ -46,11 +46,11 @@ pub(crate) fn replay(args: &ReplayArgs, catalog: &Plugins) -> Result<u8, Failure
     // A replay opens nothing that nobody asked for.
     let unasked = if args.live || args.paused { "auto" } else { "none" };
     let control = Control::open(Some(args.control.as_deref().unwrap_or(unasked)), facts)?;
-    let (recording, sink) = new_recording(args, &replica, live.as_ref())?.unzip();
+    let (mut recording, sink) = new_recording(args, &replica, live.as_ref())?.unzip();
     let show = Show { port, level: Some(run::log_level(args.recording.verbose)) };
     let started = Replay::start(&replica, &args.recording, show, Some((args, sink, control)));
     let begun =
-        started.and_then(|replay| recording.as_ref().map_or(Ok(()), Recording::begin).map(|()| replay));
+        started.and_then(|replay| recording.as_mut().map_or(Ok(()), Recording::begin).map(|()| replay));
     let mut replay = match begun {
         Ok(replay) => replay,
         Err(failure) => return Err(given_up(recording, failure)),
@@ -65,7 +65,10 @@ pub(crate) fn replay(args: &ReplayArgs, catalog: &Plugins) -> Result<u8, Failure
         control.hub().begin_paused();
     }
     let at = args.at.map(|place| find(place, &replica)).transpose()?;
-    let skipped = at.and_then(|at| replay.skip(at));
+    let skipped = match at.map(|at| replay.skip(at)).transpose() {
+        Ok(skipped) => skipped.flatten(),
+        Err(failure) => return Err(given_up(recording, failure)),
+    };
     replay.to = until;
     let stop = skipped.unwrap_or_else(|| replay.run());
     if let Some(failure) = replay.failure(&stop, !args.recording.no_search) {
@@ -131,6 +134,8 @@ pub(crate) struct Replay<'b> {
     breakpoint: Option<u64>,
     /// It came to its end here, and cannot go on.
     over: Option<Stop>,
+    /// A divergence is looked into.
+    explains: bool,
 }
 
 /// What `reprise replay` can do beside replaying, where the replay is recorded, and who may ask for what.
@@ -214,6 +219,7 @@ impl<'b> Replay<'b> {
             shelf: None,
             breakpoint: None,
             over: None,
+            explains: !args.no_search,
         })
     }
 
@@ -246,12 +252,18 @@ impl<'b> Replay<'b> {
     }
 
     /// Replay to a place without showing anything. The stop, if it did not get there.
-    fn skip(&mut self, to: Option<Until>) -> Option<Stop> {
+    fn skip(&mut self, to: Option<Until>) -> Result<Option<Stop>, Failure> {
         self.desk.look_away(true);
+        self.enter(to)?;
         self.to = to;
         let stop = self.run();
         self.desk.look_away(false);
-        Some(stop).filter(|stop| *stop != Stop::Until)
+        Ok(Some(stop).filter(|stop| *stop != Stop::Until))
+    }
+
+    /// The recording.
+    pub(crate) fn replica(&self) -> &Replica {
+        self.replica
     }
 
     /// Where it stands.
@@ -463,7 +475,7 @@ impl Live {
         control.hub().set_facts(Facts::of(replica.board(), &self.plans, What::Record, path));
         control.hub().attach(io.link().clone());
         recording.attach(machine.stop_handle());
-        let shelf = shelf(args, replica, &recording.run_id());
+        let shelf = shelf(args, replica, &recording.manifest().run_id);
         // Signals are the I/O thread's now.
         drop(desk);
         let ended = Running { machine, io, control, disks: BTreeMap::new(), summary, shelf }

@@ -1,7 +1,10 @@
 //! A recording that can be looked at anywhere: a machine that replays it, and snapshots that it drops along the way.
 
+mod cost;
 mod kept;
 mod stored;
+
+pub(crate) use cost::cost;
 
 use crate::{failure::Failure, rebuild::Replica};
 use kept::Kept;
@@ -60,6 +63,7 @@ impl Past {
     /// Stand before the place, as near as possible. `on`: the machine can go on from where it stands.
     pub(crate) fn enter(
         &mut self,
+        replica: &Replica,
         machine: &mut Machine,
         to: Option<Until>,
         on: bool,
@@ -69,7 +73,7 @@ impl Past {
         let on = on && kept::is_before(here, lines(machine, self.console), to);
         // From the disk only what saves more than it costs.
         let near = nearest.place().0.max(if on { here.icount } else { 0 }) + self.step;
-        if let Some(snapshot) = self.trail.before(to, near) {
+        if let Some(snapshot) = self.trail.before(replica, to, near) {
             machine.restore(&snapshot).map_err(|error| broken(&error))?;
             self.kept.insert(machine.status(), lines(machine, self.console), snapshot);
             return Ok(());

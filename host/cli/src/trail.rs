@@ -8,7 +8,7 @@ use crate::{
 };
 use reprise_machine::Machine;
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -40,7 +40,8 @@ pub(crate) struct Pace {
 
 /// Drops snapshots into a recording.
 pub(crate) struct Trail {
-    saver: Saver,
+    folder: PathBuf,
+    saver: Option<Saver>,
     pace: Pace,
     facts: Facts,
     /// Of those that are there: number and icount, ascending.
@@ -55,26 +56,12 @@ pub(crate) struct Trail {
 
 impl Trail {
     /// Begin, in a recording that has been made just now.
-    pub(crate) fn begin(recording: &Path, manifest: &Manifest, pace: Pace) -> Result<Self, Failure> {
-        let folder = recording.join(SNAPSHOTS);
-        let writer = match folder.is_dir() {
-            true => StoreWriter::open(&folder)?,
-            false => StoreWriter::create(&folder)?,
-        };
+    pub(crate) fn begin(recording: &Path, manifest: &Manifest, pace: Pace) -> Self {
         let written_bytes = Arc::new(AtomicU64::new(0));
-        let told = Arc::clone(&written_bytes);
-        let tell = move |report| match report {
-            Report::Saved { result: Ok(saved), .. } => {
-                told.fetch_add(saved.bytes_written, Ordering::Relaxed);
-            }
-            // The recording does not need them. Where the disk is full it says so itself.
-            Report::Saved { result: Err(_), .. } | Report::Deleted { .. } | Report::Collected(_) => (),
-        };
-        let saver = Saver::start(writer, WAITING, tell)
-            .map_err(|error| Failure::io("cannot start to write snapshots", &error).at(folder.display()))?;
         let now = Instant::now();
-        Ok(Self {
-            saver,
+        Self {
+            folder: recording.join(SNAPSHOTS),
+            saver: None,
             pace,
             facts: facts(manifest),
             kept: Vec::new(),
@@ -83,7 +70,29 @@ impl Trail {
             step: FIRST_STEP,
             looked: (now, 0),
             due: now + pace.first,
-        })
+        }
+    }
+
+    /// The thread that writes, and the folder, when the first one is there to be written: a short recording has none.
+    fn saver(&mut self) -> Result<&Saver, Failure> {
+        if self.saver.is_none() {
+            let writer = match self.folder.is_dir() {
+                true => StoreWriter::open(&self.folder)?,
+                false => StoreWriter::create(&self.folder)?,
+            };
+            let told = Arc::clone(&self.written_bytes);
+            let tell = move |report| match report {
+                Report::Saved { result: Ok(saved), .. } => {
+                    told.fetch_add(saved.bytes_written, Ordering::Relaxed);
+                }
+                // The recording does not need them. Where the disk is full it says so itself.
+                Report::Saved { result: Err(_), .. } | Report::Deleted { .. } | Report::Collected(_) => (),
+            };
+            let started = Saver::start(writer, WAITING, tell);
+            self.saver =
+                Some(started.map_err(|error| Failure::io("cannot start to write snapshots", &error))?);
+        }
+        Ok(self.saver.as_ref().expect("made above"))
     }
 
     /// Have the machine come back when the next look at the clock is due.
@@ -97,7 +106,8 @@ impl Trail {
     pub(crate) fn step(&mut self, machine: &mut Machine) {
         let (at, icount) = self.looked;
         self.adapt(machine.status().icount.saturating_sub(icount), at.elapsed());
-        if Instant::now() >= self.due && self.saver.has_room() {
+        let has_room = self.saver.as_ref().is_none_or(Saver::has_room);
+        if Instant::now() >= self.due && has_room {
             self.drop_one(machine);
         }
         self.plan(machine);
@@ -112,6 +122,8 @@ impl Trail {
 
     fn drop_one(&mut self, machine: &mut Machine) {
         let began = Instant::now();
+        // The log says what the state is here: nobody has to believe the snapshot.
+        machine.vouch();
         let status = machine.status();
         let snapshot = machine.snapshot();
         let Ok(stand) = snapshot.stand() else { return };
@@ -122,9 +134,14 @@ impl Trail {
             recording: self.facts.recording.clone().map(|row| RecordingRow { records: stand.records, ..row }),
             ..self.facts.clone()
         };
-        if self.saver.try_save(name(self.next), snapshot, facts) {
-            self.kept.push((self.next, status.icount));
-            self.next += 1;
+        let number = self.next;
+        match self.saver().map(|saver| saver.try_save(name(number), snapshot, facts)) {
+            Ok(taken) if taken => {
+                self.kept.push((number, status.icount));
+                self.next += 1;
+            }
+            // A recording is whole without them.
+            Ok(_) | Err(_) => (),
         }
         self.thin();
         // The first one copies all of RAM, and says nothing of the others.
@@ -143,9 +160,10 @@ impl Trail {
         let missed = |at: &usize| gap(*at) / ((here - self.kept[*at].1) as f64 + 1.0);
         let least = (0..self.kept.len() - 1).min_by(|a, b| missed(a).total_cmp(&missed(b)));
         let (number, _) = self.kept.remove(least.expect("there are more than two"));
-        self.saver.delete(name(number));
+        let Some(saver) = &self.saver else { return };
+        saver.delete(name(number));
         if too_much {
-            self.saver.collect();
+            saver.collect();
             // What is left is not known before it is done; it is counted anew from here.
             self.written_bytes.store(self.pace.disk_bytes / 2, Ordering::Relaxed);
         }
@@ -153,7 +171,7 @@ impl Trail {
 
     /// Wait until what was dropped is on the disk.
     pub(crate) fn finish(self) {
-        drop(self.saver.finish());
+        self.saver.into_iter().for_each(|saver| drop(saver.finish()));
     }
 }
 
@@ -168,7 +186,7 @@ fn now_unix_ms() -> u64 {
 }
 
 /// What all of them say alike. The rest is in the recording's manifest.
-fn facts(manifest: &Manifest) -> Facts {
+pub(crate) fn facts(manifest: &Manifest) -> Facts {
     Facts {
         reprise: manifest.reprise.clone(),
         created_unix_ms: 0,

@@ -4,6 +4,7 @@
 
 mod archive;
 mod args;
+mod beginning;
 mod blocks;
 mod events;
 mod info;
@@ -21,6 +22,7 @@ pub(crate) use manifest::{
     DeviceRow, DiskRow, EndRow, FORMAT, FORMAT_OF_START, ImageRow, Images, Manifest, ParentRow, PluginRow,
     StartRow,
 };
+pub(crate) use pack::touched_blocks;
 pub(crate) use recorder::Recorder;
 pub(crate) use scan::damage;
 pub(crate) use store::{Segments, Store};

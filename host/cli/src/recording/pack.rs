@@ -68,9 +68,9 @@ pub(crate) fn pack(store: &Store, out: &Path, force: bool, read: ReadBlock<'_>) 
 }
 
 /// The image's blocks that the log names, with their hashes, by device and port; and how the log breaks off.
-type Touched = BTreeMap<(String, String), BTreeMap<u64, Hash>>;
+pub(crate) type Touched = BTreeMap<(String, String), BTreeMap<u64, Hash>>;
 
-fn touched_blocks(store: &Store) -> Result<(Touched, Option<Tail>), Failure> {
+pub(crate) fn touched_blocks(store: &Store) -> Result<(Touched, Option<Tail>), Failure> {
     let mut touched = Touched::new();
     let devices = &store.manifest().devices;
     let tail = scan(store, |record| {

@@ -106,18 +106,28 @@ impl Drop for QueueSink {
     }
 }
 
-impl Writing {
+/// Waits for the log's beginning.
+pub(super) struct Waiter(Arc<Shared>);
+
+impl Waiter {
     /// Wait until the first records that were pushed, the seed among them, are on the disk.
     pub(super) fn begun(&self) -> Result<(), LogError> {
-        let mut state = self.shared.state();
+        let mut state = self.0.state();
         loop {
             match &state.failure {
                 Some(failure) => return Err(again(failure)),
                 // Without a machine nothing will come.
                 None if state.begun || state.closed => return Ok(()),
-                None => state = self.shared.wait(state, None),
+                None => state = self.0.wait(state, None),
             }
         }
+    }
+}
+
+impl Writing {
+    /// For whoever waits for the log's beginning.
+    pub(super) fn waiter(&self) -> Waiter {
+        Waiter(Arc::clone(&self.shared))
     }
 
     /// Why writing stopped, if it did.

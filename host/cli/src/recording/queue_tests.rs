@@ -251,7 +251,7 @@ fn a_log_has_begun_when_its_seed_is_on_the_disk() {
     let memory = Memory::default();
     let (mut sink, writing) = start(writer(&memory), || ()).unwrap();
     sink.push(seed()).unwrap();
-    writing.begun().unwrap();
+    writing.waiter().begun().unwrap();
     assert_eq!(read(&memory).0, 1);
     drop(sink);
     writing.finish().unwrap();
@@ -260,9 +260,9 @@ fn a_log_has_begun_when_its_seed_is_on_the_disk() {
     let (mut sink, writing) = start(writer(&memory), || ()).unwrap();
     memory.fail(true);
     sink.push(seed()).unwrap();
-    assert!(matches!(writing.begun(), Err(LogError::Sink { .. })));
+    assert!(matches!(writing.waiter().begun(), Err(LogError::Sink { .. })));
     drop(sink);
     let (sink, writing) = start(writer(&Memory::default()), || ()).unwrap();
     drop(sink);
-    writing.begun().unwrap();
+    writing.waiter().begun().unwrap();
 }

@@ -1,7 +1,8 @@
 //! Writing a recording.
 
 use super::{
-    EndRow, FORMAT_OF_START, Hash, MANIFEST, Manifest, ParentRow, SNAPSHOTS, START, StartRow, blob_name,
+    EndRow, FORMAT_OF_START, Hash, MANIFEST, Manifest, ParentRow, SNAPSHOTS, START, StartRow,
+    beginning::{Beginning, Work},
     queue::{self, QueueSink, Writing},
     segment_name, start_name,
 };
@@ -16,6 +17,7 @@ use std::{
     io::{self, ErrorKind, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// A recording in the making. What has reached the folder stays readable whatever happens to this process.
@@ -23,6 +25,11 @@ pub(crate) struct Recorder {
     path: PathBuf,
     manifest: Manifest,
     writing: Writing,
+    /// What is written when it begins.
+    contents: Vec<(Hash, Vec<u8>)>,
+    beginning: Option<Beginning>,
+    /// Called when nothing more can be written.
+    failed: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// What became of a recording.
@@ -32,30 +39,30 @@ pub(crate) struct Saved {
 }
 
 impl Recorder {
-    /// Make the folder, put `contents` into it and start the thread that writes the log. Returns the gate's end, too.
-    /// `failed` is called from that thread, once, when it can no longer write. It is a recording when it has
-    /// [begun](Self::begin).
+    /// Make the folder and start the thread that writes the log. Returns the gate's end, too. `failed` is called when
+    /// nothing more can be written. `contents`, and what it is a recording by, are written when it
+    /// [begins](Self::begin).
     pub(crate) fn create(
         path: &Path,
         mut manifest: Manifest,
-        contents: &[(Hash, &[u8])],
+        contents: Vec<(Hash, Vec<u8>)>,
         force: bool,
-        failed: impl FnOnce() + Send + 'static,
+        failed: impl Fn() + Send + Sync + 'static,
     ) -> Result<(Self, QueueSink), Failure> {
         make_folder(path, force)?;
-        let made = Self::fill(path, &mut manifest, contents, failed);
+        let failed: Arc<dyn Fn() + Send + Sync> = Arc::new(failed);
+        let made = Self::fill(path, &mut manifest, Arc::clone(&failed));
         let (writing, sink) = made.inspect_err(|_| {
             // Half a recording is none, and would be in the way of the next try.
             drop(fs::remove_dir_all(path));
         })?;
-        Ok((Self { path: path.to_owned(), manifest, writing }, sink))
+        Ok((Self { path: path.to_owned(), manifest, writing, contents, beginning: None, failed }, sink))
     }
 
     fn fill(
         path: &Path,
         manifest: &mut Manifest,
-        contents: &[(Hash, &[u8])],
-        failed: impl FnOnce() + Send + 'static,
+        failed: Arc<dyn Fn() + Send + Sync>,
     ) -> Result<(Writing, QueueSink), Failure> {
         let cannot = |error: &io::Error| cannot_make(path).note(reason(error));
         let run_id = draw_run_id().map_err(|e| cannot(&e))?;
@@ -63,14 +70,11 @@ impl Recorder {
         for folder in ["log", "blobs"] {
             folder_builder().create(path.join(folder)).map_err(|e| cannot(&e))?;
         }
-        for (hash, bytes) in contents {
-            write_once(&path.join(blob_name(hash)), bytes).map_err(|e| cannot(&e))?;
-        }
-        sync_folder(&path.join("blobs")).map_err(|e| cannot(&e))?;
         let sink = Segments { path: path.to_owned(), file: None };
         let writer = LogWriter::create(sink, run_id, Sizes::default())
             .map_err(|error| cannot_make(path).note(error.to_string()))?;
-        queue::start(writer, failed).map(|(sink, writing)| (writing, sink)).map_err(|e| cannot(&e))
+        let started = queue::start(writer, move || failed());
+        started.map(|(sink, writing)| (writing, sink)).map_err(|e| cannot(&e))
     }
 
     /// It begins with this snapshot, which is on the disk when this returns. To be called before it has
@@ -101,14 +105,25 @@ impl Recorder {
         Ok(())
     }
 
-    /// The gate has pushed the seed: wait for it to be on the disk, then write the manifest. In this order, what has a
-    /// manifest replays.
-    pub(crate) fn begin(&self) -> Result<(), Failure> {
-        self.writing.begun().map_err(|error| cannot_make(&self.path).note(error.to_string()))?;
-        let above = self.path.parent().filter(|above| !above.as_os_str().is_empty());
-        publish(&self.path, &self.manifest)
-            .and_then(|()| sync_folder(above.unwrap_or(Path::new("."))))
-            .map_err(|error| cannot_make(&self.path).note(reason(&error)))
+    /// The gate has pushed the seed: from now on it becomes a recording, beside the machine, also if nothing ends it.
+    /// That costs the machine no time, and a run that is killed in its first moments its recording.
+    pub(crate) fn begin(&mut self) -> Result<(), Failure> {
+        let work = Work {
+            path: self.path.clone(),
+            contents: std::mem::take(&mut self.contents),
+            manifest: self.manifest.clone(),
+            log: self.writing.waiter(),
+        };
+        let failed = Arc::clone(&self.failed);
+        let started = Beginning::start(work, move || failed());
+        self.beginning = Some(started.map_err(|error| cannot_make(&self.path).note(reason(&error)))?);
+        Ok(())
+    }
+
+    /// Wait until it is a recording.
+    pub(super) fn settle(&mut self) -> Result<(), Failure> {
+        let begun = self.beginning.as_mut().map_or(Ok(()), Beginning::wait);
+        begun.map_err(|why| cannot_make(&self.path).note(why))
     }
 
     /// What it says of the machine.
@@ -118,11 +133,14 @@ impl Recorder {
 
     /// Why nothing more can be written, if so.
     pub(crate) fn failure(&self) -> Option<Failure> {
-        self.writing.failure().map(|error| log_failure(&self.path, &error))
+        let begun = self.beginning.as_ref().and_then(Beginning::failure);
+        let unmade = begun.map(|why| cannot_make(&self.path).note(why));
+        unmade.or_else(|| self.writing.failure().map(|error| log_failure(&self.path, &error)))
     }
 
     /// Note where the run left the one that it replayed.
     pub(crate) fn branch(&mut self, parent: ParentRow) -> Result<(), Failure> {
+        self.settle()?;
         self.manifest.parent = Some(parent);
         publish(&self.path, &self.manifest)
             .map_err(|e| Failure::io("cannot go on with the recording", &e).at(self.path.display()))
@@ -131,7 +149,10 @@ impl Recorder {
     /// Wait for the log, then note how it ended. The machine, and with it the gate's end, must be gone. Without an end
     /// the log stays open-ended, and replays to its last record.
     pub(crate) fn finish(mut self, end: Option<EndRow>) -> Result<Saved, Failure> {
-        self.writing.finish().map_err(|error| log_failure(&self.path, &error))?;
+        // One that has not become a recording is none, and would be in the way of the next try.
+        let settled = self.settle().inspect_err(|_| drop(fs::remove_dir_all(&self.path)));
+        let written = self.writing.finish().map_err(|error| log_failure(&self.path, &error));
+        settled.and(written)?;
         if end.is_some() {
             self.manifest.end = end;
             publish(&self.path, &self.manifest)
@@ -188,12 +209,12 @@ fn new_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
-fn sync_folder(path: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
 /// Equal contents are one file.
-fn write_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match new_file(path) {
         Ok(mut file) => file.write_all(bytes).and_then(|()| file.sync_all()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
@@ -202,7 +223,7 @@ fn write_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// At no moment is there half a manifest.
-fn publish(path: &Path, manifest: &Manifest) -> io::Result<()> {
+pub(super) fn publish(path: &Path, manifest: &Manifest) -> io::Result<()> {
     let temporary = path.join("manifest.toml.new");
     let _none_left = fs::remove_file(&temporary);
     let mut file = new_file(&temporary)?;

@@ -49,10 +49,11 @@ fn scratch(test: &str) -> PathBuf {
 
 fn create(path: &Path, force: bool) -> Result<Recorder, Failure> {
     let content: &[u8] = b"abc";
-    let (recorder, mut sink) =
-        Recorder::create(path, manifest(), &[(Hash::of(content), content)], force, || ())?;
+    let contents = vec![(Hash::of(content), content.to_vec())];
+    let (mut recorder, mut sink) = Recorder::create(path, manifest(), contents, force, || ())?;
     sink.push(seed()).unwrap();
-    recorder.begin().map(|()| recorder)
+    recorder.begin()?;
+    recorder.settle().map(|()| recorder)
 }
 
 #[test]
@@ -109,11 +110,12 @@ fn a_recording_keeps_contents_and_replaces_nothing_foreign() {
 fn a_recording_is_one_when_its_log_has_begun() {
     let folder = scratch("begins");
     let path = folder.join("a.rec");
-    let made = Recorder::create(&path, manifest(), &[], false, || ());
-    let (recorder, mut sink) = made.unwrap();
+    let made = Recorder::create(&path, manifest(), Vec::new(), false, || ());
+    let (mut recorder, mut sink) = made.unwrap();
     assert!(Store::open(&path).unwrap_err().to_string().contains("no manifest.toml"));
     sink.push(seed()).unwrap();
     recorder.begin().unwrap();
+    recorder.settle().unwrap();
     let mut records = Vec::new();
     let tail = scan::scan(&Store::open(&path).unwrap(), |record| {
         records.push(record.clone());

@@ -69,7 +69,7 @@ impl Replay<'_> {
         self.enter(to)?;
         self.to = to;
         let stop = self.run();
-        self.failure(&stop, true).map_or_else(|| Ok(self.arrival(stop)), Err)
+        self.failure(&stop, self.explains).map_or_else(|| Ok(self.arrival(stop)), Err)
     }
 
     /// The very end is a place, too.
@@ -79,9 +79,9 @@ impl Replay<'_> {
     }
 
     /// Stand before the place, as near as possible.
-    fn enter(&mut self, to: Option<Until>) -> Result<(), Failure> {
+    pub(super) fn enter(&mut self, to: Option<Until>) -> Result<(), Failure> {
         if let Some(past) = &mut self.past {
-            past.enter(&mut self.machine, to, self.over.is_none())?;
+            past.enter(self.replica, &mut self.machine, to, self.over.is_none())?;
             self.over = None;
         }
         Ok(())

@@ -51,6 +51,12 @@ impl RamImage {
         self.tables[index / TABLE_PAGES].as_ref()?[index % TABLE_PAGES].as_ref()
     }
 
+    /// Pages that are not all zero.
+    #[must_use]
+    pub fn resident(&self) -> usize {
+        self.tables.iter().flatten().map(|table| table.iter().flatten().count()).sum()
+    }
+
     /// Replace a page.
     ///
     /// # Panics
