@@ -25,6 +25,7 @@ mod record;
 mod recording;
 mod reprise;
 mod seek;
+mod shelf;
 mod snapshot;
 mod steer;
 mod travel;

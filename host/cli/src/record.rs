@@ -205,8 +205,8 @@ impl Recording {
         &self.path
     }
 
-    pub(crate) fn run_id(&self) -> String {
-        self.recorder.manifest().run_id.clone()
+    pub(crate) fn manifest(&self) -> &Manifest {
+        self.recorder.manifest()
     }
 
     /// Nothing more can be written.

@@ -520,7 +520,7 @@ impl Live {
         control.hub().set_facts(Facts::of(replica.board(), &self.plans, What::Record, path));
         control.hub().attach(io.link().clone());
         recording.attach(machine.stop_handle());
-        let shelf = shelf(args, replica, &recording.run_id());
+        let shelf = shelf(args, replica, &recording.manifest().run_id);
         // Signals are the I/O thread's now.
         drop(desk);
         let ended = Running { machine, io, control, disks: BTreeMap::new(), summary, shelf }

@@ -12,7 +12,7 @@ use crate::{
     plugins::{Installed, Plugins},
     rebuild::{Start, unusable},
     record::{self, Recording},
-    recording::{Hash, ParentRow},
+    recording::{Hash, Manifest, ParentRow},
     setup::{self, BootFiles, BootImages, PortKey},
     shelf::{Contents, Shelf, Tag, Wish},
     snapshots::{self, RecordingRow},
@@ -118,8 +118,7 @@ impl Parts {
         digest_every: Option<u64>,
         recording: Option<&Recording>,
     ) -> Result<Running<'static>, Failure> {
-        let row = recording.map(|recording| RecordingRow { run_id: recording.run_id(), records: 0 });
-        let shelf = self.shelf(args, row);
+        let shelf = self.shelf(args, recording.map(Recording::manifest));
         let recording = recording.map(Recording::path);
         let Self { board, plugins, boot, disks, plans, clock_ns, summary, start, .. } = self;
         let what = if recording.is_some() { What::Record } else { What::Run };
@@ -147,9 +146,15 @@ impl Parts {
     }
 
     /// Snapshots of this machine. What they need is read again for each, rather than kept beside the guest's RAM.
-    fn shelf(&self, args: &RunArgs, recording: Option<RecordingRow>) -> Shelf<'static> {
+    fn shelf(&self, args: &RunArgs, recording: Option<&Manifest>) -> Shelf<'static> {
         let (board, console) = (&self.board, record::console(&self.plans));
-        let (images, plugins) = (record::image_rows(&self.images), record::plugin_rows(&self.plugins));
+        let (images, plugins) = match recording {
+            // It has taken the bytes.
+            Some(manifest) => (manifest.images.clone(), manifest.plugins.clone()),
+            None => (record::image_rows(&self.images), record::plugin_rows(&self.plugins)),
+        };
+        let recording =
+            recording.map(|manifest| RecordingRow { run_id: manifest.run_id.clone(), records: 0 });
         let begin = Status { icount: 0, instret: 0, vtime_ns: 0 };
         let disks = record::disk_rows(&self.disks);
         let facts = snapshots::Facts::of(board, console, images, plugins, disks, begin);

@@ -58,6 +58,11 @@ const CASES: &[Case] = &[
     Case("board errors as JSON", "--error-format json machine check @/overlap.toml", 3),
     Case("device of QEMU", "run -device e1000 --firmware @/ok.elf", 2),
     Case("device without drive", "run -device virtio-blk-device,drive=hd7 --firmware @/ok.elf", 2),
+    Case("snapshots nowhere", "run --snapshots", 2),
+    Case("snapshots too often", "replay @/no.rec --snapshot-every 0", 2),
+    Case("snapshots in no memory", "ask @/no.rec digest --snapshot-memory lots", 2),
+    Case("save without a machine", "snapshot save a @/no.sock", 6),
+    Case("load without a name", "snapshot load", 2),
     // Boards.
     Case("missing board", "machine check @/missing.toml", 6),
     Case("folder as board", "machine check @", 3),

@@ -48,6 +48,19 @@ pub(crate) struct StatusArgs {
     json: bool,
 }
 
+/// `reprise snapshot save`, `reprise snapshot load`
+#[derive(Debug, Args)]
+pub(crate) struct NamedArgs {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    name: String,
+    #[command(flatten)]
+    call: CallArgs,
+    /// The folder that it is in; default: the machine's own
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
 /// `reprise monitor`
 #[derive(Debug, Args)]
 pub(crate) struct MonitorArgs {
@@ -171,6 +184,27 @@ impl CallArgs {
                 Err(failure.help("name one of them by its number"))
             }
         }
+    }
+}
+
+impl NamedArgs {
+    /// Returns when it is done.
+    pub(crate) fn run(&self, command: &str) -> Result<u8, Failure> {
+        let mut arguments = json!({ "tag": self.name });
+        if let Some(folder) = &self.folder {
+            // The machine's process may be elsewhere.
+            let absolute = std::path::absolute(folder);
+            let absolute = absolute
+                .map_err(|error| Failure::io("cannot name the folder", &error).at(folder.display()))?;
+            arguments["folder"] = absolute.display().to_string().into();
+        }
+        let answer = Peer::connect(&self.call.socket()?, PATIENCE)?.execute(command, &arguments)?;
+        if let (Some(icount), Some(bytes)) = (answer["icount"].as_u64(), answer["bytes-written"].as_u64()) {
+            let (folder, name) = (answer["folder"].as_str().unwrap_or("?"), &self.name);
+            let (icount, bytes) = (grouped(icount), grouped(bytes));
+            return inspect::out(&format!("{folder}/{name}: icount {icount}, {bytes} bytes written\n"));
+        }
+        Ok(0)
     }
 }
 

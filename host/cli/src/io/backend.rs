@@ -100,6 +100,11 @@ impl Backend {
         Ok((ready, None))
     }
 
+    /// Whether the guest is told of who comes and goes.
+    pub(super) fn comes_and_goes(&self) -> bool {
+        matches!(self, Self::Server { .. } | Self::Client { .. })
+    }
+
     /// Whether somebody is at the other end from the start.
     pub(super) fn starts_connected(&self) -> bool {
         matches!(self, Self::Console | Self::File(_) | Self::Pty { .. })

@@ -78,11 +78,16 @@ impl PortState {
             port: port.to_owned(),
             lossless,
             connected,
-            changes: !connected,
+            changes: false,
             output: VecDeque::new(),
             dropped: 0,
             outstanding: 0,
         }
+    }
+
+    /// The same, where the guest is told of who comes and goes.
+    pub(super) fn that_changes(self, changes: bool) -> Self {
+        Self { changes, ..self }
     }
 
     /// How much may be read from the source now.
@@ -403,6 +408,31 @@ mod tests {
         writer.join().unwrap();
         assert_eq!(link.state().ports[0].dropped, OUTPUT_LIMIT as u64);
         assert_eq!(link.end_reason(), Some(EndReason::Keys));
+    }
+
+    #[test]
+    fn a_machine_that_is_another_one_is_told_who_is_there() {
+        let poll = mio::Poll::new().unwrap();
+        let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
+        let port = |name: &str, changes| PortState::new(name, "serial", true, true).that_changes(changes);
+        let ports = vec![port("uart0", false), port("uart1", true)];
+        let link = Link::new(ports, waker, true, Hub::new(Facts::default()));
+        assert!(!link.clock.publish(1000, true));
+        link.input(0, vec![0; 100]);
+        link.input(1, vec![0; INPUT_LIMIT]);
+        link.poll(&mut Vec::new());
+        link.input(1, vec![7; 10]);
+        link.event(1, PortChange::Closed);
+        // Its time goes back, and it holds less of what was sent.
+        link.restored(10, &[("uart0", "serial", 30), ("uart1", "serial", 0)]);
+        assert!(!link.clock.publish(20, true));
+        let room = |port: usize| INPUT_LIMIT - link.state().ports[port].room();
+        assert_eq!((room(0), room(1)), (30, 10));
+        let mut inbox = Vec::new();
+        link.poll(&mut inbox);
+        let closed =
+            Input::PortEvent { device: "uart1".into(), port: "serial".into(), event: PortChange::Closed };
+        assert_eq!((inbox.len(), &inbox[0]), (3, &closed));
     }
 
     #[test]

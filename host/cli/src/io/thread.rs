@@ -77,7 +77,8 @@ impl IoThread {
             let (backend, line) = Backend::open(&plan.backend, &plan.name())?;
             lines.extend(line);
             let lossless = matches!(plan.backend, BackendSpec::Stdio | BackendSpec::File(_));
-            ports.push(PortState::new(&plan.device, &plan.port, lossless, backend.starts_connected()));
+            let port = PortState::new(&plan.device, &plan.port, lossless, backend.starts_connected());
+            ports.push(port.that_changes(backend.comes_and_goes()));
             backends.push(backend);
         }
         let live = plans.iter().any(|plan| plan.backend.may_answer());

@@ -1,7 +1,8 @@
-//! `reprise snapshot list|delete|check|diff`: snapshots that nobody has to run.
+//! `reprise snapshot list|delete|check|diff`: snapshots at rest. `save` and `load` ask a machine that runs.
 
 use super::{Checked, Facts, Store, StoreWriter};
 use crate::{
+    control::NamedArgs,
     failure::{Exit, Failure},
     from,
     inspect::out,
@@ -20,6 +21,10 @@ pub(crate) struct SnapshotCommand {
 
 #[derive(Debug, Subcommand)]
 enum SnapshotAction {
+    /// Save a snapshot of a running machine, which hardly stops for it; returns when it is on the disk
+    Save(NamedArgs),
+    /// Let a running machine become what a snapshot says
+    Load(NamedArgs),
     /// List the snapshots of a folder
     List {
         #[command(flatten)]
@@ -66,6 +71,8 @@ impl SnapshotCommand {
     /// Returns the exit code.
     pub(crate) fn run(&self) -> Result<u8, Failure> {
         match &self.action {
+            SnapshotAction::Save(args) => args.run("snapshot-save"),
+            SnapshotAction::Load(args) => args.run("snapshot-load"),
             SnapshotAction::List { folder } => list(folder),
             SnapshotAction::Delete { folder, names } => delete(folder, names),
             SnapshotAction::Check { folder } => check(folder),
