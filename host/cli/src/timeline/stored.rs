@@ -1,5 +1,5 @@
 //! The snapshots that lie in a recording: an offer, which may be missing, damaged or of another run. The log has a
-//! digest where each of them was taken; one that is not what it says there is not taken.
+//! digest where each of them was taken; one that is not what it says there is not used.
 
 use super::kept::is_before;
 use crate::{
