@@ -8,6 +8,7 @@
     reason = "a test program that runs the binary, with a time limit"
 )]
 
+mod altered;
 mod bare;
 mod console;
 mod control;

@@ -11,7 +11,7 @@ use crate::{
     rebuild::{self, Replica, Start},
     recording::{
         DeviceRow, DiskRow, EndRow, FORMAT, Hash, ImageRow, Images, Manifest, ParentRow, PluginRow, Recorder,
-        Store, damage,
+        Store, check_source, damage,
     },
     run::{self, Ended, Parts},
     setup::{self, BootFiles, BootImages, Content, PortKey},
@@ -26,7 +26,6 @@ use reprise_machine::{
 };
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
     rc::Rc,
     sync::{Arc, OnceLock},
@@ -166,6 +165,7 @@ impl Recording {
         digest_every: Option<u64>,
         start: Option<&Start>,
     ) -> Result<(Self, Log), Failure> {
+        check_source(replica.store().path(), path, force)?;
         let old = replica.store().manifest();
         let manifest = Manifest {
             digest_every,
@@ -220,12 +220,9 @@ impl Recording {
         self.recorder.branch(ParentRow { run_id, icount: at.icount, vtime_ns: at.vtime_ns })
     }
 
-    /// As if it had never been. The machine is gone.
+    /// As if it had never been; what it was to replace stays. The machine is gone.
     pub(crate) fn discard(self) {
-        let Self { recorder, path, .. } = self;
-        // Nobody wants what is in it.
-        drop(recorder.finish(None));
-        drop(fs::remove_dir_all(path));
+        self.recorder.discard();
     }
 
     /// The run has ended; the machine is gone.

@@ -25,7 +25,10 @@ use crate::{
 };
 use reprise_machine::{
     ControlInput, Input, Machine, PortChange, Status, Stop, StopHandle, Until,
-    replay::{EndReason, Position, log::LogError},
+    replay::{
+        EndReason, Position,
+        log::{LogError, Tail},
+    },
 };
 use std::{
     collections::BTreeMap,
@@ -38,6 +41,7 @@ use std::{
 pub(crate) fn replay(args: &ReplayArgs, catalog: &Plugins) -> Result<u8, Failure> {
     let replica = Replica::open(&args.recording, catalog)?;
     let until = until(args, &replica)?;
+    let at = args.at.map(|place| find(place, &replica)).transpose()?;
     let port = shown(args, &replica)?;
     let live = args.live.then(|| Live::of(args, &replica)).transpose()?;
     let summary = Summary::create(args.summary.as_deref())?;
@@ -64,7 +68,6 @@ pub(crate) fn replay(args: &ReplayArgs, catalog: &Plugins) -> Result<u8, Failure
     {
         control.hub().begin_paused();
     }
-    let at = args.at.map(|place| find(place, &replica)).transpose()?;
     let skipped = match at.map(|at| replay.skip(at)).transpose() {
         Ok(skipped) => skipped.flatten(),
         Err(failure) => return Err(given_up(recording, failure)),
@@ -251,6 +254,29 @@ impl<'b> Replay<'b> {
         stop
     }
 
+    /// The log that is replayed cannot be read any further.
+    fn is_unreadable(&self) -> bool {
+        match self.machine.log_error() {
+            None | Some(LogError::Sink { .. } | LogError::Oversized { .. }) => false,
+            Some(
+                LogError::Corrupt { .. }
+                | LogError::Source { .. }
+                | LogError::Refused { .. }
+                | LogError::NoSeed
+                | LogError::NoRecord { .. },
+            ) => true,
+        }
+    }
+
+    /// How the recording breaks off, if this stop is where it does: its log does not say that the run ended.
+    pub(crate) fn breaks_off(&self, stop: &Stop) -> Option<Tail> {
+        match stop {
+            Stop::OutOfRecords(tail) => Some(*tail),
+            stop if is_over(stop) => self.machine.log_breaks_off(),
+            _ => None,
+        }
+    }
+
     /// Replay to a place without showing anything. The stop, if it did not get there.
     fn skip(&mut self, to: Option<Until>) -> Result<Option<Stop>, Failure> {
         self.desk.look_away(true);
@@ -305,6 +331,12 @@ impl<'b> Replay<'b> {
         }
     }
 
+    /// The log of this replay's own recording ends here, whatever follows in the one that is replayed.
+    pub(crate) fn end_own_log(&mut self, reason: EndReason) {
+        self.machine.go_live(Box::new(ReplayOutside::silent()));
+        self.machine.end(reason);
+    }
+
     /// What the stop means: a signal may be behind it.
     pub(crate) fn end(&self, stop: Stop) -> End {
         let end = End::of(stop, self.desk.signal().map(HostReason::Signal));
@@ -325,28 +357,37 @@ fn whole(replica: &Replica) -> Whole {
         .map_or_else(Whole::default, |course| Whole { icount: course.icount, vtime_ns: course.last.vtime_ns })
 }
 
-/// What there is to say of a replay that stopped although the run went on.
-pub(crate) fn stopped(replica: &Replica, stop: &Stop, at: Status, events: u64) -> String {
+/// What there is to say of a replay that stopped although the run went on. `torn`: the recording breaks off here.
+pub(crate) fn stopped(replica: &Replica, stop: &Stop, torn: Option<Tail>, at: Status, events: u64) -> String {
     let place = format!("icount {}, vtime {:.9} s", grouped(at.icount), at.vtime_ns as f64 / 1e9);
-    match stop {
-        Stop::Until => format!("reprise: stopped at {place}, behind {}\n", counted(events, "event")),
-        Stop::OutOfRecords(tail) => format!(
+    match (stop, torn) {
+        (_, Some(tail)) => format!(
             "reprise: the recording was interrupted and breaks off here: {place}, behind {}\n\
              reprise: {}: {tail}\n",
             counted(events, "event"),
             replica.store().path().display(),
         ),
+        (Stop::Until, None) => format!("reprise: stopped at {place}, behind {}\n", counted(events, "event")),
+        (_, None) => String::new(),
+    }
+}
+
+/// The run ended with this: nothing follows in its log.
+fn is_over(stop: &Stop) -> bool {
+    match stop {
         Stop::PowerOff { .. }
-        | Stop::Limit
-        | Stop::Requested
         | Stop::Deadlock
         | Stop::PluginFault(_)
         | Stop::ResetFailed(_)
-        | Stop::ReplayEnded(_)
+        | Stop::ReplayEnded(_) => true,
+        Stop::Limit
+        | Stop::Requested
+        | Stop::Until
+        | Stop::OutOfRecords(_)
         | Stop::Diverged
         | Stop::LogFailed
         | Stop::DiskFailed(_)
-        | Stop::BadRecord(_) => String::new(),
+        | Stop::BadRecord(_) => false,
     }
 }
 
@@ -376,7 +417,9 @@ fn ended(
     recording: Option<Recording>,
     summary: Option<Summary>,
 ) -> Result<u8, Failure> {
-    let mut words = stopped(replay.replica, &stop, replay.machine.status(), replay.counter.passed().events);
+    let torn = replay.breaks_off(&stop);
+    let events = replay.counter.passed().events;
+    let mut words = stopped(replay.replica, &stop, torn, replay.machine.status(), events);
     let break_line = replay.desk.break_line().to_owned();
     let end = replay.end(stop);
     let in_the_middle = match &end {
@@ -387,8 +430,10 @@ fn ended(
     };
     if recording.is_some() && in_the_middle {
         // Its own log ends here, and on purpose.
-        replay.machine.go_live(Box::new(ReplayOutside::silent()));
-        replay.machine.end(EndReason::Stopped);
+        replay.end_own_log(EndReason::Stopped);
+    } else if let (Some(_), Some(_), Some(reason)) = (&recording, torn, end.recorded()) {
+        // The log that was replayed does not say that the run ended so; its own does.
+        replay.end_own_log(reason);
     }
     let stand = replay.stand();
     let log_error = replay.machine.log_error().map(ToString::to_string);

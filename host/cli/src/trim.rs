@@ -10,7 +10,7 @@ use crate::{
     record::Recording,
     replay::{Replay, find},
     run,
-    unplugged::{ReplayOutside, Show},
+    unplugged::Show,
 };
 use reprise_machine::{Stop, Until, replay::EndReason};
 use std::path::PathBuf;
@@ -134,13 +134,21 @@ fn go(replay: &mut Replay<'_>, to: Option<(Place, Option<Until>)>) -> Result<Sto
     match (stop, to) {
         (stop @ Stop::Requested, _) => Err(No::Interrupted(replay.end(stop).code())),
         (Stop::Until | Stop::OutOfRecords(_), _) => {
-            replay.machine.go_live(Box::new(ReplayOutside::silent()));
-            replay.machine.end(EndReason::Stopped);
+            replay.end_own_log(EndReason::Stopped);
             Ok(Stop::Until)
         }
         (_, Some((place, Some(_)))) => {
             Err(Failure::usage(format!("the recorded run ended before {place}")).into())
         }
-        (stop, Some((_, None)) | None) => Ok(stop),
+        (stop, Some((_, None)) | None) => {
+            if replay.breaks_off(&stop).is_some() {
+                // The log that is cut does not say that the run ended so; the new one does.
+                End::Machine(stop.clone())
+                    .recorded()
+                    .into_iter()
+                    .for_each(|reason| replay.end_own_log(reason));
+            }
+            Ok(stop)
+        }
     }
 }

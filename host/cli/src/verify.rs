@@ -33,14 +33,17 @@ struct Verdict {
 /// Replay a recording and say whether it is the same run. Returns the exit code.
 pub(crate) fn verify(args: &VerifyArgs, catalog: &Plugins) -> Result<u8, Failure> {
     let replica = Replica::open(&args.recording, catalog).map_err(|failure| unstarted(args, failure))?;
+    // Also what the replay has no need of: whoever gets the recording may have.
+    replica.store().check_contents().map_err(|failure| unstarted(args, failure))?;
     let show = Show { port: None, level: Some(run::log_level(args.recording.verbose)) };
     let started = Replay::start(&replica, &args.recording, show, None);
     let mut replay = started.map_err(|failure| unstarted(args, failure))?;
     let stop = replay.run();
     let failure = replay.failure(&stop, !args.recording.no_search);
-    let mut verdict = verdict(&mut replay, &stop);
+    let breaks_off = replay.breaks_off(&stop);
+    let mut verdict = verdict(&mut replay, &stop, breaks_off);
     verdict.divergence = failure.as_ref().and_then(Failure::report).cloned().unwrap_or_default();
-    let words = replay::stopped(&replica, &stop, replay.machine.status(), verdict.passed.events);
+    let words = replay::stopped(&replica, &stop, breaks_off, replay.machine.status(), verdict.passed.events);
     let end = replay.end(stop);
     drop(replay);
     match verdict.result {
@@ -70,13 +73,18 @@ fn unstarted(args: &VerifyArgs, failure: Failure) -> Failure {
     failure
 }
 
-fn verdict(replay: &mut Replay<'_>, stop: &Stop) -> Verdict {
+fn verdict(replay: &mut Replay<'_>, stop: &Stop, breaks_off: Option<Tail>) -> Verdict {
     let (result, at) = match stop {
         Stop::PowerOff { .. }
         | Stop::Deadlock
         | Stop::PluginFault(_)
         | Stop::ResetFailed(_)
-        | Stop::ReplayEnded(_) => ("identical", Value::Null),
+        | Stop::ReplayEnded(_)
+        | Stop::OutOfRecords(_) => match breaks_off {
+            // Also where the machine stopped by itself, or by the last record: that the run ended so, nobody wrote.
+            Some(tail) => ("truncated", torn(tail)),
+            None => ("identical", Value::Null),
+        },
         Stop::Diverged => (
             "diverged",
             replay.machine.divergence().map_or(Value::Null, |left| {
@@ -87,7 +95,6 @@ fn verdict(replay: &mut Replay<'_>, stop: &Stop) -> Verdict {
         Stop::LogFailed | Stop::BadRecord(_) => {
             ("corrupt", replay.machine.log_error().map_or(Value::Null, damage))
         }
-        Stop::OutOfRecords(tail) => ("truncated", torn(*tail)),
         // Of these only the user's wish can be.
         Stop::Requested | Stop::Limit | Stop::Until => ("interrupted", Value::Null),
         Stop::DiskFailed(_) => ("failed", Value::Null),

@@ -11,7 +11,7 @@ use crate::{
 use reprise_abi::hot;
 use reprise_replay::{
     Control as Button, Divergence, EndReason, Event, Halt, PortChange, Position, StateDigest,
-    log::{LogError, MAX_DATA_BYTES},
+    log::{LogError, MAX_DATA_BYTES, Tail},
 };
 
 /// Where [`Machine::run`] is to stop.
@@ -88,6 +88,13 @@ impl Machine {
             Some(Halt::Failed(error)) => Some(error),
             Some(Halt::Diverged(_) | Halt::Ended(_) | Halt::OutOfRecords(_)) | None => None,
         }
+    }
+
+    /// How the log ends, if all of it was replayed and none of it says that the run ended: it was interrupted, although
+    /// the machine may have stopped by itself, or by its last record.
+    #[must_use]
+    pub fn log_breaks_off(&self) -> Option<Tail> {
+        self.services.gate.breaks_off()
     }
 
     /// Leave the recording here: from now on `outside` speaks, and a log that is written goes on.

@@ -153,6 +153,8 @@ impl Machine {
             limit = limit.min(self.services.clock.icount_at(at_ns));
         }
         limit = limit.min(self.next_digest).min(self.until_icount());
+        // In any good log its time comes no later.
+        limit = limit.min(self.services.gate.next_icount().unwrap_or(u64::MAX));
         if let Some(chaos) = &self.chaos {
             limit = limit.min(chaos.next_icount());
         }

@@ -183,15 +183,36 @@ impl Gate {
         }
     }
 
+    /// After how many instructions the next record was logged. A hart that runs past it has missed it, whatever the
+    /// record's time: a log that contradicts itself must not let it run on. `None` where there is no next record.
+    #[must_use]
+    pub fn next_icount(&self) -> Option<u64> {
+        match &self.replay.as_ref()?.head {
+            Head::Record(record) => Some(record.icount),
+            Head::Tail(_) | Head::Unreadable => None,
+        }
+    }
+
+    /// In replay: how the log ends, if all of it was replayed and none of it says that the run ended.
+    #[must_use]
+    pub fn breaks_off(&self) -> Option<Tail> {
+        match (self.head()?, self.replay.as_ref()?.ended) {
+            (Head::Tail(tail), None) => Some(*tail),
+            (Head::Tail(_), Some(_)) | (Head::Record(_) | Head::Unreadable, _) => None,
+        }
+    }
+
     /// In replay, the input logged next if it is due at `vtime_ns`: it has passed the gate and must take effect now.
     /// Ask until there is none, at each safe point, behind the safe point's own work. `None` unless replaying.
     pub fn take_due(&mut self, vtime_ns: u64) -> Option<Event> {
         let entry = match self.head()? {
-            Head::Record(Record { position, .. }) if position.vtime_ns < vtime_ns => {
+            Head::Record(Record { position, entry, .. }) if position.vtime_ns == vtime_ns => entry.clone(),
+            Head::Record(Record { position, icount, .. })
+                if position.vtime_ns < vtime_ns || *icount < self.icount =>
+            {
                 self.passed(vtime_ns);
                 return None;
             }
-            Head::Record(Record { position, entry, .. }) if position.vtime_ns == vtime_ns => entry.clone(),
             Head::Record(_) | Head::Tail(_) | Head::Unreadable => return None,
         };
         let Entry::Event(event) = entry else { return None };
@@ -460,7 +481,7 @@ impl Gate {
         self.replay.as_ref().map(|replay| &replay.head)
     }
 
-    /// The log's next entry lies before `vtime_ns`, and nothing took it.
+    /// The log's next entry lies before `vtime_ns`, or before this instruction, and nothing took it.
     fn passed(&mut self, vtime_ns: u64) {
         let position = self.position_at(vtime_ns);
         self.check(position, Found::Nothing);

@@ -78,6 +78,7 @@ impl LogArgs {
 impl PackArgs {
     pub(crate) fn run(&self) -> Result<u8, Failure> {
         let store = Store::open(&self.recording)?;
+        super::check_source(&self.recording, &self.output, self.force)?;
         let moved = moved_disks(&self.disk, &store.manifest().disks, "recording")?;
         let mut images = BTreeMap::new();
         let packed = pack::pack(&store, &self.output, self.force, &mut |disk, block| {
@@ -107,6 +108,7 @@ impl PackArgs {
 impl UnpackArgs {
     pub(crate) fn run(&self) -> Result<u8, Failure> {
         let store = Store::open(&self.packed)?;
+        super::check_source(&self.packed, &self.output, self.force)?;
         pack::unpack(&store, &self.output, self.force)?;
         Ok(0)
     }

@@ -101,6 +101,12 @@ impl<F: Read + Seek> PackedBlocks<F> {
         Ok(Self { file, start, rows: rows.collect() })
     }
 
+    /// Look at the content of every block.
+    pub(super) fn check(&mut self) -> io::Result<()> {
+        let blocks: Vec<u64> = self.rows.keys().copied().collect();
+        blocks.into_iter().try_for_each(|block| self.read(block).map(drop))
+    }
+
     /// The content of a block, checked; nothing if it is not there.
     pub(crate) fn read(&mut self, block: u64) -> io::Result<Option<Vec<u8>>> {
         let Some(&row) = self.rows.get(&block) else { return Ok(None) };

@@ -3,7 +3,7 @@
 use super::{Hash, corrupt};
 use crate::failure::{Exit, Failure};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 /// Version of the folder's layout and of the manifest. A field that a reader must not miss is a new version.
 /// A recording has the first that knows everything in it: those from power-on have the first.
@@ -14,7 +14,7 @@ pub(crate) const FORMAT_OF_START: u32 = 2;
 const LAST_FORMAT: u32 = 2;
 
 /// Behind it stands the hash of everything that follows the line: an edited manifest must not become another machine.
-const HEADER: &str = "# reprise recording, blake3 ";
+pub(super) const HEADER: &str = "# reprise recording, blake3 ";
 
 /// The manifest of a recording.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -172,11 +172,33 @@ impl Manifest {
         self.images.iter()
     }
 
+    /// The images and the plugins, by their hashes.
+    pub(super) fn contents(&self) -> BTreeSet<Hash> {
+        let plugins = self.plugins.iter().map(|plugin| plugin.blake3);
+        self.images().map(|image| image.blake3).chain(plugins).collect()
+    }
+
     /// Length of an image or a plugin.
     pub(super) fn size_of(&self, hash: &Hash) -> Option<u64> {
         let images = self.images().map(|image| (image.blake3, image.size_bytes));
         let mut all = images.chain(self.plugins.iter().map(|plugin| (plugin.blake3, plugin.size_bytes)));
         all.find(|(blake3, _)| blake3 == hash).map(|(_, size_bytes)| size_bytes)
+    }
+
+    /// A name that no board and no plugin has. Files are named after them.
+    fn bad_name(&self) -> Option<&str> {
+        let is_plain = |name: &str, more: &str| {
+            name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c) || more.contains(c))
+        };
+        let devices = self.devices.iter().map(|device| device.id.as_str());
+        let ports = self.devices.iter().flat_map(|device| device.ports.iter().map(String::as_str));
+        let disks = self.disks.iter();
+        let ids = devices.chain(disks.clone().map(|disk| disk.device.as_str()));
+        let ids = ids.chain(self.plugins.iter().map(|plugin| plugin.name.as_str()));
+        let dotted = ports.chain(disks.map(|disk| disk.port.as_str())).chain(self.console.as_deref());
+        let mut bad = ids.filter(|id| !is_plain(id, "")).chain(dotted.filter(|name| !is_plain(name, ".")));
+        bad.next()
     }
 
     pub(super) fn to_text(&self) -> String {
@@ -210,6 +232,10 @@ impl Manifest {
             .help("use that version of reprise"));
         }
         let manifest: Self = toml::from_str(body).map_err(|error| corrupt(path, error.message()))?;
+        if let Some(name) = manifest.bad_name() {
+            let name = name.escape_default();
+            return Err(corrupt(path, format!("no board has the name \"{name}\" in it")));
+        }
         match manifest.start.is_some() == (manifest.format == FORMAT_OF_START) {
             true => Ok(manifest),
             false => Err(corrupt(path, "its format is not that of a recording which begins as it does")),

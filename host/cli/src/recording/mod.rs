@@ -7,6 +7,7 @@ mod args;
 mod beginning;
 mod blocks;
 mod events;
+mod folder;
 mod info;
 mod manifest;
 mod pack;
@@ -17,6 +18,7 @@ mod store;
 
 pub(crate) use args::{InfoArgs, LogArgs, PackArgs, UnpackArgs, facts, moved_disks};
 pub(crate) use events::{Filter, log};
+pub(crate) use folder::check_source;
 pub(crate) use info::info;
 pub(crate) use manifest::{
     DeviceRow, DiskRow, EndRow, FORMAT, FORMAT_OF_START, ImageRow, Images, Manifest, ParentRow, PluginRow,

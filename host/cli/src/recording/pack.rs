@@ -1,9 +1,8 @@
 //! `reprise pack` and `reprise unpack`: a recording as one file that needs nothing else, and back.
 
 use super::{
-    DiskRow, Hash, MANIFEST, Manifest, SNAPSHOTS, START, Store, archive::Builder, blob_name, blocks,
-    blocks_name, packed_blob_name, recorder::make_folder, scan::scan, segment_name, start_name,
-    start_pack_name,
+    DiskRow, Hash, MANIFEST, SNAPSHOTS, START, Store, archive::Builder, blob_name, blocks, blocks_name,
+    folder::Folder, packed_blob_name, scan::scan, segment_name, start_name, start_pack_name,
 };
 use crate::{
     failure::{Exit, Failure},
@@ -11,7 +10,7 @@ use crate::{
 };
 use reprise_machine::replay::{Entry, log::Tail};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, BufWriter, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -49,7 +48,7 @@ pub(crate) fn pack(store: &Store, out: &Path, force: bool, read: ReadBlock<'_>) 
             break;
         }
     }
-    for hash in contents(store.manifest()) {
+    for hash in store.manifest().contents() {
         let packed = zstd::bulk::compress(&store.blob(&hash)?, LEVEL).map_err(|e| cannot(&e))?;
         let added = builder.add(&packed_blob_name(&hash), packed.len() as u64, packed.as_slice());
         added.map_err(|e| cannot(&e))?;
@@ -131,10 +130,6 @@ fn checked_block(disk: &DiskRow, block: u64, hash: Hash, read: ReadBlock<'_>) ->
     .at(disk.file.as_deref().unwrap_or_default())
     .note(format!("block {block} (bytes {from} to {}) has another content", from + content.len() as u64))
     .help("say where the image is as it was then: --disk ID=FILE"))
-}
-
-fn contents(manifest: &Manifest) -> BTreeSet<Hash> {
-    manifest.images().map(|image| image.blake3).chain(manifest.plugins.iter().map(|p| p.blake3)).collect()
 }
 
 /// The snapshot in which it begins, with packs that have nothing else.
@@ -219,7 +214,18 @@ impl Drop for Half<'_> {
 
 /// Make a folder of a packed recording.
 pub(crate) fn unpack(store: &Store, folder: &Path, force: bool) -> Result<(), Failure> {
-    make_folder(folder, force)?;
+    let made = Folder::make(folder, force)?;
+    match fill(store, folder) {
+        Ok(()) => made.keep(),
+        Err(failure) => {
+            made.discard();
+            return Err(failure);
+        }
+    }
+    Ok(())
+}
+
+fn fill(store: &Store, folder: &Path) -> Result<(), Failure> {
     let cannot = |error: &io::Error| Failure::io("cannot unpack the recording", error).at(folder.display());
     for part in ["log", "blobs", "disks"] {
         fs::create_dir(folder.join(part)).map_err(|e| cannot(&e))?;
@@ -229,7 +235,7 @@ pub(crate) fn unpack(store: &Store, folder: &Path, force: bool) -> Result<(), Fa
             break;
         }
     }
-    for hash in contents(store.manifest()) {
+    for hash in store.manifest().contents() {
         let bytes = store.blob(&hash)?;
         fs::write(folder.join(blob_name(&hash)), bytes).map_err(|e| cannot(&e))?;
     }

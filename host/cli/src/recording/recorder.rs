@@ -3,6 +3,7 @@
 use super::{
     EndRow, FORMAT_OF_START, Hash, MANIFEST, Manifest, ParentRow, SNAPSHOTS, START, StartRow,
     beginning::{Beginning, Work},
+    folder::{self, Folder},
     queue::{self, QueueSink, Writing},
     segment_name, start_name,
 };
@@ -13,9 +14,9 @@ use crate::{
 use reprise_machine::Snapshot;
 use reprise_machine::replay::log::{LogError, LogWriter, RunId, Sink, Sizes};
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -23,6 +24,7 @@ use std::{
 /// A recording in the making. What has reached the folder stays readable whatever happens to this process.
 pub(crate) struct Recorder {
     path: PathBuf,
+    folder: Folder,
     manifest: Manifest,
     writing: Writing,
     /// What is written when it begins.
@@ -49,14 +51,18 @@ impl Recorder {
         force: bool,
         failed: impl Fn() + Send + Sync + 'static,
     ) -> Result<(Self, QueueSink), Failure> {
-        make_folder(path, force)?;
+        let folder = Folder::make(path, force)?;
         let failed: Arc<dyn Fn() + Send + Sync> = Arc::new(failed);
         let made = Self::fill(path, &mut manifest, Arc::clone(&failed));
-        let (writing, sink) = made.inspect_err(|_| {
-            // Half a recording is none, and would be in the way of the next try.
-            drop(fs::remove_dir_all(path));
-        })?;
-        Ok((Self { path: path.to_owned(), manifest, writing, contents, beginning: None, failed }, sink))
+        let (writing, sink) = match made {
+            Ok(made) => made,
+            Err(failure) => {
+                folder.discard();
+                return Err(failure);
+            }
+        };
+        let path = path.to_owned();
+        Ok((Self { path, folder, manifest, writing, contents, beginning: None, failed }, sink))
     }
 
     fn fill(
@@ -68,7 +74,7 @@ impl Recorder {
         let run_id = draw_run_id().map_err(|e| cannot(&e))?;
         manifest.run_id = run_id.0.iter().map(|byte| format!("{byte:02x}")).collect();
         for folder in ["log", "blobs"] {
-            folder_builder().create(path.join(folder)).map_err(|e| cannot(&e))?;
+            folder::builder().create(path.join(folder)).map_err(|e| cannot(&e))?;
         }
         let sink = Segments { path: path.to_owned(), file: None };
         let writer = LogWriter::create(sink, run_id, Sizes::default())
@@ -149,10 +155,16 @@ impl Recorder {
     /// Wait for the log, then note how it ended. The machine, and with it the gate's end, must be gone. Without an end
     /// the log stays open-ended, and replays to its last record.
     pub(crate) fn finish(mut self, end: Option<EndRow>) -> Result<Saved, Failure> {
-        // One that has not become a recording is none, and would be in the way of the next try.
-        let settled = self.settle().inspect_err(|_| drop(fs::remove_dir_all(&self.path)));
+        let settled = self.settle();
         let written = self.writing.finish().map_err(|error| log_failure(&self.path, &error));
-        settled.and(written)?;
+        match settled {
+            Ok(()) => self.folder.keep(),
+            Err(failure) => {
+                self.folder.discard();
+                return Err(failure);
+            }
+        }
+        written?;
         if end.is_some() {
             self.manifest.end = end;
             publish(&self.path, &self.manifest)
@@ -160,6 +172,14 @@ impl Recorder {
         }
         let length = |number| fs::metadata(self.path.join(segment_name(number))).ok().map(|meta| meta.len());
         Ok(Saved { log_bytes: (0..).map_while(length).sum() })
+    }
+
+    /// As if it had never been: an older one that it was to replace is there again. The machine must be gone.
+    pub(crate) fn discard(mut self) {
+        // Nobody wants what is in it, but everything that writes into it has to be over.
+        drop(self.settle());
+        drop(self.writing.finish());
+        self.folder.discard();
     }
 }
 
@@ -172,31 +192,6 @@ fn log_failure(path: &Path, error: &LogError) -> Failure {
         .at(path.display())
         .note(error.to_string())
         .help("what was recorded before is whole: `reprise replay` goes to its last record")
-}
-
-/// `force`: an older recording may go, and nothing else.
-pub(super) fn make_folder(path: &Path, force: bool) -> Result<(), Failure> {
-    let failed = |error: &io::Error| Failure::io("cannot make the recording", error).at(path.display());
-    if force && path.join(MANIFEST).is_file() {
-        // First: what is left of it when something goes wrong must not look like a recording that was interrupted.
-        fs::remove_file(path.join(MANIFEST))
-            .and_then(|()| fs::remove_dir_all(path))
-            .map_err(|e| failed(&e))?;
-    }
-    folder_builder().create(path).map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => Failure::usage("the recording would overwrite something")
-            .at(path.display())
-            .help("choose another name; `--force` replaces an older recording, and nothing but a recording"),
-        ErrorKind::NotFound => failed(&error).help("the folder that it is to lie in has to exist"),
-        _ => failed(&error),
-    })
-}
-
-/// What was typed is in a recording: it is its owner's.
-fn folder_builder() -> DirBuilder {
-    let mut builder = DirBuilder::new();
-    builder.mode(0o700);
-    builder
 }
 
 fn draw_run_id() -> io::Result<RunId> {

@@ -10,6 +10,7 @@ use crate::{
 };
 use reprise_machine::{Snapshot, replay::log::SegmentSource};
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{self, ErrorKind, Read, Seek},
     path::{Path, PathBuf},
@@ -141,6 +142,31 @@ impl Store {
             return Err(damaged("its content has another hash than its name"));
         }
         Ok(bytes)
+    }
+
+    /// Look at everything that the manifest names and that the recording has itself: images, plugins, blocks of disks.
+    ///
+    /// # Errors
+    /// The first that is missing or damaged.
+    pub(crate) fn check_contents(&self) -> Result<(), Failure> {
+        let images: BTreeSet<Hash> = self.manifest.images().map(|image| image.blake3).collect();
+        for hash in self.manifest.contents() {
+            let name = match &self.body {
+                Body::Folder(_) => blob_name(&hash),
+                Body::Packed(_) => packed_blob_name(&hash),
+            };
+            // A recording may come without its plugins: whoever replays it says by which others.
+            if images.contains(&hash) || self.body.length(&name).is_some() {
+                self.blob(&hash)?;
+            }
+        }
+        for disk in &self.manifest.disks {
+            if let Some(mut blocks) = self.disk_blocks(disk)? {
+                let place = self.path.join(blocks_name(disk));
+                blocks.check().map_err(|error| corrupt(&place, error.to_string()))?;
+            }
+        }
+        Ok(())
     }
 
     /// The snapshot in which it begins, if that is not power-on.

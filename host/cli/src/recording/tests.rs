@@ -152,3 +152,75 @@ fn what_is_no_recording_is_called_that() {
     }
     fs::remove_dir_all(folder).unwrap();
 }
+
+/// Names of a manifest become names of files.
+#[test]
+fn a_name_that_no_board_has_is_refused() {
+    let refused = |change: &dyn Fn(&mut Manifest)| {
+        let mut manifest = manifest();
+        change(&mut manifest);
+        let failure = Manifest::from_text(&manifest.to_text(), Path::new("m")).unwrap_err();
+        assert_eq!(failure.exit, Exit::Corrupt, "{failure}");
+    };
+    for bad in ["../../PWNED", "/x", "..", ".x", "", "a/b", "a\n"] {
+        refused(&|manifest| manifest.disks[0].device = bad.into());
+        refused(&|manifest| manifest.disks[0].port = bad.into());
+        refused(&|manifest| manifest.devices[0].id = bad.into());
+        refused(&|manifest| manifest.devices[0].ports[0] = bad.into());
+        refused(&|manifest| manifest.console = Some(bad.into()));
+    }
+}
+
+#[test]
+fn an_older_recording_stays_until_the_new_one_is_one() {
+    let folder = scratch("stays");
+    let path = folder.join("a.rec");
+    drop(create(&path, false).unwrap().finish(None));
+    let old = Store::open(&path).unwrap().manifest().run_id.clone();
+    create(&path, true).unwrap().discard();
+    assert_eq!(Store::open(&path).unwrap().manifest().run_id, old, "the new one was discarded");
+    create(&path, true).unwrap().finish(None).unwrap();
+    assert_ne!(Store::open(&path).unwrap().manifest().run_id, old);
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing is left of the older one");
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn force_touches_nothing_but_a_recording() {
+    let folder = scratch("strangers");
+    let path = folder.join("a.rec");
+    drop(create(&path, false).unwrap().finish(None));
+    let link = folder.join("link");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let project = folder.join("project");
+    fs::create_dir(&project).unwrap();
+    fs::write(project.join(MANIFEST), "[package]\n").unwrap();
+    fs::write(path.join("thesis.tex"), "x").unwrap();
+    let cases =
+        [(&link, "a symbolic link"), (&project, "no manifest.toml of a recording"), (&path, "thesis.tex")];
+    for (target, why) in cases {
+        let failure = create(target, true).map(drop).unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.to_string().contains(why), "{failure}");
+    }
+    assert!(project.join(MANIFEST).exists() && path.join("thesis.tex").exists() && link.is_symlink());
+    fs::remove_file(path.join("thesis.tex")).unwrap();
+    for target in [&path, &link] {
+        assert_eq!(check_source(&path, target, true).unwrap_err().exit, Exit::Usage);
+    }
+    check_source(&path, &project, true).unwrap();
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn unpacking_that_fails_leaves_nothing() {
+    let folder = scratch("unpack");
+    let path = folder.join("a.rec");
+    drop(create(&path, false).unwrap().finish(None));
+    let store = Store::open(&path).unwrap();
+    fs::remove_file(path.join(blob_name(&Hash::of(b"abc")))).unwrap();
+    let target = folder.join("b.rec");
+    pack::unpack(&store, &target, false).unwrap_err();
+    assert!(!target.exists());
+    fs::remove_dir_all(folder).unwrap();
+}

@@ -1,6 +1,6 @@
 //! Going to any place of a recording, and what a replay can do that other machines cannot.
 
-use super::{Replay, find};
+use super::{Replay, find, is_over};
 use crate::{
     control::{Answer, Driven, Refusal, Reply},
     failure::Failure,
@@ -55,7 +55,14 @@ impl Replay<'_> {
         if let Some(reason) = reason {
             self.machine.end(reason);
         }
-        let stop = if self.machine.divergence().is_some() { Stop::Diverged } else { stop };
+        let stop = if self.machine.divergence().is_some() {
+            Stop::Diverged
+        } else if is_over(&stop) && self.is_unreadable() {
+            // Damage at the very end, or behind it: the run is over, and what the log has there is not known.
+            Stop::LogFailed
+        } else {
+            stop
+        };
         // Behind these it goes on.
         if !matches!(stop, Stop::Limit | Stop::Requested | Stop::Until) {
             self.over = Some(stop.clone());

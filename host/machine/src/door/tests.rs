@@ -352,3 +352,61 @@ fn a_machine_without_non_maskable_interrupts_says_what_to_set() {
     let lines = lines.borrow();
     assert!(lines.iter().any(|(_, text)| text.contains("set machine.nmi_vector")), "{lines:?}");
 }
+
+/// The power button ends the machine, and no end of the log says that this was the end of the run.
+#[test]
+fn a_log_whose_last_record_stops_the_machine_breaks_off_all_the_same() {
+    let record = |vtime_ns, entry| {
+        let position = Position { vtime_ns, order: 0 };
+        Record { position, icount: vtime_ns, entry }
+    };
+    let button = Entry::Event(Event::Control(Button::PowerOff));
+    let torn = [record(0, Entry::Seed(Seed([0; 32]))), record(5, button)];
+    let mut m = replaying(replay_of(&torn), None);
+    assert_eq!(m.run(), Stop::PowerOff { code: 0 });
+    m.end(EndReason::PowerOff { code: 0 });
+    assert!(m.divergence().is_none());
+    assert_eq!(m.log_breaks_off(), Some(Tail::Closed));
+
+    let records = Records::default();
+    let gate = replay_of(&torn).recorded_again(Box::new(ToMemory(records.clone())));
+    let mut m = replaying(gate, None);
+    m.run();
+    m.go_live(Box::new(Script::default()));
+    m.end(EndReason::PowerOff { code: 0 });
+    let whole = records.lock().unwrap().clone();
+    let mut m = replaying(replay_of(&whole), None);
+    assert_eq!(m.run(), Stop::PowerOff { code: 0 });
+    m.end(EndReason::PowerOff { code: 0 });
+    assert!(m.divergence().is_none());
+    assert_eq!(m.log_breaks_off(), None, "its end was reached");
+}
+
+/// A record whose time lies centuries behind its instruction is missed at the next one: time alone would let the
+/// machine run until then. Whatever it is, and also where harts sleep.
+#[test]
+fn a_record_whose_instruction_has_passed_is_missed_at_once() {
+    let (records, _) = recorded(IdlePolicy::Pace, 2, None);
+    for at in 1..records.len() {
+        let mut edited = records.clone();
+        edited[at].position = Position { vtime_ns: 1 << 62, order: 0 };
+        edited.truncate(at + 1);
+        let missed = edited[at].icount;
+        for chaos in [None, Some(4)] {
+            let mut m = replaying(replay_of(&edited), chaos);
+            assert_eq!(m.run(), Stop::Diverged, "record {at}");
+            let left = m.divergence().unwrap();
+            assert!(left.icount <= missed + 1, "record {at}: {left}");
+            assert_eq!(left.expected.as_ref(), Some(&edited[at]));
+        }
+    }
+    let seed = records[0].clone();
+    let place = Position { vtime_ns: (1 << 63) - 1, order: 0 };
+    let late = Record { position: place, icount: 0, entry: Entry::Event(Event::Control(Button::Reset)) };
+    let mut m = replaying(replay_of(&[seed, late]), None);
+    assert_eq!(m.run(), Stop::Diverged);
+    let expected =
+        "the replay passed an entry of the log at 1 ns, order 0 (icount 1): found nothing, expected ";
+    let text = m.divergence().unwrap().to_string();
+    assert!(text.starts_with(expected), "{text}");
+}

@@ -57,6 +57,8 @@ impl Divergence {
         let kind = match expected {
             None => DivergenceKind::Unlogged,
             Some(record) if record.position < position => DivergenceKind::Missed,
+            // Time and instructions contradict each other: at no place to come would both be right.
+            Some(record) if record.position > position && record.icount < icount => DivergenceKind::Missed,
             Some(record) if record.position > position => DivergenceKind::Unlogged,
             Some(record) => match (&record.entry, &found) {
                 (Entry::Event(Event::HostClock { .. }), Found::HostClock) if record.icount == icount => {
