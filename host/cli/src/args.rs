@@ -388,9 +388,9 @@ pub(crate) struct DiffArgs {
 pub(crate) struct Interval(pub(crate) Option<u64>);
 
 impl Interval {
-    /// A digest costs what the guest has written since the one before. At this distance even a guest that writes all
-    /// the time hardly notices, and a difference is found within a second of replay.
-    pub(crate) const DEFAULT: Self = Self(Some(100_000_000));
+    /// A digest costs what the guest has written since the one before: some 10 ms where a kernel boots. At this
+    /// distance that is less than a twentieth of the time, and a difference is found within two seconds of replay.
+    pub(crate) const DEFAULT: Self = Self(Some(250_000_000));
 }
 
 impl std::fmt::Display for Interval {

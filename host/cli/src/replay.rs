@@ -59,7 +59,9 @@ pub(crate) fn replay(args: &ReplayArgs, catalog: &Plugins) -> Result<u8, Failure
         Ok(replay) => replay,
         Err(failure) => return Err(given_up(recording, failure)),
     };
-    if recording.is_none() {
+    // Without somebody who could ask for it there is no way back, and nothing to pay for.
+    let asked = args.paused || args.control.as_deref().is_some_and(|control| control != "none");
+    if recording.is_none() && (asked || at.is_some()) {
         replay.keep(args.keeping.keeping());
     }
     replay.shelf = Some(shelf(args, &replica, &replica.store().manifest().run_id));
