@@ -1,5 +1,6 @@
 //! Any place of a recording, from anywhere: the same place is the same state.
 
+use crate::crash::Draw;
 use crate::recording::records;
 use crate::reprise::{Reprise, Scratch, guest};
 use serde_json::Value;
@@ -8,7 +9,7 @@ use serde_json::Value;
 pub(crate) type There = (u64, String);
 
 /// The guests that a bare machine has, and what they need beside it.
-const GUESTS: [(&str, &[&str]); 6] = [
+pub(crate) const GUESTS: [(&str, &[&str]); 6] = [
     ("wfi.elf", &[]),
     ("smc.elf", &[]),
     ("irqstorm.elf", &[]),
@@ -34,16 +35,6 @@ pub(crate) fn ask(recording: &str, places: &[String]) -> Vec<There> {
         (answer["icount"].as_u64().unwrap(), answer["digest"].as_str().unwrap().to_owned())
     });
     answers.collect()
-}
-
-/// Numbers below a limit that look like chance.
-pub(crate) struct Draw(pub(crate) u64);
-
-impl Draw {
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
 }
 
 pub(crate) fn end_of(recording: &str) -> u64 {

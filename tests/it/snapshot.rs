@@ -2,17 +2,8 @@
 
 use crate::recording::{Recording, info};
 use crate::reprise::{Ended, Reprise, Scratch, guest};
+use crate::seek::GUESTS;
 use serde_json::Value;
-
-/// Bare guests, and what they need beside their machine.
-const GUESTS: [(&str, &[&str]); 6] = [
-    ("wfi.elf", &[]),
-    ("smc.elf", &[]),
-    ("irqstorm.elf", &[]),
-    ("paging.elf", &[]),
-    ("demo.elf", &["--scratch-disk"]),
-    ("smp.elf", &["-smp", "4", "--set", "machine.schedule_seed=5"]),
-];
 
 /// The guests read the clock of day; `Reprise::run` has the same.
 const CLOCK: [&str; 2] = ["--rtc", "1700000000"];

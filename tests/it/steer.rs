@@ -1,9 +1,10 @@
 //! Going to places of a recording through the control socket of its replay, and what only a replay can do.
 
 use crate::{
+    crash::Draw,
     qmp::Qmp,
     reprise::{Reprise, Scratch, Started, guest},
-    seek::{Draw, ask, end_of, record},
+    seek::{ask, end_of, record},
 };
 use serde_json::json;
 

@@ -58,20 +58,9 @@ impl End {
     /// What a recording says of it; `None` if it ends without a word, or has said it already.
     pub(crate) fn recorded(&self) -> Option<EndReason> {
         match self {
-            Self::Machine(Stop::PowerOff { code }) => Some(EndReason::PowerOff { code: *code }),
             Self::Machine(Stop::Limit) => Some(EndReason::Limit),
-            Self::Machine(Stop::Deadlock) => Some(EndReason::Deadlock),
-            Self::Machine(Stop::PluginFault(_)) => Some(EndReason::PluginFault),
-            Self::Machine(Stop::ResetFailed(_)) => Some(EndReason::ResetFailed),
             Self::Machine(Stop::Requested | Stop::Until) | Self::Host(_) => Some(EndReason::Stopped),
-            Self::Machine(
-                Stop::ReplayEnded(_)
-                | Stop::OutOfRecords(_)
-                | Stop::Diverged
-                | Stop::LogFailed
-                | Stop::DiskFailed(_)
-                | Stop::BadRecord(_),
-            ) => None,
+            Self::Machine(stop) => stop.own_end(),
         }
     }
 

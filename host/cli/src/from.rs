@@ -97,8 +97,10 @@ impl Taken {
         let run = facts.recording.clone();
         let origin = Origin::saved(path.clone(), store, facts);
         let Found { board, plugins, files } = origin.find(&Choices::of(&args.plugins)?, catalog)?;
-        let start =
-            Start::at(&board, snapshot).map_err(|error| rebuild::unusable(&error).at(path.display()))?;
+        let start = Start::at(&board, snapshot);
+        // A log that begins there has to say what it depends on.
+        let start = start.and_then(|start| if watched { start.as_beginning() } else { Ok(start) });
+        let start = start.map_err(|error| rebuild::unusable(&error).at(path.display()))?;
         let clock_ns = setup::fixed_clock(&args.rtc)?;
         let plans = setup::ports(&board, &args.port)?;
         let summary = Summary::create(args.summary.as_deref())?;

@@ -17,6 +17,7 @@ mod control;
 mod demo;
 mod diff;
 mod disk;
+mod durable;
 mod ending;
 mod failure;
 mod from;
@@ -34,7 +35,6 @@ mod report;
 mod run;
 mod setup;
 mod shelf;
-#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the commands for snapshots come next"))]
 mod snapshots;
 mod tape;
 mod terminal;

@@ -88,10 +88,9 @@ pub(crate) fn replay(args: &ReplayArgs, catalog: &Plugins) -> Result<u8, Failure
 /// Snapshots of this machine, which is at some place of a recording.
 fn shelf<'b>(args: &ReplayArgs, replica: &'b Replica, run_id: &str) -> Shelf<'b> {
     let manifest = replica.store().manifest();
-    let begin = Status { icount: 0, instret: 0, vtime_ns: 0 };
     let (console, images) = (manifest.console.clone(), manifest.images.clone());
     let rows = (replica.plugin_rows(), replica.disk_rows());
-    let facts = snapshots::Facts::of(replica.board(), console, images, rows.0, rows.1, begin);
+    let facts = snapshots::Facts::of(replica.board(), console, images, rows.0, rows.1);
     let recording = Some(RecordingRow { run_id: run_id.to_owned(), records: 0 });
     let facts = snapshots::Facts { recording, ..facts };
     let hashes: Vec<_> = facts.blobs().collect();
@@ -376,21 +375,7 @@ pub(crate) fn stopped(replica: &Replica, stop: &Stop, torn: Option<Tail>, at: St
 
 /// The run ended with this: nothing follows in its log.
 fn is_over(stop: &Stop) -> bool {
-    match stop {
-        Stop::PowerOff { .. }
-        | Stop::Deadlock
-        | Stop::PluginFault(_)
-        | Stop::ResetFailed(_)
-        | Stop::ReplayEnded(_) => true,
-        Stop::Limit
-        | Stop::Requested
-        | Stop::Until
-        | Stop::OutOfRecords(_)
-        | Stop::Diverged
-        | Stop::LogFailed
-        | Stop::DiskFailed(_)
-        | Stop::BadRecord(_) => false,
-    }
+    stop.own_end().is_some() || matches!(stop, Stop::ReplayEnded(_))
 }
 
 /// The replay is not what was recorded, or cannot be: another recording of it would say the wrong thing.

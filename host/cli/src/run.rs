@@ -155,9 +155,8 @@ impl Parts {
         };
         let recording =
             recording.map(|manifest| RecordingRow { run_id: manifest.run_id.clone(), records: 0 });
-        let begin = Status { icount: 0, instret: 0, vtime_ns: 0 };
         let disks = record::disk_rows(&self.disks);
-        let facts = snapshots::Facts::of(board, console, images, plugins, disks, begin);
+        let facts = snapshots::Facts::of(board, console, images, plugins, disks);
         let facts = snapshots::Facts { recording, ..facts };
         let needed: BTreeSet<Hash> = facts.blobs().collect();
         let (files, plugins) = (self.files.clone(), plugin_files(&self.plugins));

@@ -6,7 +6,7 @@ use crate::{
     control::{Refusal, Reply},
     failure::{Failure, reason},
     recording::Hash,
-    snapshots::{Facts, RecordingRow, Row, Store, StoreWriter},
+    snapshots::{Facts, Row, Store, StoreWriter},
 };
 use reprise_machine::{Machine, Snapshot};
 use serde_json::{Value, json};
@@ -21,7 +21,6 @@ use std::{
         mpsc,
     },
     thread::JoinHandle,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// Snapshots that wait to be written, at most: they hold memory.
@@ -101,30 +100,14 @@ impl<'a> Shelf<'a> {
                 }
                 let folder = self.place(folder)?;
                 let contents = (self.contents)()?;
-                let (snapshot, facts) = self.take(machine)?;
+                let taken = self.facts.taken(machine);
+                let (snapshot, facts) = taken.map_err(|error| Refusal::new(error.to_string()))?;
                 let (snapshot, facts) = (Box::new(snapshot), Box::new(facts));
                 (folder, What::Save { name, snapshot, facts, contents })
             }
             Wish::Delete(Tag { name, folder }) => (self.place(folder)?, What::Delete(name)),
             Wish::List(folder) => (self.place(folder)?, What::List),
         })
-    }
-
-    fn take(&self, machine: &mut Machine) -> Result<(Snapshot, Facts), Refusal> {
-        let status = machine.status();
-        let snapshot = machine.snapshot();
-        let stand = snapshot.stand().map_err(|error| Refusal::new(error.to_string()))?;
-        // A clock before 1970 is not set.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let recording = self.facts.recording.clone();
-        let facts = Facts {
-            created_unix_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
-            icount: status.icount,
-            vtime_ns: status.vtime_ns,
-            recording: recording.map(|row| RecordingRow { records: stand.records, ..row }),
-            ..self.facts.clone()
-        };
-        Ok((snapshot, facts))
     }
 
     /// A snapshot of a machine like this one.

@@ -5,6 +5,7 @@ mod kept;
 mod stored;
 
 pub(crate) use cost::cost;
+pub(crate) use kept::least_missed;
 
 use crate::{failure::Failure, rebuild::Replica};
 use kept::Kept;

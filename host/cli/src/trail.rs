@@ -1,10 +1,11 @@
 //! The trail of a recording: snapshots that are dropped into it while it is made, so that whoever looks at it later
 //! gets anywhere soon. A recording is whole without them.
 
+use crate::timeline::least_missed;
 use crate::{
     failure::Failure,
-    recording::{Manifest, SNAPSHOTS},
-    snapshots::{Facts, RecordingRow, Report, Saver, StoreWriter},
+    recording::{Images, Manifest, SNAPSHOTS},
+    snapshots::{Facts, Report, Saver, StoreWriter},
 };
 use reprise_machine::Machine;
 use std::{
@@ -13,7 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 /// Snapshots that wait to be written, at most: they hold memory.
@@ -124,20 +125,12 @@ impl Trail {
         let began = Instant::now();
         // The log says what the state is here: nobody has to believe the snapshot.
         machine.vouch();
-        let status = machine.status();
-        let snapshot = machine.snapshot();
-        let Ok(stand) = snapshot.stand() else { return };
-        let facts = Facts {
-            icount: status.icount,
-            vtime_ns: status.vtime_ns,
-            created_unix_ms: now_unix_ms(),
-            recording: self.facts.recording.clone().map(|row| RecordingRow { records: stand.records, ..row }),
-            ..self.facts.clone()
-        };
+        let Ok((snapshot, facts)) = self.facts.taken(machine) else { return };
+        let icount = facts.icount;
         let number = self.next;
         match self.saver().map(|saver| saver.try_save(name(number), snapshot, facts)) {
             Ok(taken) if taken => {
-                self.kept.push((number, status.icount));
+                self.kept.push((number, icount));
                 self.next += 1;
             }
             // A recording is whole without them.
@@ -156,10 +149,9 @@ impl Trail {
             return;
         }
         let here = self.kept.last().map_or(0, |(_, icount)| *icount);
-        let gap = |at: usize| (self.kept[at + 1].1 - self.kept[at.max(1) - 1].1) as f64;
-        let missed = |at: &usize| gap(*at) / ((here - self.kept[*at].1) as f64 + 1.0);
-        let least = (0..self.kept.len() - 1).min_by(|a, b| missed(a).total_cmp(&missed(b)));
-        let (number, _) = self.kept.remove(least.expect("there are more than two"));
+        let place = |at: usize| self.kept[at].1;
+        let least = least_missed(0..self.kept.len() - 1, place, here);
+        let (number, _) = self.kept.remove(least);
         let Some(saver) = &self.saver else { return };
         saver.delete(name(number));
         if too_much {
@@ -179,26 +171,13 @@ fn name(number: u32) -> String {
     format!("auto-{number:06}")
 }
 
-fn now_unix_ms() -> u64 {
-    // A clock before 1970 is not set.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// What all of them say alike. The rest is in the recording's manifest.
 pub(crate) fn facts(manifest: &Manifest) -> Facts {
     Facts {
-        reprise: manifest.reprise.clone(),
-        created_unix_ms: 0,
-        icount: 0,
-        vtime_ns: 0,
-        digest: None,
-        console: manifest.console.clone(),
-        board: manifest.board.clone(),
-        recording: Some(RecordingRow { run_id: manifest.run_id.clone(), records: 0 }),
-        images: Default::default(),
+        images: Images::default(),
         devices: Vec::new(),
         plugins: Vec::new(),
         disks: Vec::new(),
+        ..Facts::of_recording(manifest)
     }
 }

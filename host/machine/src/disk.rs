@@ -150,11 +150,6 @@ impl Disks {
         attached.disk.set_changes(changes)
     }
 
-    /// [`Disk::forget_first_reads`], of all.
-    pub(crate) fn forget_first_reads(&mut self) {
-        self.attached.values_mut().for_each(|attached| attached.disk.forget_first_reads());
-    }
-
     /// Ids of the requests in flight.
     pub(crate) fn in_flight(&self) -> impl Iterator<Item = u64> {
         self.in_flight.keys().copied()

@@ -229,8 +229,6 @@ pub trait Disk {
     fn first_reads(&mut self, tell: &mut dyn FnMut(u64, [u8; 32])) {
         let _nothing = tell;
     }
-    /// From here on every block counts as never read.
-    fn forget_first_reads(&mut self) {}
     /// What has been written, for a snapshot. What the guest writes afterwards is not in it.
     fn changes(&mut self) -> DiskChanges;
     /// Become what a snapshot says.

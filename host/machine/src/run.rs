@@ -62,6 +62,28 @@ pub enum Stop {
     BadRecord(String),
 }
 
+impl Stop {
+    /// As what a log has a run that ended so by itself; `None` if it could go on, or the log has spoken.
+    #[must_use]
+    pub fn own_end(&self) -> Option<EndReason> {
+        match self {
+            Stop::PowerOff { code } => Some(EndReason::PowerOff { code: *code }),
+            Stop::Deadlock => Some(EndReason::Deadlock),
+            Stop::PluginFault(_) => Some(EndReason::PluginFault),
+            Stop::ResetFailed(_) => Some(EndReason::ResetFailed),
+            Stop::Limit
+            | Stop::Requested
+            | Stop::Until
+            | Stop::ReplayEnded(_)
+            | Stop::OutOfRecords(_)
+            | Stop::Diverged
+            | Stop::LogFailed
+            | Stop::DiskFailed(_)
+            | Stop::BadRecord(_) => None,
+        }
+    }
+}
+
 /// Why the inner loop ended.
 enum Pause {
     Stop(Stop),

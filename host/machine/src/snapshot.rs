@@ -212,7 +212,8 @@ impl Machine {
     }
 
     /// Build a machine that stands where a snapshot was taken, and is at no time at power-on. The gate of `setup` is to
-    /// stand at [`Snapshot::stand`].
+    /// stand at [`Snapshot::stand`]; where a log begins there, the snapshot is to be [`Snapshot::as_beginning`], so
+    /// that every block of a disk that is read is told.
     ///
     /// # Errors
     /// See [`RestoreError`]; nothing of the machine is left behind.
@@ -220,16 +221,7 @@ impl Machine {
         let mut machine = Machine::assemble(setup)?;
         machine.know_images()?;
         machine.load(snapshot)?;
-        machine.forget_first_reads();
         Ok(machine)
-    }
-
-    /// From here on every block of a disk that is read is told: a log begins here, and must say what it depends on.
-    fn forget_first_reads(&mut self) {
-        let gate = self.services.gate.stand();
-        if gate.records <= 1 {
-            self.services.disks.forget_first_reads();
-        }
     }
 }
 

@@ -7,8 +7,8 @@
 use super::{
     base::Qcow,
     overlay::{Change, Overlay},
-    sys,
 };
+use crate::durable;
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
@@ -98,7 +98,7 @@ fn finish(image: &Path, path: &Path, inode: u64, size: u64, target: &Target) -> 
     apply(&mut open_journal(path)?, inode, size, target)?;
     target.sync()?;
     fs::remove_file(path)?;
-    sys::sync_folder_of(image)
+    durable::sync_folder(durable::folder_of(image))
 }
 
 /// What was found beside an image.
@@ -157,7 +157,7 @@ fn write_journal(file: File, path: &Path, inode: u64, overlay: &Overlay) -> io::
     let hash = *out.hasher.finalize().as_bytes();
     out.inner.write_all(&hash)?;
     out.inner.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-    sys::sync_folder_of(path)
+    durable::sync_folder(durable::folder_of(path))
 }
 
 fn record(offset: u64, len: u64, kind: u64) -> [u8; RECORD_LEN] {

@@ -141,10 +141,6 @@ impl Disk for HostDisk {
         first_reads.into_iter().for_each(|(block, hash)| tell(block, hash));
     }
 
-    fn forget_first_reads(&mut self) {
-        self.0.borrow_mut().overlay.forget_first_reads();
-    }
-
     fn changes(&mut self) -> DiskChanges {
         self.0.borrow().overlay.changes()
     }

@@ -7,7 +7,10 @@ use super::{
     spec::{DiskSpec, Format},
     sys,
 };
-use crate::failure::{Exit, Failure, reason};
+use crate::{
+    durable,
+    failure::{Exit, Failure, reason},
+};
 use std::{
     fs::File,
     io::{self, ErrorKind, Seek, SeekFrom},
@@ -242,7 +245,7 @@ impl Opener<'_> {
 
     /// The commit needs a journal beside the image: better said now than when the guest's work is to be saved.
     fn journal_place(&self) -> Result<(), Failure> {
-        let folder = sys::folder_of(&self.spec.file);
+        let folder = durable::folder_of(&self.spec.file);
         sys::check_writable(folder).map_err(|error| {
             Failure::io(format!("disk \"{}\" cannot be committed to", self.spec.id), &error)
                 .at(folder.display())

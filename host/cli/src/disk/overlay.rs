@@ -144,11 +144,6 @@ impl Overlay {
         Ok(())
     }
 
-    /// From here on no block of the base counts as read.
-    pub(super) fn forget_first_reads(&mut self) {
-        self.base.set_seen(Arc::default());
-    }
-
     fn is_zero(&self, block: u64) -> bool {
         self.zeroes.range(..=block).next_back().is_some_and(|(_, &end)| block < end)
     }

@@ -4,12 +4,12 @@
 use super::{
     Hash, Manifest, blob_name,
     queue::Waiter,
-    recorder::{publish, sync_folder, write_once},
+    recorder::{publish, write_once},
 };
-use crate::failure::reason;
+use crate::{durable, failure::reason};
 use std::{
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
 };
@@ -64,10 +64,9 @@ impl Work {
         for (hash, bytes) in contents {
             write_once(&path.join(blob_name(&hash)), &bytes).map_err(cannot)?;
         }
-        sync_folder(&path.join("blobs")).map_err(cannot)?;
+        durable::sync_folder(&path.join("blobs")).map_err(cannot)?;
         log.begun().map_err(|error| error.to_string())?;
-        let above = path.parent().filter(|above| !above.as_os_str().is_empty());
         publish(&path, &manifest).map_err(cannot)?;
-        sync_folder(above.unwrap_or(Path::new("."))).map_err(cannot)
+        durable::sync_folder(durable::folder_of(&path)).map_err(cannot)
     }
 }

@@ -8,6 +8,7 @@ use super::{
     segment_name, start_name,
 };
 use crate::{
+    durable,
     failure::{Exit, Failure, reason},
     snapshots::{Facts, RecordingRow, StoreWriter},
 };
@@ -88,19 +89,12 @@ impl Recorder {
     pub(crate) fn start(&mut self, snapshot: &Snapshot, icount: u64, vtime_ns: u64) -> Result<(), Failure> {
         let manifest = &self.manifest;
         let facts = Facts {
-            reprise: manifest.reprise.clone(),
             created_unix_ms: manifest.created_unix_s.saturating_mul(1000),
             icount,
             vtime_ns,
-            digest: None,
-            console: manifest.console.clone(),
-            board: manifest.board.clone(),
             // The seed lies before it.
             recording: Some(RecordingRow { run_id: manifest.run_id.clone(), records: 1 }),
-            images: manifest.images.clone(),
-            devices: manifest.devices.clone(),
-            plugins: manifest.plugins.clone(),
-            disks: manifest.disks.clone(),
+            ..Facts::of_recording(manifest)
         };
         let folder = self.path.join(SNAPSHOTS);
         StoreWriter::create(&folder)?.save(START, snapshot, &facts)?;
@@ -200,17 +194,9 @@ fn draw_run_id() -> io::Result<RunId> {
     Ok(RunId(id))
 }
 
-fn new_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
-}
-
-pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
 /// Equal contents are one file.
 pub(super) fn write_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    match new_file(path) {
+    match durable::make_file(path) {
         Ok(mut file) => file.write_all(bytes).and_then(|()| file.sync_all()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
@@ -219,13 +205,8 @@ pub(super) fn write_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// At no moment is there half a manifest.
 pub(super) fn publish(path: &Path, manifest: &Manifest) -> io::Result<()> {
-    let temporary = path.join("manifest.toml.new");
-    let _none_left = fs::remove_file(&temporary);
-    let mut file = new_file(&temporary)?;
-    file.write_all(manifest.to_text().as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&temporary, path.join(MANIFEST))?;
-    sync_folder(path)
+    durable::publish(&path.join(MANIFEST), manifest.to_text().as_bytes())?;
+    durable::sync_folder(path)
 }
 
 /// The log's segments as files.
@@ -246,7 +227,7 @@ impl Sink for Segments {
         let mut options = OpenOptions::new();
         self.file = Some(options.append(true).create(true).mode(0o600).open(path)?);
         self.truncate(0)?;
-        sync_folder(&self.path.join("log"))
+        durable::sync_folder(&self.path.join("log"))
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -9,7 +9,7 @@ use crate::{
     shelf::{Tag, Wish},
     timeline::{self, Leg},
 };
-use reprise_machine::{Machine, Stop, Until, replay::EndReason};
+use reprise_machine::{Machine, Stop, Until};
 use serde_json::json;
 
 impl Replay<'_> {
@@ -37,22 +37,7 @@ impl Replay<'_> {
     }
 
     fn conclude(&mut self, stop: Stop) -> Stop {
-        let reason = match &stop {
-            Stop::PowerOff { code } => Some(EndReason::PowerOff { code: *code }),
-            Stop::Deadlock => Some(EndReason::Deadlock),
-            Stop::PluginFault(_) => Some(EndReason::PluginFault),
-            Stop::ResetFailed(_) => Some(EndReason::ResetFailed),
-            Stop::Limit
-            | Stop::Requested
-            | Stop::Until
-            | Stop::ReplayEnded(_)
-            | Stop::OutOfRecords(_)
-            | Stop::Diverged
-            | Stop::LogFailed
-            | Stop::DiskFailed(_)
-            | Stop::BadRecord(_) => None,
-        };
-        if let Some(reason) = reason {
+        if let Some(reason) = stop.own_end() {
             self.machine.end(reason);
         }
         let stop = if self.machine.divergence().is_some() {

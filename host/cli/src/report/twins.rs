@@ -3,7 +3,7 @@
 use super::search::{Met, Pair};
 use reprise_machine::{
     ArmedTimer, Difference, Machine, Status, Stop, Until, Upcoming,
-    replay::{Divergence, EndReason, Position},
+    replay::{Divergence, Position},
 };
 
 /// Two machines that should do the same.
@@ -60,20 +60,11 @@ impl Twin {
         self.machine.set_until(Some(Until::Position(at)));
         let stop = self.machine.run();
         // What a machine ends by itself is compared with the log's end too.
-        match &stop {
-            Stop::Until => return,
-            Stop::PowerOff { code } => self.machine.end(EndReason::PowerOff { code: *code }),
-            Stop::PluginFault(_) => self.machine.end(EndReason::PluginFault),
-            Stop::ResetFailed(_) => self.machine.end(EndReason::ResetFailed),
-            Stop::Deadlock => self.machine.end(EndReason::Deadlock),
-            Stop::Limit
-            | Stop::Requested
-            | Stop::ReplayEnded(_)
-            | Stop::OutOfRecords(_)
-            | Stop::Diverged
-            | Stop::LogFailed
-            | Stop::DiskFailed(_)
-            | Stop::BadRecord(_) => (),
+        if stop == Stop::Until {
+            return;
+        }
+        if let Some(reason) = stop.own_end() {
+            self.machine.end(reason);
         }
         self.stop = Some(stop);
     }

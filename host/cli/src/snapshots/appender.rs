@@ -8,7 +8,7 @@ use super::{
     tree::Put,
     trouble::Trouble,
 };
-use crate::recording::Hash;
+use crate::{durable, recording::Hash};
 use std::{
     fs::File,
     io,
@@ -123,9 +123,9 @@ impl Appender {
         (self.number, self.goes_on, self.synced_frames) = (number, false, 0);
         let path = files::pack_file(&self.packs, number, self.suffix);
         let failed = Trouble::io("cannot make a pack of snapshots", &path);
-        let file = files::make_file(&path).map_err(&failed)?;
+        let file = durable::make_file(&path).map_err(&failed)?;
         file.write_all_at(&pack_header(), 0).map_err(&failed)?;
-        files::sync_folder(&self.packs).map_err(&failed)?;
+        durable::sync_folder(&self.packs).map_err(&failed)?;
         objects.add(number, &path, file)?;
         self.goes_on = true;
         Ok(())

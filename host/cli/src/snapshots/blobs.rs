@@ -3,18 +3,12 @@
 //!
 //! Snapshots inside a recording need none of their own: it has them.
 
-use super::{
-    facts::Facts,
-    files::{self, UNPUBLISHED},
-    store::Store,
-    trouble::Trouble,
-    writer::StoreWriter,
-};
-use crate::{failure::Failure, recording::Hash};
+use super::{facts::Facts, files, store::Store, trouble::Trouble, writer::StoreWriter};
+use crate::{durable, failure::Failure, recording::Hash};
 use std::{
     collections::BTreeSet,
     fs,
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
 };
 
@@ -35,12 +29,12 @@ impl StoreWriter {
                 continue;
             }
             make_folder(&folder, &self.store.path)
-                .and_then(|()| write(&path, bytes))
+                .and_then(|()| durable::publish(&path, bytes))
                 .map_err(Trouble::io("cannot keep what the machine was booted from", &path))?;
             written += bytes.len() as u64;
         }
         if written > 0 {
-            files::sync_folder(&folder).map_err(Trouble::io("cannot sync the folder", &folder))?;
+            durable::sync_folder(&folder).map_err(Trouble::io("cannot sync the folder", &folder))?;
         }
         Ok(written)
     }
@@ -130,18 +124,6 @@ fn read(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
 fn make_folder(folder: &Path, store: &Path) -> io::Result<()> {
     match files::make_folder(folder) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        made => made.and_then(|()| files::sync_folder(store)),
+        made => made.and_then(|()| durable::sync_folder(store)),
     }
-}
-
-/// At no moment is there half of it.
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(UNPUBLISHED);
-    let temporary = Path::new(&temporary);
-    let _none_left = fs::remove_file(temporary);
-    let mut file = files::make_file(temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(temporary, path)
 }

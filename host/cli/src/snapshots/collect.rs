@@ -2,7 +2,7 @@
 
 use super::{
     appender::Appender,
-    files::{self, UNPUBLISHED},
+    files,
     objects::Objects,
     pack::{Pack, Tail, Unpacker},
     store::read_packs,
@@ -10,7 +10,11 @@ use super::{
     trouble::Trouble,
     writer::StoreWriter,
 };
-use crate::{failure::Failure, recording::Hash};
+use crate::{
+    durable::{self, UNPUBLISHED},
+    failure::Failure,
+    recording::Hash,
+};
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     fs::{self, File},
@@ -136,7 +140,7 @@ fn publish(packs: &Path, copies: &Objects<File>) -> Result<(), Trouble> {
         let path = files::pack_file(packs, *number, "");
         fs::rename(pack.file(), &path).map_err(Trouble::io("cannot name the pack", &path))?;
     }
-    files::sync_folder(packs).map_err(Trouble::io("cannot name packs", packs))
+    durable::sync_folder(packs).map_err(Trouble::io("cannot name packs", packs))
 }
 
 fn remove(packs: &Path, victims: &[u32]) -> Result<(), Trouble> {
@@ -144,7 +148,7 @@ fn remove(packs: &Path, victims: &[u32]) -> Result<(), Trouble> {
         let path = files::pack_file(packs, *number, "");
         fs::remove_file(&path).map_err(Trouble::io("cannot remove the pack", &path))?;
     }
-    files::sync_folder(packs).map_err(Trouble::io("cannot remove packs", packs))
+    durable::sync_folder(packs).map_err(Trouble::io("cannot remove packs", packs))
 }
 
 fn bytes(objects: &Objects<File>) -> u64 {

@@ -2,10 +2,10 @@
 
 use crate::{
     record::device_rows,
-    recording::{DeviceRow, DiskRow, Hash, Images, PluginRow},
+    recording::{DeviceRow, DiskRow, Hash, Images, Manifest, PluginRow},
 };
 use reprise_machine::{
-    Status,
+    Machine, RestoreError, Snapshot,
     board::{self, Board},
 };
 use serde::{Deserialize, Serialize};
@@ -53,22 +53,19 @@ pub(crate) struct RecordingRow {
 }
 
 impl Facts {
-    /// Of a machine that stands there, now. The rows are those that a recording's manifest has.
+    /// Of a machine that is at power-on. The rows are those that a recording's manifest has.
     pub(crate) fn of(
         board: &Board,
         console: Option<String>,
         images: Images,
         plugins: Vec<PluginRow>,
         disks: Vec<DiskRow>,
-        at: Status,
     ) -> Self {
-        // A clock before 1970 is not set.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             reprise: env!("CARGO_PKG_VERSION").to_owned(),
-            created_unix_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
-            icount: at.icount,
-            vtime_ns: at.vtime_ns,
+            created_unix_ms: 0,
+            icount: 0,
+            vtime_ns: 0,
             digest: None,
             console,
             board: board::print(board),
@@ -78,5 +75,40 @@ impl Facts {
             plugins,
             disks,
         }
+    }
+
+    /// Of the machine of a recording, at power-on, with everything that its manifest says.
+    pub(crate) fn of_recording(manifest: &Manifest) -> Self {
+        Self {
+            reprise: manifest.reprise.clone(),
+            created_unix_ms: 0,
+            icount: 0,
+            vtime_ns: 0,
+            digest: None,
+            console: manifest.console.clone(),
+            board: manifest.board.clone(),
+            recording: Some(RecordingRow { run_id: manifest.run_id.clone(), records: 0 }),
+            images: manifest.images.clone(),
+            devices: manifest.devices.clone(),
+            plugins: manifest.plugins.clone(),
+            disks: manifest.disks.clone(),
+        }
+    }
+
+    /// Take a snapshot of the machine that these are of, and say where and when it was taken.
+    pub(crate) fn taken(&self, machine: &mut Machine) -> Result<(Snapshot, Self), RestoreError> {
+        let status = machine.status();
+        let snapshot = machine.snapshot();
+        let records = snapshot.stand()?.records;
+        // A clock before 1970 is not set.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let facts = Self {
+            created_unix_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            icount: status.icount,
+            vtime_ns: status.vtime_ns,
+            recording: self.recording.clone().map(|row| RecordingRow { records, ..row }),
+            ..self.clone()
+        };
+        Ok((snapshot, facts))
     }
 }

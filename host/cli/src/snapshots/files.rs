@@ -1,17 +1,15 @@
 //! The names of a store's files, and the operating system's part of handling them.
 
 use super::trouble::Trouble;
-use crate::{failure::Failure, recording::Hash};
+use crate::{durable::UNPUBLISHED, failure::Failure, recording::Hash};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File},
     io::{self, ErrorKind, Read},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
-/// Behind the name of a file that is not published yet.
-pub(super) const UNPUBLISHED: &str = ".new";
 const PACK: &str = ".pack";
 const SNAPSHOT: &str = ".snap";
 const LONGEST_NAME: usize = 100;
@@ -85,11 +83,6 @@ pub(super) fn make_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(path)
 }
 
-/// A new file, also its owner's alone.
-pub(super) fn make_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
-}
-
 /// A regular file. Whatever else has its name is refused, without waiting for anybody: a FIFO would wait for ever.
 pub(super) fn open_file(path: &Path, writable: bool) -> io::Result<File> {
     let mode = if writable { OFlags::RDWR } else { OFlags::RDONLY };
@@ -106,10 +99,6 @@ pub(super) fn read_file(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open_file(path, false)?.take(limit as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }
 
 /// One process at a time adds to a store. The lock goes with the file.

@@ -23,13 +23,11 @@ mod writer;
 
 pub(crate) use args::SnapshotCommand;
 pub(crate) use check::Checked;
-pub(crate) use collect::Collected;
 pub(crate) use facts::{Facts, RecordingRow};
 pub(crate) use pack::Part;
 pub(crate) use saver::{Report, Saver};
 pub(crate) use store::{Row, Store, load_parts};
-pub(crate) use trouble::Damage;
-pub(crate) use writer::{Saved, StoreWriter};
+pub(crate) use writer::StoreWriter;
 
 #[cfg(test)]
 mod tests;

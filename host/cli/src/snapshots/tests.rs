@@ -5,7 +5,10 @@ mod crashes;
 mod garbage;
 mod hostile;
 
-use super::{Checked, Collected, Damage, Facts, RecordingRow, Report, Row, Saved, Saver, Store, StoreWriter};
+use super::{
+    Checked, Facts, RecordingRow, Report, Row, Saver, Store, StoreWriter, collect::Collected,
+    trouble::Damage, writer::Saved,
+};
 use crate::{
     disk::loaded_block,
     failure::Exit,

@@ -3,7 +3,7 @@
 use super::{
     appender::{Added, Appender},
     facts::Facts,
-    files::{self, UNPUBLISHED},
+    files,
     objects::Objects,
     root::{self, Root},
     store::{Store, no_snapshot, read_packs},
@@ -11,6 +11,7 @@ use super::{
     trouble::Trouble,
 };
 use crate::{
+    durable,
     failure::{Exit, Failure},
     recording::Hash,
 };
@@ -18,7 +19,7 @@ use reprise_machine::Snapshot;
 use std::{
     collections::BTreeSet,
     fs::{self, File},
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind},
     path::Path,
 };
 
@@ -50,7 +51,7 @@ impl StoreWriter {
     pub(crate) fn create(path: &Path) -> Result<Self, Failure> {
         let made = files::make_folder(path)
             .and_then(|()| files::make_folder(&files::packs_folder(path)))
-            .and_then(|()| files::sync_folder(path));
+            .and_then(|()| durable::sync_folder(path));
         made.map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists => {
                 Failure::usage("the snapshots would overwrite something").at(path.display())
@@ -85,11 +86,13 @@ impl StoreWriter {
     }
 
     /// To read from. What is saved later is in it, too.
+    #[cfg(test)]
     pub(crate) fn store(&self) -> &Store {
         &self.store
     }
 
     /// A snapshot by its name, checked.
+    #[cfg(test)]
     pub(crate) fn load(&self, name: &str) -> Result<(Facts, Snapshot), Failure> {
         Ok(self.store.try_load(name)??)
     }
@@ -113,7 +116,8 @@ impl StoreWriter {
         };
         let content = root::encode(facts, &root)
             .map_err(|why| Failure::config("cannot save the snapshot").at(file.display()).note(why))?;
-        publish(&self.store.path, &file, &content)
+        durable::publish(&file, &content)
+            .and_then(|()| durable::sync_folder(&self.store.path))
             .map_err(|error| Failure::io("cannot save the snapshot", &error).at(file.display()))?;
         self.last = Some((name.to_owned(), last));
         let bytes_written = added.bytes + content.len() as u64;
@@ -138,23 +142,10 @@ impl StoreWriter {
             // Nothing holds its objects any more.
             self.last = None;
         }
-        let removed = fs::remove_file(&file).and_then(|()| files::sync_folder(&self.store.path));
+        let removed = fs::remove_file(&file).and_then(|()| durable::sync_folder(&self.store.path));
         removed.map_err(|error| match error.kind() {
             ErrorKind::NotFound => no_snapshot(name, &self.store.path),
             _ => Failure::io("cannot delete the snapshot", &error).at(file.display()),
         })
     }
-}
-
-/// At no moment is there half a snapshot.
-fn publish(store: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(UNPUBLISHED);
-    let temporary = Path::new(&temporary);
-    let _none_left = fs::remove_file(temporary);
-    let mut file = files::make_file(temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(temporary, path)?;
-    files::sync_folder(store)
 }

@@ -1,6 +1,7 @@
 //! The snapshots that a timeline keeps, within bounds.
 
 use reprise_machine::{Snapshot, Status, Until};
+use std::ops::Range;
 
 /// Snapshots, whatever they cost: the list is searched and thinned.
 const MOST: usize = 2000;
@@ -78,16 +79,24 @@ impl Kept {
         sections + pages * reprise_machine::PAGE_BYTES
     }
 
-    /// Drop the one that is missed least. Gaps grow with the distance from where the work is.
+    /// Drop the one that is missed least.
     fn thin(&mut self, here: u64) {
-        let gap = |at: usize| (self.snapshots[at + 1].icount - self.snapshots[at - 1].icount) as f64;
-        let distance = |at: usize| self.snapshots[at].icount.abs_diff(here) as f64 + 1.0;
-        let missed = |at: &usize| gap(*at) / distance(*at);
-        let least = (1..self.snapshots.len() - 1).min_by(|a, b| missed(a).total_cmp(&missed(b)));
-        let least = least.expect("there are more than two");
+        let least = least_missed(1..self.snapshots.len() - 1, |at| self.snapshots[at].icount, here);
         self.bytes = self.bytes.saturating_sub(self.cost(least));
         self.snapshots.remove(least);
     }
+}
+
+/// Which of some snapshots is missed least by somebody who works `here`: gaps grow with the distance from there.
+/// `place` says where one stands, for those behind and before the `candidates` too.
+///
+/// # Panics
+/// If there are no candidates.
+pub(crate) fn least_missed(candidates: Range<usize>, place: impl Fn(usize) -> u64, here: u64) -> usize {
+    let gap = |at: usize| (place(at + 1) - place(at.saturating_sub(1))) as f64;
+    let missed = |at: &usize| gap(*at) / (place(*at).abs_diff(here) as f64 + 1.0);
+    let least = candidates.min_by(|a, b| missed(a).total_cmp(&missed(b)));
+    least.expect("there is one")
 }
 
 /// Whether a place lies ahead of where a machine stands, for certain.

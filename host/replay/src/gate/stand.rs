@@ -141,10 +141,4 @@ impl Gate {
         self.chain = [0; 32];
         self.records = 0;
     }
-
-    /// Whether the log, which is being replayed, has nothing more.
-    #[must_use]
-    pub fn is_at_tail(&self) -> bool {
-        self.replay.as_ref().is_some_and(|replay| matches!(replay.head, Head::Tail(_)))
-    }
 }
