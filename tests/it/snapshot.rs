@@ -1,5 +1,6 @@
 //! Snapshots on disk: a run goes on from one in another process, and a recording may begin in one.
 
+use crate::crash::Draw;
 use crate::recording::{Recording, info};
 use crate::reprise::{Ended, Reprise, Scratch, guest};
 use crate::seek::GUESTS;
@@ -62,6 +63,31 @@ fn goes_on(recording: &Recording, places: &[u64]) {
 fn bare_guests_go_on_in_another_process() {
     for (name, more) in GUESTS {
         goes_on(&Recording::bare(name, &[more, &CLOCK].concat()), &[3, 41, 88]);
+    }
+}
+
+/// At 50 random safe points a guest: saved by one process, loaded by another, which comes to the same end. Under chaos
+/// half of them also stop, drop caches and run in other slices behind the load.
+#[test]
+fn bare_guests_go_on_from_anywhere() {
+    let mut draw = Draw(0x5afe);
+    for (name, more) in GUESTS {
+        let recording = Recording::bare(name, &[more, &CLOCK].concat());
+        let end = recording.ended.position_and_digest();
+        for round in 0..50 {
+            let at = draw.below(end.0);
+            let cut = recording.file("cut.rec");
+            recording
+                .command("release", "trim", &["-o", &cut, "--from", &format!("icount:{at}")])
+                .end()
+                .success();
+            let seed = draw.below(1 << 32).to_string();
+            let chaos: &[&str] = if round % 2 == 0 { &[] } else { &["--chaos-seed", &seed] };
+            let run = Reprise::run("anywhere").args(["--from", &start_of(&cut)]);
+            let ended = run.args(chaos.iter().copied()).end().success();
+            assert_eq!(ended.position_and_digest(), end, "{name} from {at}, {chaos:?}");
+            std::fs::remove_dir_all(cut).unwrap();
+        }
     }
 }
 
