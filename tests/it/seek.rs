@@ -1,7 +1,7 @@
 //! Any place of a recording, from anywhere: the same place is the same state.
 
 use crate::crash::Draw;
-use crate::recording::records;
+use crate::recording::{info, records};
 use crate::reprise::{Reprise, Scratch, guest};
 use serde_json::Value;
 
@@ -116,6 +116,46 @@ fn a_place_that_is_not_there_is_told() {
     );
 }
 
+/// The records of a recording but for the digests, which also vouch for its snapshots.
+fn undigested(recording: &str) -> Vec<Value> {
+    let all = records(recording).into_iter().filter(|record| record["kind"] != "digest");
+    all.map(|mut record| {
+        let record = record.as_object_mut().unwrap();
+        ["number", "chain"].iter().for_each(|key| drop(record.remove(*key)));
+        Value::Object(record.clone())
+    })
+    .collect()
+}
+
+/// A snapshot after every 10 ms of guest time, or 40 of them in a guest that lives for less: the run is the same.
+#[test]
+fn a_snapshot_every_so_often_changes_nothing() {
+    let scratch = Scratch::new("often");
+    let same = |name: &str, least: usize, run: &dyn Fn(Reprise) -> Reprise| {
+        let recorded = |every: &str| {
+            let recording = scratch.path(&format!("{name}-{every}.rec"));
+            let words = ["record", "-o", &recording, "--snapshot-every", every, "--rtc", "1700000000"];
+            run(Reprise::new(words)).end().success();
+            recording
+        };
+        let without = recorded("off");
+        let every_ns = (info(&without)["vtime_ns"].as_u64().unwrap() / 40).min(10_000_000);
+        let with = recorded(&format!("vtime:{every_ns}ns"));
+        assert_eq!(undigested(&with), undigested(&without), "{name}");
+        let ended = |recording: &str| ask(recording, &["end".into()]);
+        assert_eq!(ended(&with), ended(&without), "{name}");
+        let digests = |recording: &str| info(recording)["events"]["digest"].as_u64().unwrap() as usize;
+        let taken = digests(&with) - digests(&without);
+        assert!(taken >= least, "{name}: {taken} snapshots");
+    };
+    for (name, more) in GUESTS {
+        let image = guest(name);
+        let args: Vec<&str> = ["-bios", &image].into_iter().chain(more.iter().copied()).collect();
+        same(name, 10, &|run| run.args(args.iter().copied()));
+    }
+    same("debian", 80, &|run| run.of_debian("reprise.test=boot reprise.poweroff"));
+}
+
 /// Snapshots that were dropped while recording: they are there, nothing else is different, and a seek is as exact.
 #[test]
 fn a_trail_of_snapshots_changes_nothing() {
@@ -128,16 +168,6 @@ fn a_trail_of_snapshots_changes_nothing() {
         recording
     };
     let (with, without) = (recorded("100"), recorded("off"));
-    // But for the digests that vouch for the snapshots.
-    let undigested = |recording: &str| -> Vec<Value> {
-        let all = records(recording).into_iter().filter(|record| record["kind"] != "digest");
-        all.map(|mut record| {
-            let record = record.as_object_mut().unwrap();
-            ["number", "chain"].iter().for_each(|key| drop(record.remove(*key)));
-            Value::Object(record.clone())
-        })
-        .collect()
-    };
     assert_eq!(undigested(&with), undigested(&without));
     let snapshots = std::fs::read_dir(format!("{with}/snapshots")).unwrap().count();
     assert!(snapshots > 3, "{snapshots} entries");

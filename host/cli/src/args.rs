@@ -6,7 +6,7 @@ use crate::{
     place::Place,
     recording::{InfoArgs, LogArgs, PackArgs, UnpackArgs},
     timeline::Keeping,
-    trail::Pace,
+    trail::{Every, Pace},
 };
 use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use std::{ffi::OsString, path::PathBuf, time::Duration};
@@ -189,10 +189,10 @@ pub(crate) struct RecordArgs {
 /// The snapshots that are dropped into a recording.
 #[derive(Debug, Default, Args)]
 pub(crate) struct TrailArgs {
-    /// Drop a snapshot into the recording each time after so many milliseconds of host time, or `off`; default: one
-    /// after 5000, then every 2000
-    #[arg(long, value_name = "MS", value_parser = milliseconds)]
-    snapshot_every: Option<Milliseconds>,
+    /// Drop a snapshot into the recording each time after so many milliseconds of host time, or `off`, or after so much
+    /// guest time (vtime:10ms); default: one after 5000, then every 2000
+    #[arg(long, value_name = "MS", value_parser = distance)]
+    snapshot_every: Option<Distance>,
     /// What the snapshots may take of the disk: 512M, 2G; default: 1G
     #[arg(long, value_name = "SIZE", value_parser = count)]
     snapshot_disk: Option<u64>,
@@ -208,19 +208,43 @@ impl TrailArgs {
 
     /// None: no snapshots are wanted.
     pub(crate) fn pace(&self) -> Option<Pace> {
-        let (first, every) = match self.snapshot_every {
-            None => (Self::FIRST_MS, Self::EVERY_MS),
-            Some(Milliseconds(every)) => (every?, every?),
+        let host = |first, every| {
+            let [first, every] = [first, every].map(Duration::from_millis);
+            Every::Host { first, every }
+        };
+        let every = match self.snapshot_every {
+            None => host(Self::FIRST_MS, Self::EVERY_MS),
+            Some(Distance::Host(Milliseconds(every))) => host(every?, every?),
+            Some(Distance::Guest(every_ns)) => Every::Guest(every_ns),
         };
         let disk_bytes = self.snapshot_disk.unwrap_or(Self::DISK_BYTES);
-        let [first, every] = [first, every].map(Duration::from_millis);
-        Some(Pace { first, every, disk_bytes })
+        Some(Pace { every, disk_bytes })
     }
 }
 
 /// A time between two things, or that there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Milliseconds(pub(crate) Option<u64>);
+
+/// How far two snapshots in a recording are apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Distance {
+    Host(Milliseconds),
+    /// In nanoseconds.
+    Guest(u64),
+}
+
+/// Host time as [`milliseconds`] has it, or guest time: `vtime:10ms`.
+fn distance(text: &str) -> Result<Distance, String> {
+    if !text.starts_with("vtime:") {
+        return milliseconds(text).map(Distance::Host);
+    }
+    match Place::parse(text)? {
+        Place::Vtime(0) => Err("no time is no distance; `off` turns it off".to_owned()),
+        Place::Vtime(every_ns) => Ok(Distance::Guest(every_ns)),
+        _ => unreachable!("it says that it is a virtual time"),
+    }
+}
 
 /// A number of milliseconds, or `off`.
 pub(crate) fn milliseconds(text: &str) -> Result<Milliseconds, String> {
@@ -707,6 +731,11 @@ mod tests {
         assert!(["", "G", "1T", "-1", "99999999999999G", "1é"].iter().all(|text| size_bytes(text).is_err()));
         assert_eq!(milliseconds("off"), Ok(Milliseconds(None)));
         assert_eq!(milliseconds("40"), Ok(Milliseconds(Some(40))));
+        assert_eq!(distance("40"), Ok(Distance::Host(Milliseconds(Some(40)))));
+        assert_eq!(distance("vtime:10ms"), Ok(Distance::Guest(10_000_000)));
+        assert!(
+            distance("vtime:0ns").is_err() && distance("vtime:10").is_err() && distance("icount:3").is_err()
+        );
         assert!(["0", "", "x", "-1"].iter().all(|text| milliseconds(text).is_err()));
     }
 

@@ -9,7 +9,7 @@ pub(crate) use kept::least_missed;
 
 use crate::{failure::Failure, rebuild::Replica};
 use kept::Kept;
-use reprise_machine::{Machine, RestoreError, Stop, Until};
+use reprise_machine::{Checkpoint, Machine, RestoreError, Stop, Until};
 use std::time::{Duration, Instant};
 use stored::Trail;
 
@@ -120,7 +120,8 @@ pub(crate) fn go(
     let leg = loop {
         let (started, from) = (Instant::now(), machine.status().icount);
         let snapshot = past.as_ref().and_then(|past| past.next(from, to));
-        machine.set_checkpoint(snapshot.into_iter().chain(breakpoint).min());
+        let checkpoint = snapshot.into_iter().chain(breakpoint).min();
+        machine.set_checkpoint(checkpoint.map(Checkpoint::Icount));
         let stop = machine.run();
         let icount = machine.status().icount;
         if let Some(past) = &mut past {

@@ -7,7 +7,7 @@ use crate::{
     recording::{Images, Manifest, SNAPSHOTS},
     snapshots::{Facts, Report, Saver, StoreWriter},
 };
-use reprise_machine::Machine;
+use reprise_machine::{Checkpoint, Machine};
 use std::{
     path::{Path, PathBuf},
     sync::{
@@ -28,13 +28,19 @@ const FIRST_STEP: u64 = 20_000_000;
 /// Between two looks at the clock, at least and at most.
 const STEPS: std::ops::RangeInclusive<u64> = 1_000_000..=1 << 32;
 
+/// How far apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Every {
+    /// So much host time before the first snapshot, and between two. Those for which there is no time are left out.
+    Host { first: Duration, every: Duration },
+    /// So much guest time, in nanoseconds: the machine waits until there is room for each.
+    Guest(u64),
+}
+
 /// How often, and for how much of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pace {
-    /// Host time before the first snapshot.
-    pub(crate) first: Duration,
-    /// And between two.
-    pub(crate) every: Duration,
+    pub(crate) every: Every,
     /// What all of them may take of the disk, in bytes.
     pub(crate) disk_bytes: u64,
 }
@@ -52,7 +58,15 @@ pub(crate) struct Trail {
     step: u64,
     /// When the last look at the clock was, and at which icount.
     looked: (Instant, u64),
-    due: Instant,
+    due: Due,
+}
+
+/// When the next snapshot is due.
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    Host(Instant),
+    /// Virtual time in nanoseconds.
+    Guest(u64),
 }
 
 impl Trail {
@@ -60,6 +74,10 @@ impl Trail {
     pub(crate) fn begin(recording: &Path, manifest: &Manifest, pace: Pace) -> Self {
         let written_bytes = Arc::new(AtomicU64::new(0));
         let now = Instant::now();
+        let due = match pace.every {
+            Every::Host { first, .. } => Due::Host(now + first),
+            Every::Guest(every_ns) => Due::Guest(every_ns),
+        };
         Self {
             folder: recording.join(SNAPSHOTS),
             saver: None,
@@ -70,7 +88,7 @@ impl Trail {
             written_bytes,
             step: FIRST_STEP,
             looked: (now, 0),
-            due: now + pace.first,
+            due,
         }
     }
 
@@ -98,25 +116,41 @@ impl Trail {
 
     /// Have the machine come back when the next look at the clock is due.
     pub(crate) fn plan(&mut self, machine: &mut Machine) {
-        let icount = machine.status().icount;
-        self.looked = (Instant::now(), icount);
-        machine.set_checkpoint(Some(icount.saturating_add(self.step)));
+        let status = machine.status();
+        self.looked = (Instant::now(), status.icount);
+        machine.set_checkpoint(Some(match self.due {
+            Due::Host(_) => Checkpoint::Icount(status.icount.saturating_add(self.step)),
+            Due::Guest(due_ns) => Checkpoint::Vtime(due_ns),
+        }));
     }
 
     /// The machine has come back: drop a snapshot if it is time.
     pub(crate) fn step(&mut self, machine: &mut Machine) {
-        let (at, icount) = self.looked;
-        self.adapt(machine.status().icount.saturating_sub(icount), at.elapsed());
-        let has_room = self.saver.as_ref().is_none_or(Saver::has_room);
-        if Instant::now() >= self.due && has_room {
+        let status = machine.status();
+        let is_due = match (self.due, self.pace.every) {
+            (Due::Host(due), Every::Host { every, .. }) => {
+                let (at, icount) = self.looked;
+                self.adapt(status.icount.saturating_sub(icount), at.elapsed(), every);
+                Instant::now() >= due && self.saver.as_ref().is_none_or(Saver::has_room)
+            }
+            (Due::Guest(due_ns), _) => {
+                let is_due = status.vtime_ns >= due_ns;
+                if is_due && let Some(saver) = &self.saver {
+                    saver.wait_for_room();
+                }
+                is_due
+            }
+            (Due::Host(_), Every::Guest(_)) => unreachable!("what is due follows the pace"),
+        };
+        if is_due {
             self.drop_one(machine);
         }
         self.plan(machine);
     }
 
     /// Look four times in the time between two snapshots.
-    fn adapt(&mut self, instructions: u64, took: Duration) {
-        let wanted = u128::from(instructions) * (self.pace.every / 4).as_nanos() / took.as_nanos().max(1);
+    fn adapt(&mut self, instructions: u64, took: Duration, every: Duration) {
+        let wanted = u128::from(instructions) * (every / 4).as_nanos() / took.as_nanos().max(1);
         let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
         self.step = wanted.clamp(*STEPS.start(), (*STEPS.end()).min(self.step * 2));
     }
@@ -137,9 +171,14 @@ impl Trail {
             Ok(_) | Err(_) => (),
         }
         self.thin();
-        // The first one copies all of RAM, and says nothing of the others.
-        let cost = if self.next <= 1 { Duration::ZERO } else { began.elapsed() };
-        self.due = Instant::now() + self.pace.every.max(cost * SHARE);
+        self.due = match self.pace.every {
+            Every::Host { every, .. } => {
+                // The first one copies all of RAM, and says nothing of the others.
+                let cost = if self.next <= 1 { Duration::ZERO } else { began.elapsed() };
+                Due::Host(Instant::now() + every.max(cost * SHARE))
+            }
+            Every::Guest(every_ns) => Due::Guest(machine.status().vtime_ns.saturating_add(every_ns)),
+        };
     }
 
     /// Within bounds, the further back the further apart.

@@ -32,6 +32,15 @@ pub enum Until {
     },
 }
 
+/// Where [`Machine::run`] comes back for the host's sake, at the first safe point there or behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checkpoint {
+    /// When so many instructions were attempted.
+    Icount(u64),
+    /// At this virtual time, in nanoseconds. Where every hart sleeps past it: when one wakes.
+    Vtime(u64),
+}
+
 /// What becomes of an input.
 enum Admission {
     Event(Event),
@@ -49,10 +58,10 @@ impl Machine {
         self.until = until;
     }
 
-    /// Come back from [`Machine::run`] with [`Stop::Until`] also when so many instructions were attempted, wherever
-    /// [`Machine::set_until`] lies: [`Machine::has_arrived`] tells the two apart.
-    pub fn set_checkpoint(&mut self, icount: Option<u64>) {
-        self.checkpoint = icount;
+    /// Come back from [`Machine::run`] with [`Stop::Until`] also there, wherever [`Machine::set_until`] lies:
+    /// [`Machine::has_arrived`] tells the two apart.
+    pub fn set_checkpoint(&mut self, checkpoint: Option<Checkpoint>) {
+        self.checkpoint = checkpoint;
     }
 
     /// Whether the place of [`Machine::set_until`] is reached.
@@ -131,9 +140,12 @@ impl Machine {
         {
             return Some(stop);
         }
-        let icount = self.services.clock.icount();
-        let at_checkpoint = self.checkpoint.is_some_and(|at| icount >= at) && !self.log_has_more_at(now_ns);
-        if at_checkpoint || self.is_at_until(now_ns) {
+        let at_checkpoint = match self.checkpoint {
+            None => false,
+            Some(Checkpoint::Icount(icount)) => self.services.clock.icount() >= icount,
+            Some(Checkpoint::Vtime(vtime_ns)) => now_ns >= vtime_ns,
+        };
+        if at_checkpoint && !self.log_has_more_at(now_ns) || self.is_at_until(now_ns) {
             return Some(Stop::Until);
         }
         match self.services.gate.halt(now_ns)? {
@@ -204,7 +216,12 @@ impl Machine {
             Some(Until::Icount(icount)) => icount,
             Some(Until::Position(at)) => self.services.clock.icount_at(at.vtime_ns),
         };
-        until.min(self.checkpoint.unwrap_or(u64::MAX))
+        let checkpoint = match self.checkpoint {
+            None => u64::MAX,
+            Some(Checkpoint::Icount(icount)) => icount,
+            Some(Checkpoint::Vtime(vtime_ns)) => self.services.clock.icount_at(vtime_ns),
+        };
+        until.min(checkpoint)
     }
 
     /// The earliest virtual time at which something happens by itself or enters from the log.

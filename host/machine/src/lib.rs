@@ -37,7 +37,7 @@ mod upcoming;
 mod wires;
 
 pub use difference::Difference;
-pub use door::Until;
+pub use door::{Checkpoint, Until};
 pub use harts::{boot_images, device_tree};
 pub use log::{LogLevel, LogRecord};
 pub use machine::{BootSource, BuildError, Machine, Setup, Status};

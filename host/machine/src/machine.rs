@@ -9,7 +9,7 @@ use crate::{
     clock::Clock,
     deadline::Deadlines,
     disk::Disks,
-    door::Until,
+    door::{Checkpoint, Until},
     log::RateLimit,
     outside::{Disk, Input, Outside, StopHandle},
     pace::Pacer,
@@ -108,7 +108,7 @@ pub struct Machine {
     pub(crate) slice_end: u64,
     pub(crate) icount_limit: Option<u64>,
     pub(crate) until: Option<Until>,
-    pub(crate) checkpoint: Option<u64>,
+    pub(crate) checkpoint: Option<Checkpoint>,
     pub(crate) digest_every: Option<u64>,
     /// The icount of the next digest that we decide to take; nobody inside can see it.
     pub(crate) next_digest: u64,

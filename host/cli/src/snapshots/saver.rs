@@ -57,11 +57,17 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn has_room(&self, state: &State) -> bool {
+        state.jobs.iter().filter(|job| matches!(job, Job::Save { .. })).count() < self.most
+    }
+
     /// The next job; nothing if there will be no more.
     fn next(&self) -> Option<Job> {
         let mut state = self.state();
         loop {
             if let Some(job) = state.jobs.pop_front() {
+                // There may be room now.
+                self.changed.notify_all();
                 return Some(job);
             }
             if state.closed {
@@ -90,8 +96,14 @@ impl Saver {
 
     /// Whether a snapshot would be taken now: nobody needs to make one that is refused.
     pub(crate) fn has_room(&self) -> bool {
-        let saves = |job: &&Job| matches!(job, Job::Save { .. });
-        self.shared.state().jobs.iter().filter(saves).count() < self.shared.most
+        self.shared.has_room(&self.shared.state())
+    }
+
+    /// Wait until a snapshot would be taken.
+    pub(crate) fn wait_for_room(&self) {
+        let state = self.shared.state();
+        let full = |state: &mut State| !self.shared.has_room(state);
+        drop(self.shared.changed.wait_while(state, full).unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Save a snapshot when there is time. Refuses, rather than waits, if too many do already.
