@@ -190,7 +190,7 @@ pub(crate) struct RecordArgs {
 #[derive(Debug, Default, Args)]
 pub(crate) struct TrailArgs {
     /// Drop a snapshot into the recording each time after so many milliseconds of host time, or `off`, or after so much
-    /// guest time (vtime:10ms); default: one after 5000, then every 2000
+    /// guest time (vtime:10ms); default: one after 3000, then every 350
     #[arg(long, value_name = "MS", value_parser = distance)]
     snapshot_every: Option<Distance>,
     /// What the snapshots may take of the disk: 512M, 2G; default: 1G
@@ -200,9 +200,9 @@ pub(crate) struct TrailArgs {
 
 impl TrailArgs {
     /// The usual distance, in milliseconds of host time: a place is reached in as long, on the average in half of it.
-    const EVERY_MS: u64 = 2000;
+    const EVERY_MS: u64 = 350;
     /// What is shorter replays as fast as a snapshot is loaded.
-    const FIRST_MS: u64 = 5000;
+    const FIRST_MS: u64 = 3000;
     /// The usual share of the disk.
     const DISK_BYTES: u64 = 1_000_000_000;
 

@@ -22,7 +22,7 @@ const WAITING: usize = 1;
 /// Taking snapshots costs at most this part of the machine's time.
 const SHARE: u32 = 100;
 /// Snapshots that a recording keeps, at most.
-const MOST: usize = 128;
+const MOST: usize = 256;
 /// Instructions before the first look at how fast the machine is.
 const FIRST_STEP: u64 = 20_000_000;
 /// Between two looks at the clock, at least and at most.
