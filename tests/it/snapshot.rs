@@ -29,15 +29,18 @@ fn start_of(recording: &str) -> String {
     format!("{recording}/snapshots/start")
 }
 
+/// The part of a recording behind this icount, as a recording of its own.
+fn cut_from(recording: &Recording, cut: &str, at: u64) {
+    let from = format!("icount:{at}");
+    recording.command("release", "trim", &["-o", cut, "--from", &from]).end().success();
+}
+
 /// From each of these places, in percent, the run goes on to the end that it had: replayed, run, and recorded.
 fn goes_on(recording: &Recording, places: &[u64]) {
     let end = recording.ended.position_and_digest();
     for at in places.iter().map(|place| end.0 * place / 100 + place) {
         let cut = recording.file(&format!("cut-{at}.rec"));
-        recording
-            .command("release", "trim", &["-o", &cut, "--from", &format!("icount:{at}")])
-            .end()
-            .success();
+        cut_from(recording, &cut, at);
         let found = verified(&cut);
         assert_eq!(
             (&found["icount"], &found["digest"]),
@@ -77,10 +80,7 @@ fn bare_guests_go_on_from_anywhere() {
         for round in 0..50 {
             let at = draw.below(end.0);
             let cut = recording.file("cut.rec");
-            recording
-                .command("release", "trim", &["-o", &cut, "--from", &format!("icount:{at}")])
-                .end()
-                .success();
+            cut_from(&recording, &cut, at);
             let seed = draw.below(1 << 32).to_string();
             let chaos: &[&str] = if round % 2 == 0 { &[] } else { &["--chaos-seed", &seed] };
             let run = Reprise::run("anywhere").args(["--from", &start_of(&cut)]);

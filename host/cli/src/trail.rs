@@ -49,7 +49,8 @@ pub(crate) struct Pace {
 pub(crate) struct Trail {
     folder: PathBuf,
     saver: Option<Saver>,
-    pace: Pace,
+    /// What all of them may take of the disk, in bytes.
+    disk_bytes: u64,
     facts: Facts,
     /// Of those that are there: number and icount, ascending.
     kept: Vec<(u32, u64)>,
@@ -61,12 +62,18 @@ pub(crate) struct Trail {
     due: Due,
 }
 
-/// When the next snapshot is due.
+/// When the next snapshot is due, and how far behind it the one after it.
 #[derive(Clone, Copy, Debug)]
 enum Due {
-    Host(Instant),
+    Host {
+        at: Instant,
+        every: Duration,
+    },
     /// Virtual time in nanoseconds.
-    Guest(u64),
+    Guest {
+        at_ns: u64,
+        every_ns: u64,
+    },
 }
 
 impl Trail {
@@ -75,13 +82,13 @@ impl Trail {
         let written_bytes = Arc::new(AtomicU64::new(0));
         let now = Instant::now();
         let due = match pace.every {
-            Every::Host { first, .. } => Due::Host(now + first),
-            Every::Guest(every_ns) => Due::Guest(every_ns),
+            Every::Host { first, every } => Due::Host { at: now + first, every },
+            Every::Guest(every_ns) => Due::Guest { at_ns: every_ns, every_ns },
         };
         Self {
             folder: recording.join(SNAPSHOTS),
             saver: None,
-            pace,
+            disk_bytes: pace.disk_bytes,
             facts: facts(manifest),
             kept: Vec::new(),
             next: 0,
@@ -119,31 +126,33 @@ impl Trail {
         let status = machine.status();
         self.looked = (Instant::now(), status.icount);
         machine.set_checkpoint(Some(match self.due {
-            Due::Host(_) => Checkpoint::Icount(status.icount.saturating_add(self.step)),
-            Due::Guest(due_ns) => Checkpoint::Vtime(due_ns),
+            Due::Host { .. } => Checkpoint::Icount(status.icount.saturating_add(self.step)),
+            Due::Guest { at_ns, .. } => Checkpoint::Vtime(at_ns),
         }));
     }
 
     /// The machine has come back: drop a snapshot if it is time.
     pub(crate) fn step(&mut self, machine: &mut Machine) {
         let status = machine.status();
-        let is_due = match (self.due, self.pace.every) {
-            (Due::Host(due), Every::Host { every, .. }) => {
-                let (at, icount) = self.looked;
-                self.adapt(status.icount.saturating_sub(icount), at.elapsed(), every);
-                Instant::now() >= due && self.saver.as_ref().is_none_or(Saver::has_room)
-            }
-            (Due::Guest(due_ns), _) => {
-                let is_due = status.vtime_ns >= due_ns;
-                if is_due && let Some(saver) = &self.saver {
-                    saver.wait_for_room();
+        match self.due {
+            Due::Host { at, every } => {
+                let (looked, icount) = self.looked;
+                self.adapt(status.icount.saturating_sub(icount), looked.elapsed(), every);
+                if Instant::now() >= at && self.saver.as_ref().is_none_or(Saver::has_room) {
+                    let began = Instant::now();
+                    self.drop_one(machine);
+                    // The first one copies all of RAM, and says nothing of the others.
+                    let cost = if self.next <= 1 { Duration::ZERO } else { began.elapsed() };
+                    self.due = Due::Host { at: Instant::now() + every.max(cost * SHARE), every };
                 }
-                is_due
             }
-            (Due::Host(_), Every::Guest(_)) => unreachable!("what is due follows the pace"),
-        };
-        if is_due {
-            self.drop_one(machine);
+            Due::Guest { at_ns, every_ns } if status.vtime_ns >= at_ns => {
+                self.saver.iter().for_each(Saver::wait_for_room);
+                self.drop_one(machine);
+                // Also if none was dropped: the machine would come back at once, for ever.
+                self.due = Due::Guest { at_ns: status.vtime_ns.saturating_add(every_ns), every_ns };
+            }
+            Due::Guest { .. } => (),
         }
         self.plan(machine);
     }
@@ -156,7 +165,6 @@ impl Trail {
     }
 
     fn drop_one(&mut self, machine: &mut Machine) {
-        let began = Instant::now();
         // The log says what the state is here: nobody has to believe the snapshot.
         machine.vouch();
         let Ok((snapshot, facts)) = self.facts.taken(machine) else { return };
@@ -171,19 +179,11 @@ impl Trail {
             Ok(_) | Err(_) => (),
         }
         self.thin();
-        self.due = match self.pace.every {
-            Every::Host { every, .. } => {
-                // The first one copies all of RAM, and says nothing of the others.
-                let cost = if self.next <= 1 { Duration::ZERO } else { began.elapsed() };
-                Due::Host(Instant::now() + every.max(cost * SHARE))
-            }
-            Every::Guest(every_ns) => Due::Guest(machine.status().vtime_ns.saturating_add(every_ns)),
-        };
     }
 
     /// Within bounds, the further back the further apart.
     fn thin(&mut self) {
-        let too_much = self.written_bytes.load(Ordering::Relaxed) > self.pace.disk_bytes;
+        let too_much = self.written_bytes.load(Ordering::Relaxed) > self.disk_bytes;
         if self.kept.len() <= 2 || !too_much && self.kept.len() <= MOST {
             return;
         }
@@ -196,7 +196,7 @@ impl Trail {
         if too_much {
             saver.collect();
             // What is left is not known before it is done; it is counted anew from here.
-            self.written_bytes.store(self.pace.disk_bytes / 2, Ordering::Relaxed);
+            self.written_bytes.store(self.disk_bytes / 2, Ordering::Relaxed);
         }
     }
 
