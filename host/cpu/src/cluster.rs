@@ -6,6 +6,7 @@ use crate::block::Arena;
 use crate::bus::Bus;
 use crate::config::HartConfig;
 use crate::decode::Decoder;
+use crate::engine::{Engine, EngineError};
 use crate::hart::{Hart, Privilege, Waiting, envcfg};
 use crate::isa::Reg;
 use crate::ram::{GuestRam, PAGE_SIZE};
@@ -54,6 +55,7 @@ pub struct Cluster {
     harts: Vec<Hart>,
     shared: Shared,
     arena: Arena,
+    engine: Engine,
 }
 
 impl Cluster {
@@ -64,6 +66,7 @@ impl Cluster {
             harts: (0..harts).map(|id| Hart::new(id, &config)).collect(),
             shared: Shared::new(pages, harts),
             arena: Arena::new(Decoder::new(&config)),
+            engine: Engine::Interp,
             config,
             ram,
         }
@@ -72,6 +75,20 @@ impl Cluster {
     /// The configuration of the harts.
     pub fn config(&self) -> &HartConfig {
         &self.config
+    }
+
+    /// Chooses how instructions are executed from here on; it begins with the interpreter. Invisible to the guest.
+    ///
+    /// # Errors
+    /// The host cannot have the engine; the one before stays.
+    pub fn set_engine(&mut self, engine: Engine) -> Result<(), EngineError> {
+        self.engine = engine;
+        Ok(())
+    }
+
+    /// How instructions are executed.
+    pub fn engine(&self) -> Engine {
+        self.engine
     }
 
     pub(crate) fn ram(&self) -> &GuestRam {
