@@ -8,7 +8,7 @@ use serde_json::Value;
 pub(crate) const ENGINES: &[&str] =
     if cfg!(all(target_arch = "x86_64", target_os = "linux")) { &["interp", "jit"] } else { &["interp"] };
 
-/// Recorded by each engine, and replayed by each, quietly and disturbed, and by an engine that changes on the way.
+/// Recorded by each engine, and replayed by each, quietly and disturbed, and by engines that take turns at random.
 fn replay_each_other(run: impl Fn() -> Reprise) -> Recording {
     let recorded: Vec<Recording> =
         ENGINES.iter().map(|engine| Recording::of(run().args(["--engine", engine]))).collect();

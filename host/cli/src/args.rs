@@ -173,7 +173,7 @@ pub(crate) struct RunArgs {
     /// QEMU's -device: says which drive a disk device of the board has
     #[arg(long, hide = true)]
     pub(crate) device: Vec<String>,
-    /// Stop and drop caches at random instructions: nothing may change
+    /// Stop, drop caches and, without --engine, change the engine at random instructions: nothing may change
     #[arg(long, value_name = "SEED", hide = true)]
     pub(crate) chaos_seed: Option<u64>,
     /// Give the first disk device without a disk an empty one, for this run
@@ -310,7 +310,7 @@ pub(crate) struct RecordingArgs {
     /// Show more log lines; twice for those that are for authors of devices
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
-    /// Stop and drop caches at random instructions: nothing may change
+    /// Stop, drop caches and, without --engine, change the engine at random instructions: nothing may change
     #[arg(long, value_name = "SEED", hide = true)]
     pub(crate) chaos_seed: Option<u64>,
 }

@@ -57,7 +57,8 @@ pub struct Setup {
     pub icount_limit: Option<u64>,
     /// How instructions are executed; `None`: as well as the host can.
     pub engine: Option<Engine>,
-    /// Disturb the machine at random instructions, to prove that it cannot be noticed.
+    /// Disturb the machine at random instructions, to prove that it cannot be noticed; also by changes of the engine, if
+    /// none was asked for.
     pub chaos_seed: Option<u64>,
 }
 
@@ -216,7 +217,7 @@ impl Machine {
             digest_every: setup.digest_every.filter(|&every| every > 0),
             next_digest: u64::MAX,
             log_ended: None,
-            chaos: setup.chaos_seed.map(Chaos::new),
+            chaos: setup.chaos_seed.map(|seed| Chaos::new(seed, setup.engine.is_none())),
             settled: None,
             inbox: VecDeque::new(),
             barren: 0,
