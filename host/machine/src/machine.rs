@@ -57,8 +57,8 @@ pub struct Setup {
     pub icount_limit: Option<u64>,
     /// How instructions are executed; `None`: as well as the host can.
     pub engine: Option<Engine>,
-    /// Disturb the machine at random instructions, to prove that it cannot be noticed; also by changes of the engine, if
-    /// none was asked for.
+    /// Disturb the machine at random instructions, to prove that it cannot be noticed; also by changes of the engine,
+    /// if none was asked for.
     pub chaos_seed: Option<u64>,
 }
 
