@@ -241,48 +241,55 @@ pub(crate) enum Flow {
     Go(u64),
 }
 
-/// Executes one instruction, which lies at `pc`: the same bodies as [`execute`], for callers that have no template
-/// for it. `cx.icount` is that of the start of its block.
-pub(crate) fn one(h: &mut Hart, cx: &mut Cx<'_>, op: &Op, pc: u64) -> Result<Flow, Trap> {
-    macro_rules! class {
-        (alu $body:path) => {{
+/// Executes one instruction, which lies at the given address: the same bodies as [`execute`], for callers that have no
+/// template for it. `cx.icount` is that of the start of its block.
+pub(crate) type Body = fn(&mut Hart, &mut Cx<'_>, &Op, u64) -> Result<Flow, Trap>;
+
+macro_rules! define_bodies {
+    ($($name:ident $class:ident $module:ident $ext:ident $operands:literal $shape:ident $bits:tt;)*) => {
+        /// By [`Kind`].
+        pub(crate) static BODIES: &[Body] = &[
+            |_, _, op, _| Err(Trap::illegal(op)),
+            $(body!($class exec::$module::$name)),*
+        ];
+    };
+}
+macro_rules! body {
+    (alu $body:path) => {
+        |h, _, op, _| {
             $body(h, op);
             Ok(Flow::Next)
-        }};
-        (pcrel $body:path) => {{
+        }
+    };
+    (pcrel $body:path) => {
+        |h, _, op, pc| {
             $body(h, op, pc);
             Ok(Flow::Next)
-        }};
-        (branch $body:path) => {
+        }
+    };
+    (branch $body:path) => {
+        |h, _, op, pc| {
             Ok(if $body(h, op) { Flow::Go(pc.wrapping_add(i64::from(op.imm) as u64)) } else { Flow::Next })
-        };
-        (jump $body:path) => {
-            Ok(Flow::Go($body(h, op, pc)))
-        };
-        (fp $body:path) => {
-            $body(h, op).map(|()| Flow::Next)
-        };
-        (mem $body:path) => {
-            match $body(h, cx, op) {
-                Ok(()) => Ok(Flow::Next),
-                Err(Stop::Leave) => Ok(Flow::Leave),
-                Err(Stop::Trap(trap)) => Err(trap),
-            }
-        };
-        (system $body:path) => {
-            $body(h, cx, op, pc).map(Flow::Go)
-        };
-    }
-    macro_rules! arms {
-        ($($name:ident $class:ident $module:ident $ext:ident $operands:literal $shape:ident $bits:tt;)*) => {
-            match op.kind {
-                Kind::illegal => Err(Trap::illegal(op)),
-                $(Kind::$name => class!($class exec::$module::$name),)*
-            }
-        };
-    }
-    for_each_insn!(arms)
+        }
+    };
+    (jump $body:path) => {
+        |h, _, op, pc| Ok(Flow::Go($body(h, op, pc)))
+    };
+    (fp $body:path) => {
+        |h, _, op, _| $body(h, op).map(|()| Flow::Next)
+    };
+    (mem $body:path) => {
+        |h, cx, op, _| match $body(h, cx, op) {
+            Ok(()) => Ok(Flow::Next),
+            Err(Stop::Leave) => Ok(Flow::Leave),
+            Err(Stop::Trap(trap)) => Err(trap),
+        }
+    };
+    (system $body:path) => {
+        |h, cx, op, pc| $body(h, cx, op, pc).map(Flow::Go)
+    };
 }
+for_each_insn!(define_bodies);
 
 /// Finds or decodes the block at the pc and enters it into the jump cache.
 #[cold]

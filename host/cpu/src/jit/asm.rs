@@ -225,6 +225,12 @@ impl Asm {
         }
     }
 
+    /// Compares a byte in memory.
+    pub(super) fn cmp_byte(&mut self, at: Rm, imm: u8) {
+        self.encode(None, Width::D, &[0x80], 7, at, false);
+        self.byte(imm);
+    }
+
     pub(super) fn mov(&mut self, width: Width, dst: Gpr, src: impl Into<Rm>) {
         self.encode(None, width, &[0x8b], dst as u8, src.into(), false);
     }

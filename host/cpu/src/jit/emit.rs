@@ -1,5 +1,6 @@
 //! From a decoded block to code: the frame around the templates.
 
+mod csr;
 mod integer;
 mod memory;
 
@@ -20,8 +21,8 @@ pub(super) struct Translated {
 
 /// Something that happens rarely, emitted behind the block.
 enum Cold {
-    /// The body of instruction `index` does it all; then on at `back`.
-    Perform { from: Fixup, index: u8, back: u32 },
+    /// The body of `op` does it all; then on at `back`.
+    Perform { from: Fixup, op: u32, back: u32 },
     /// A branch is taken with `spare` instructions charged and not attempted.
     Side { from: Fixup, target: u64, spare: i32 },
     /// The block does not fit the budget.
@@ -37,15 +38,21 @@ pub(super) struct Emitter<'a> {
     /// The number of its first link.
     first_link: u32,
     pc: u64,
+    /// The number of its first instruction in the arena.
+    start: u32,
     ops: &'a [Op],
     cold: Vec<Cold>,
     links: Vec<(u32, u64)>,
     /// What registers are known to hold.
     known: [Option<u64>; 33],
+    /// The privilege is at least this: nothing in a block lowers it and goes on.
+    privilege: u8,
+    /// Jumps of the instruction in the making to where its body does it all.
+    refused: Vec<Fixup>,
 }
 
 impl<'a> Emitter<'a> {
-    /// For the block `ops`, seen at `pc`, as translation `native`, at offset `entry`. Its links are numbered from
+    /// For the block `ops`, which is at `start` in the arena, seen at `pc`, as translation `native`, at offset `entry`. Its links are numbered from
     /// `first_link`.
     pub(super) fn new(
         entry: u32,
@@ -53,12 +60,26 @@ impl<'a> Emitter<'a> {
         native: u32,
         first_link: u32,
         pc: u64,
+        start: u32,
         ops: &'a [Op],
     ) -> Emitter<'a> {
         let mut known = [None; 33];
         known[Reg::X0 as usize] = Some(0);
         let a = Asm::new(entry);
-        Emitter { a, stubs, native, first_link, pc, ops, cold: Vec::new(), links: Vec::new(), known }
+        Emitter {
+            a,
+            stubs,
+            native,
+            first_link,
+            pc,
+            start,
+            ops,
+            cold: Vec::new(),
+            links: Vec::new(),
+            known,
+            privilege: 0,
+            refused: Vec::new(),
+        }
     }
 
     pub(super) fn block(mut self) -> Translated {
@@ -89,7 +110,7 @@ impl<'a> Emitter<'a> {
             self.set_constant(op.rd, value);
             return;
         }
-        if !(self.integer(op) || self.memory(op) || self.control(op)) {
+        if !(self.integer(op) || self.memory(op) || self.control(op) || self.csr(op)) {
             self.perform(op);
         }
         // Of an instruction without an integer destination this forgets too much, which does no harm.
@@ -166,9 +187,24 @@ impl<'a> Emitter<'a> {
 
     /// The interpreter's body does it, here and now.
     fn perform(&mut self, op: &Op) {
-        self.a.mov_imm(Gpr::Rax, op.idx.into());
+        self.call_body(self.number(op));
+    }
+
+    /// An instruction's number in the arena.
+    fn number(&self, op: &Op) -> u32 {
+        self.start + u32::from(op.idx)
+    }
+
+    fn call_body(&mut self, op: u32) {
+        self.a.mov_imm(Gpr::Rax, op.into());
         self.a.mov_imm(Gpr::Rdx, self.native.into());
         self.a.call(self.stubs.perform);
+    }
+
+    /// The body does it all if the jump is taken; then it goes on here.
+    fn perform_if(&mut self, from: Fixup, op: &Op) {
+        let (op, back) = (self.number(op), self.a.here());
+        self.cold.push(Cold::Perform { from, op, back });
     }
 
     fn control(&mut self, op: &Op) -> bool {
@@ -250,11 +286,9 @@ impl<'a> Emitter<'a> {
 
     fn cold(&mut self, cold: Cold) {
         match cold {
-            Cold::Perform { from, index, back } => {
+            Cold::Perform { from, op, back } => {
                 self.a.bind(from);
-                self.a.mov_imm(Gpr::Rax, index.into());
-                self.a.mov_imm(Gpr::Rdx, self.native.into());
-                self.a.call(self.stubs.perform);
+                self.call_body(op);
                 self.a.jump(back);
             }
             Cold::Side { from, target, spare: 0 }

@@ -7,7 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use super::{Native, layout};
 use crate::block::Arena;
 use crate::hart::Hart;
-use crate::run::{self, Flow};
+use crate::isa::Op;
+use crate::run::{self, BODIES, Flow};
 use crate::shared::Cx;
 use crate::tlb::DataBank;
 
@@ -29,7 +30,7 @@ pub(super) struct Frame {
     hart: *mut Hart,
     /// A `Cx` of a lifetime that ends after the run.
     cx: *mut Cx<'static>,
-    arena: *const Arena,
+    ops: *const [Op],
     natives: *const [Native],
     limit: u64,
     panic: Option<Box<dyn Any + Send>>,
@@ -51,7 +52,7 @@ impl Frame {
             native: 0,
             hart,
             cx: std::ptr::from_mut(cx).cast(),
-            arena,
+            ops: arena.ops.as_slice(),
             natives,
             limit,
             panic: None,
@@ -76,19 +77,20 @@ pub(super) fn address() -> u64 {
     (perform as *const ()).expose_provenance() as u64
 }
 
-/// Executes instruction `index` of a translation, which has charged for all of its instructions; `left` is what is left.
+/// Executes instruction `op` of the arena, which belongs to a translation that has charged for all of its instructions;
+/// `left` is what is left.
 ///
 /// # Safety
 /// `frame` is the one that translated code was entered with, and nobody uses what it points to meanwhile.
-unsafe extern "sysv64" fn perform(frame: *mut Frame, native: u32, index: u32, left: i64) -> u32 {
+unsafe extern "sysv64" fn perform(frame: *mut Frame, native: u32, op: u32, left: i64) -> u32 {
     // SAFETY: as the caller says.
     let frame = unsafe { &mut *frame };
     // SAFETY: as `Frame::new` was told: these live, and translated code, which alone may use them, waits.
-    let (h, cx, arena, natives) =
-        unsafe { (&mut *frame.hart, &mut *frame.cx, &*frame.arena, &*frame.natives) };
-    let native = &natives[native as usize];
+    let (h, cx, ops, natives) = unsafe { (&mut *frame.hart, &mut *frame.cx, &*frame.ops, &*frame.natives) };
+    let (op, native) = (&ops[op as usize], &natives[native as usize]);
+    cx.icount = frame.limit.wrapping_sub(left as u64).wrapping_sub(native.len.into());
     // No frame of translated code can be unwound: a panic goes around it.
-    let outcome = catch_unwind(AssertUnwindSafe(|| step(h, cx, arena, native, index, frame.limit, left)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| step(h, cx, op, native.pc)));
     frame.bank = h.caches.data();
     match outcome {
         Ok(outcome) => {
@@ -103,20 +105,10 @@ unsafe extern "sysv64" fn perform(frame: *mut Frame, native: u32, index: u32, le
 }
 
 #[inline(always)]
-fn step(
-    h: &mut Hart,
-    cx: &mut Cx<'_>,
-    arena: &Arena,
-    native: &Native,
-    index: u32,
-    limit: u64,
-    left: i64,
-) -> u32 {
-    let op = &arena.ops[(native.start + index) as usize];
-    let pc = native.pc.wrapping_add(u64::from(op.off) * 2);
-    let done = u64::from(index) + 1;
-    cx.icount = limit.wrapping_sub(left as u64).wrapping_sub(native.len.into());
-    match run::one(h, cx, op, pc) {
+fn step(h: &mut Hart, cx: &mut Cx<'_>, op: &Op, block: u64) -> u32 {
+    let pc = block.wrapping_add(u64::from(op.off) * 2);
+    let done = u64::from(op.idx) + 1;
+    match BODIES[op.kind as usize](h, cx, op, pc) {
         Ok(Flow::Next) => NEXT,
         Ok(Flow::Leave) => {
             h.pc = pc.wrapping_add(op.len.into());

@@ -15,9 +15,51 @@ const fn field(offset: usize) -> Rm {
     Rm::Mem(Gpr::Rbp, offset as i32 - Hart::X as i32 - BIAS)
 }
 
+pub(super) const PRIVILEGE: Rm = field(offset_of!(Hart, privilege));
+pub(super) const MSTATUS: Rm = field(offset_of!(Hart, mstatus));
+pub(super) const SATP: Rm = field(offset_of!(Hart, csr.satp));
+pub(super) const MIE: Rm = field(offset_of!(Hart, interrupts.mie));
+/// What `mip` is the union of.
+pub(super) const PENDING: [Rm; 3] = [
+    field(offset_of!(Hart, interrupts.software)),
+    field(offset_of!(Hart, interrupts.wires)),
+    field(offset_of!(Hart, interrupts.timer)),
+];
 pub(super) const PC: Rm = field(offset_of!(Hart, pc));
 pub(super) const KEY: Rm = field(offset_of!(Hart, caches.key));
 pub(super) const CODE_BASE: Rm = field(offset_of!(Hart, caches.code_base));
+
+/// Where a CSR lies that is nothing but a value, and which of its bits a write changes.
+pub(super) fn plain_csr(number: u16) -> Option<(Rm, u64)> {
+    let (offset, writable) = match number {
+        0x140 => (offset_of!(Hart, csr.sscratch), !0),
+        0x141 => (offset_of!(Hart, csr.sepc), !1),
+        0x142 => (offset_of!(Hart, csr.scause), !0),
+        0x143 => (offset_of!(Hart, csr.stval), !0),
+        0x340 => (offset_of!(Hart, csr.mscratch), !0),
+        0x341 => (offset_of!(Hart, csr.mepc), !1),
+        0x342 => (offset_of!(Hart, csr.mcause), !0),
+        0x343 => (offset_of!(Hart, csr.mtval), !0),
+        _ => return None,
+    };
+    Some((field(offset), writable))
+}
+
+/// Where a CSR lies that reads as what is there, and whose writes are not so simple.
+pub(super) fn readable_csr(number: u16) -> Option<Rm> {
+    let offset = match number {
+        0x105 => offset_of!(Hart, csr.stvec),
+        0x106 => offset_of!(Hart, csr.scounteren),
+        0x302 => offset_of!(Hart, csr.medeleg),
+        0x303 => offset_of!(Hart, interrupts.mideleg),
+        0x304 => offset_of!(Hart, interrupts.mie),
+        0x305 => offset_of!(Hart, csr.mtvec),
+        0x306 => offset_of!(Hart, csr.mcounteren),
+        0xf14 => offset_of!(Hart, id),
+        _ => return None,
+    };
+    Some(field(offset))
+}
 
 /// The jump cache.
 pub(super) const NATIVES: i32 = offset_of!(Hart, caches.natives) as i32 - Hart::X as i32 - BIAS;

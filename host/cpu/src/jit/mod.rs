@@ -48,7 +48,6 @@ const NONE: u32 = u32::MAX;
 struct Native {
     pc: u64,
     gpa: u64,
-    start: u32,
     len: u8,
     entry: u32,
     /// The next one of the same block.
@@ -204,7 +203,7 @@ impl Jit {
         let index = self.natives.len() as u32;
         let entry = self.memory.used();
         let first_link = self.links.len() as u32;
-        let emitter = Emitter::new(entry, &self.stubs, index, first_link, h.pc, ops);
+        let emitter = Emitter::new(entry, &self.stubs, index, first_link, h.pc, span.start, ops);
         let Translated { code, links } = emitter.block();
         self.memory.append(&code);
         for (site, target) in links {
@@ -215,7 +214,7 @@ impl Jit {
             self.by_start.resize(start + 1, NONE);
         }
         let next = std::mem::replace(&mut self.by_start[start], index);
-        self.natives.push(Native { pc: h.pc, gpa, start: span.start, len: span.len as u8, entry, next });
+        self.natives.push(Native { pc: h.pc, gpa, len: span.len as u8, entry, next });
         h.caches.install_native(h.pc, entry);
     }
 

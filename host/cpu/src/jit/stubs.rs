@@ -41,7 +41,7 @@ pub(super) struct Stubs {
     /// Leaves for want of budget, with the translation's index in rax.
     pub(super) budget: u32,
     dead: u32,
-    /// Calls the body of an instruction: its index in the block in rax, the translation's in rdx. Returns if the next
+    /// Calls the body of an instruction: its number in the arena in rax, the translation's in rdx. Returns if the next
     /// instruction of the block is to follow.
     pub(super) perform: u32,
 }

@@ -2,7 +2,7 @@
 
 use super::super::asm::{Alu, Cc, Fixup, Gpr, Rm, Shift, Widen, Width};
 use super::super::layout::{READ, WRITE};
-use super::{Cold, Emitter};
+use super::Emitter;
 use crate::isa::{Kind, Op};
 use crate::ram::PAGE_SIZE;
 use crate::tlb::SLOTS;
@@ -85,7 +85,7 @@ impl Emitter<'_> {
             Load::Plain(width) => self.a.mov(width, target, at),
         }
         self.put(op.rd, target);
-        self.cold.push(Cold::Perform { from, index: op.idx, back: self.a.here() });
+        self.perform_if(from, op);
     }
 
     fn store_memory(&mut self, op: &Op, size: u64) {
@@ -98,7 +98,7 @@ impl Emitter<'_> {
             4 => self.a.store(D, at, value),
             _ => self.a.store(Q, at, value),
         }
-        self.cold.push(Cold::Perform { from, index: op.idx, back: self.a.here() });
+        self.perform_if(from, op);
     }
 
     /// rd = memory; memory = rs2, or memory `alu` rs2. One hart runs at a time, so there is nothing to lock.
@@ -120,9 +120,7 @@ impl Emitter<'_> {
             None => self.a.store(width, at, value),
         }
         self.put(op.rd, Rax);
-        let back = self.a.here();
-        for from in [unknown, misaligned] {
-            self.cold.push(Cold::Perform { from, index: op.idx, back });
-        }
+        self.perform_if(unknown, op);
+        self.perform_if(misaligned, op);
     }
 }
