@@ -18,6 +18,11 @@ const LINE: u64 = 64;
 
 const _: () = assert!(CAPACITY + MAX_BLOCK < MAX_ARENA);
 
+/// How often a block runs before it is translated: about what a translation costs.
+pub(crate) const HOT: u8 = 50;
+/// The heat of a block that is not to be translated.
+const NEVER: u8 = u8::MAX;
+
 #[derive(Clone, Copy)]
 struct Record {
     gpa: u64,
@@ -36,11 +41,19 @@ pub(crate) struct Blocks {
     pages: Vec<u32>,
     /// For each page of RAM, which of its 64-byte lines code was decoded from.
     lines: Vec<u64>,
+    /// Starts of blocks that were dropped, until [`Blocks::take_dead`].
+    dead: Vec<u32>,
 }
 
 /// The ops of all blocks.
 pub(crate) struct Arena {
     pub(crate) ops: Vec<Op>,
+    /// For the first op of each block: how often it ran, up to [`HOT`].
+    pub(crate) heat: Vec<u8>,
+    /// Guest physical addresses of blocks, by the index of their first op, in ascending order of it.
+    places: Vec<(u32, u64)>,
+    /// How often everything was dropped.
+    generation: u64,
     decoder: Decoder,
 }
 
@@ -56,7 +69,13 @@ fn lines(gpa: u64, bytes: u64) -> u64 {
 
 impl Blocks {
     pub(crate) fn new(pages: usize) -> Blocks {
-        Blocks { records: Vec::new(), heads: vec![NONE; HEADS], pages: vec![0; pages], lines: vec![0; pages] }
+        Blocks {
+            records: Vec::new(),
+            heads: vec![NONE; HEADS],
+            pages: vec![0; pages],
+            lines: vec![0; pages],
+            dead: Vec::new(),
+        }
     }
 
     /// The block that starts at `gpa`.
@@ -142,6 +161,7 @@ impl Blocks {
         if record.len == 0 {
             return;
         }
+        self.dead.push(record.start);
         let head = hash(record.gpa);
         let mut at = self.heads[head];
         if at == index {
@@ -159,7 +179,13 @@ impl Blocks {
         self.lines.iter().enumerate().filter(|(_, lines)| **lines != 0).map(|(page, _)| page)
     }
 
+    /// Takes the starts of blocks that were dropped since the last call.
+    pub(crate) fn take_dead(&mut self) -> impl Iterator<Item = u32> {
+        self.dead.drain(..)
+    }
+
     fn clear(&mut self) {
+        self.dead.clear();
         self.records.clear();
         self.heads.fill(NONE);
         self.pages.fill(0);
@@ -169,7 +195,18 @@ impl Blocks {
 
 impl Arena {
     pub(crate) fn new(decoder: Decoder) -> Arena {
-        Arena { ops: Vec::new(), decoder }
+        Arena { ops: Vec::new(), heat: Vec::new(), places: Vec::new(), generation: 0, decoder }
+    }
+
+    /// How often everything was dropped: what was derived from ops is void when it changes.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Guest physical address of the block whose first op is this, if it lies in a page of its own.
+    pub(crate) fn gpa(&self, start: u32) -> Option<u64> {
+        let at = self.places.binary_search_by_key(&start, |place| place.0).ok()?;
+        Some(self.places[at].1)
     }
 
     /// No room for another block: the caller clears, and drops all jump caches.
@@ -179,6 +216,9 @@ impl Arena {
 
     pub(crate) fn clear(&mut self, blocks: &mut Blocks) {
         self.ops.clear();
+        self.heat.clear();
+        self.places.clear();
+        self.generation += 1;
         blocks.clear();
     }
 
@@ -205,6 +245,8 @@ impl Arena {
             }
         }
         let span = Span { start: start as u32, len: (self.ops.len() - start) as u32 };
+        self.heat.resize(self.ops.len(), 0);
+        self.places.push((span.start, gpa));
         blocks.insert(ram.page_of(gpa), gpa, bytes, span);
         span
     }
@@ -212,6 +254,7 @@ impl Arena {
     /// A block of one instruction that no table knows.
     pub(crate) fn single(&mut self, word: u32) -> Span {
         self.ops.push(self.decoder.decode(word));
+        self.heat.push(NEVER);
         Span { start: self.ops.len() as u32 - 1, len: 1 }
     }
 }

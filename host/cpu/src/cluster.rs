@@ -13,6 +13,7 @@ use crate::ram::{GuestRam, PAGE_SIZE};
 use crate::run;
 use crate::shared::{Cx, LINE, Shared};
 use crate::state::{self, StateError};
+use crate::tiers::Tiers;
 use crate::trap::Irq;
 
 /// Why a run ended.
@@ -55,18 +56,19 @@ pub struct Cluster {
     harts: Vec<Hart>,
     shared: Shared,
     arena: Arena,
-    engine: Engine,
+    tiers: Tiers,
 }
 
 impl Cluster {
     /// `harts` harts, in their power-on state with pc 0, over `ram`.
     pub fn new(config: HartConfig, harts: usize, ram: Rc<GuestRam>) -> Cluster {
         let pages = (ram.size() / PAGE_SIZE) as usize;
+        let ram_host = ram.host_base().expose_provenance() as u64;
         Cluster {
-            harts: (0..harts).map(|id| Hart::new(id, &config)).collect(),
+            harts: (0..harts).map(|id| Hart::new(id, &config, ram_host)).collect(),
             shared: Shared::new(pages, harts),
             arena: Arena::new(Decoder::new(&config)),
-            engine: Engine::Interp,
+            tiers: Tiers::default(),
             config,
             ram,
         }
@@ -82,13 +84,12 @@ impl Cluster {
     /// # Errors
     /// The host cannot have the engine; the one before stays.
     pub fn set_engine(&mut self, engine: Engine) -> Result<(), EngineError> {
-        self.engine = engine;
-        Ok(())
+        self.tiers.choose(engine)
     }
 
     /// How instructions are executed.
     pub fn engine(&self) -> Engine {
-        self.engine
+        self.tiers.engine()
     }
 
     pub(crate) fn ram(&self) -> &GuestRam {
@@ -124,7 +125,7 @@ impl Cluster {
             reconsider: false,
             refused: None,
         };
-        let reason = run::run(&mut self.harts[hart], &mut cx, &mut self.arena);
+        let reason = run::run(&mut self.harts[hart], &mut cx, &mut self.arena, &mut self.tiers);
         Exit { icount: cx.icount, reason }
     }
 

@@ -9,7 +9,7 @@ use crate::shared::Cx;
 use crate::trap::{self, SEIP, SSIP, STIP, SUPERVISOR};
 use crate::trigger::TINFO;
 
-const SATP: u16 = 0x180;
+pub(crate) const SATP: u16 = 0x180;
 const STIMECMP: u16 = 0x14d;
 const MIP: u16 = 0x344;
 
@@ -20,7 +20,8 @@ const MISA: u64 = 2 << 62 | 1 << 0 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 8 | 1 << 12
 
 const SSTATUS_WRITABLE: u64 =
     mstatus::SIE | mstatus::SPIE | mstatus::SPP | mstatus::FS | mstatus::SUM | mstatus::MXR;
-const SSTATUS_READABLE: u64 = SSTATUS_WRITABLE | mstatus::SD | 3 << 32;
+/// Bits of `mstatus` that `sstatus` shows.
+pub(crate) const SSTATUS_READABLE: u64 = SSTATUS_WRITABLE | mstatus::SD | 3 << 32;
 const MSTATUS_WRITABLE: u64 = SSTATUS_WRITABLE
     | mstatus::MIE
     | mstatus::MPIE

@@ -139,7 +139,11 @@ pub(crate) struct Hart {
 }
 
 impl Hart {
-    pub(crate) fn new(id: usize, config: &HartConfig) -> Hart {
+    /// Distance of the integer registers from the start: translated code reaches everything from there.
+    pub(crate) const X: usize = std::mem::offset_of!(Hart, x);
+
+    /// `ram_host` is the host's address of guest RAM.
+    pub(crate) fn new(id: usize, config: &HartConfig, ram_host: u64) -> Hart {
         let mut hart = Hart {
             x: [0; 33],
             f: [0; 33],
@@ -155,7 +159,7 @@ impl Hart {
             waiting: Waiting::No,
             id,
             config: config.clone(),
-            caches: Caches::new(),
+            caches: Caches::new(ram_host),
             attempts_offset: 0,
             sample: true,
         };

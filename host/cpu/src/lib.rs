@@ -22,6 +22,8 @@ mod exec;
 mod fp;
 mod hart;
 mod isa;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod jit;
 mod mmu;
 mod peek;
 mod pmp;
@@ -29,6 +31,7 @@ mod ram;
 mod run;
 mod shared;
 mod state;
+mod tiers;
 mod tlb;
 mod trap;
 mod trigger;

@@ -3,15 +3,17 @@
 //! Interrupts are sampled when a run begins and directly after an instruction that may make one takeable; nothing
 //! else can. So how a run is cut into pieces, and how code is cut into blocks, changes nothing.
 
-use crate::block::Arena;
+use crate::block::{Arena, HOT};
 use crate::bus::{Attempt, Refused};
 use crate::cluster::ExitReason;
+use crate::engine::Engine;
 use crate::exec;
 use crate::hart::{Hart, Waiting};
 use crate::isa::{Kind, Op, for_each_insn};
 use crate::mmu::{Access, translate};
 use crate::ram::PAGE_SIZE;
 use crate::shared::Cx;
+use crate::tiers::Tiers;
 use crate::tlb::Span;
 use crate::trap::Trap;
 
@@ -32,9 +34,11 @@ impl From<Trap> for Stop {
 }
 
 /// Why [`execute`] came back. The hart is at an instruction boundary with everything in place.
-enum Pause {
+pub(crate) enum Pause {
     /// No block is known for the pc.
     Miss,
+    /// The block at the pc has run often enough to be translated. Only where this is asked for.
+    Hot(Span),
     /// The limit is reached.
     Limit,
     /// Something may have to be done before the next instruction.
@@ -42,9 +46,9 @@ enum Pause {
 }
 
 /// Runs `h` to `cx.limit` or until it must stop earlier.
-pub(crate) fn run(h: &mut Hart, cx: &mut Cx<'_>, arena: &mut Arena) -> ExitReason {
+pub(crate) fn run(h: &mut Hart, cx: &mut Cx<'_>, arena: &mut Arena, tiers: &mut Tiers) -> ExitReason {
     cx.enter(h);
-    let reason = if wakes(h, cx) { run_awake(h, cx, arena) } else { ExitReason::Wfi };
+    let reason = if wakes(h, cx) { run_awake(h, cx, arena, tiers) } else { ExitReason::Wfi };
     cx.leave(h);
     reason
 }
@@ -62,7 +66,7 @@ fn wakes(h: &mut Hart, cx: &Cx<'_>) -> bool {
     false
 }
 
-fn run_awake(h: &mut Hart, cx: &mut Cx<'_>, arena: &mut Arena) -> ExitReason {
+fn run_awake(h: &mut Hart, cx: &mut Cx<'_>, arena: &mut Arena, tiers: &mut Tiers) -> ExitReason {
     let limit = cx.limit;
     loop {
         if let Some(reason) = cx.exit.take() {
@@ -79,14 +83,19 @@ fn run_awake(h: &mut Hart, cx: &mut Cx<'_>, arena: &mut Arena) -> ExitReason {
         }
         cx.stale = false;
         cx.reconsider = false;
+        let mut tier = tiers.engine();
         if h.triggers.watch_execution() {
             if let Err(trap) = h.check_execute_triggers(h.pc) {
                 trapped(h, cx, trap, h.pc, 1);
                 continue;
             }
             cx.limit = cx.icount + 1;
+            tier = Engine::Interp;
         }
-        let pause = execute(h, cx, &arena.ops);
+        let pause = match tier {
+            Engine::Interp => execute::<false>(h, cx, arena),
+            Engine::Jit => tiers.execute(h, cx, arena),
+        };
         cx.limit = limit;
         if let Pause::Miss = pause
             && let Err(trap) = find_block(h, cx, arena)
@@ -100,7 +109,7 @@ fn run_awake(h: &mut Hart, cx: &mut Cx<'_>, arena: &mut Arena) -> ExitReason {
 /// device that refuses an access may have asked for attention.
 #[cold]
 #[inline(never)]
-fn trapped(h: &mut Hart, cx: &mut Cx<'_>, trap: Trap, pc: u64, attempted: u64) {
+pub(crate) fn trapped(h: &mut Hart, cx: &mut Cx<'_>, trap: Trap, pc: u64, attempted: u64) {
     cx.icount += attempted;
     if let Some((gpa, size, attempt)) = cx.refused.take() {
         cx.bus.refused(Refused { gpa, size, attempt, pc, icount: cx.icount - 1 });
@@ -109,9 +118,12 @@ fn trapped(h: &mut Hart, cx: &mut Cx<'_>, trap: Trap, pc: u64, attempted: u64) {
     h.take_trap(trap, pc);
 }
 
-/// Runs known blocks until something else must happen. THE hot loop.
+/// Runs known blocks until something else must happen. THE hot loop. `TIERED`: it counts how often each block runs, and
+/// stops at one that ran often.
 #[inline(never)]
-fn execute(h: &mut Hart, cx: &mut Cx<'_>, ops: &[Op]) -> Pause {
+pub(crate) fn execute<const TIERED: bool>(h: &mut Hart, cx: &mut Cx<'_>, arena: &mut Arena) -> Pause {
+    let Arena { ops, heat, .. } = arena;
+    let ops = ops.as_slice();
     let mut pc = h.pc;
     'block: loop {
         let left = cx.limit - cx.icount;
@@ -123,6 +135,14 @@ fn execute(h: &mut Hart, cx: &mut Cx<'_>, ops: &[Op]) -> Pause {
             h.pc = pc;
             return Pause::Miss;
         };
+        if TIERED {
+            let heat = &mut heat[start as usize];
+            if *heat == HOT {
+                h.pc = pc;
+                return Pause::Hot(Span { start, len });
+            }
+            *heat = heat.saturating_add(u8::from(*heat < HOT));
+        }
         // A block that does not fit the budget is run as far as it goes: an op is an instruction.
         let count = (len as usize).min(left.min(64) as usize);
         let (base, block) = (pc, &ops[start as usize..][..count]);
@@ -210,6 +230,66 @@ fn execute(h: &mut Hart, cx: &mut Cx<'_>, ops: &[Op]) -> Pause {
         cx.icount += count as u64;
     }
 }
+
+/// What comes after one instruction.
+pub(crate) enum Flow {
+    /// The one behind it.
+    Next,
+    /// The one behind it, but not from the same block.
+    Leave,
+    /// The one at this address.
+    Go(u64),
+}
+
+/// Executes one instruction, which lies at the given address: the same bodies as [`execute`], for callers that have no
+/// template for it. `cx.icount` is that of the start of its block.
+pub(crate) type Body = fn(&mut Hart, &mut Cx<'_>, &Op, u64) -> Result<Flow, Trap>;
+
+macro_rules! define_bodies {
+    ($($name:ident $class:ident $module:ident $ext:ident $operands:literal $shape:ident $bits:tt;)*) => {
+        /// By [`Kind`].
+        pub(crate) static BODIES: &[Body] = &[
+            |_, _, op, _| Err(Trap::illegal(op)),
+            $(body!($class exec::$module::$name)),*
+        ];
+    };
+}
+macro_rules! body {
+    (alu $body:path) => {
+        |h, _, op, _| {
+            $body(h, op);
+            Ok(Flow::Next)
+        }
+    };
+    (pcrel $body:path) => {
+        |h, _, op, pc| {
+            $body(h, op, pc);
+            Ok(Flow::Next)
+        }
+    };
+    (branch $body:path) => {
+        |h, _, op, pc| {
+            Ok(if $body(h, op) { Flow::Go(pc.wrapping_add(i64::from(op.imm) as u64)) } else { Flow::Next })
+        }
+    };
+    (jump $body:path) => {
+        |h, _, op, pc| Ok(Flow::Go($body(h, op, pc)))
+    };
+    (fp $body:path) => {
+        |h, _, op, _| $body(h, op).map(|()| Flow::Next)
+    };
+    (mem $body:path) => {
+        |h, cx, op, _| match $body(h, cx, op) {
+            Ok(()) => Ok(Flow::Next),
+            Err(Stop::Leave) => Ok(Flow::Leave),
+            Err(Stop::Trap(trap)) => Err(trap),
+        }
+    };
+    (system $body:path) => {
+        |h, cx, op, pc| $body(h, cx, op, pc).map(Flow::Go)
+    };
+}
+for_each_insn!(define_bodies);
 
 /// Finds or decodes the block at the pc and enters it into the jump cache.
 #[cold]

@@ -240,6 +240,12 @@ impl Cx<'_> {
         self.shared.catch_up(h);
     }
 
+    /// Translated code was dropped: no hart may remember where it was.
+    pub(crate) fn forget_natives(&mut self, h: &mut Hart) {
+        self.shared.publish(News::Code);
+        self.shared.catch_up(h);
+    }
+
     /// Code was decoded from the page of `gpa`.
     pub(crate) fn watch_code(&mut self, h: &mut Hart, gpa: u64) {
         self.shared.watch(self.ram, self.ram.page_of(gpa), PAGE_CODE);

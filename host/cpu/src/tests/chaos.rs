@@ -2,7 +2,7 @@
 
 use super::support::*;
 use crate::isa::ROWS;
-use crate::{Entry, ExitReason, GuestRam, HartConfig, Irq};
+use crate::{Engine, Entry, ExitReason, GuestRam, HartConfig, Irq};
 
 const INSTRUCTIONS: u64 = 60_000;
 /// Instructions of a hart's turn; wires move at its ends.
@@ -131,8 +131,9 @@ enum Meddle {
 type Sight = (Vec<Vec<(String, Vec<u8>)>>, Vec<u8>);
 
 /// Runs in slices of up to `slice`; wires move at fixed icounts, as a machine's deadlines do; harts take turns.
-fn outcome(seed: u64, harts: usize, slice: u64, meddle: Meddle) -> Sight {
+fn outcome(seed: u64, harts: usize, slice: u64, meddle: Meddle, engine: Engine) -> Sight {
     let mut bench = bench(seed, harts);
+    bench.cluster.set_engine(engine).unwrap();
     let mut dice = Dice(seed + slice);
     while bench.icount < INSTRUCTIONS {
         let turn = bench.icount / TURN;
@@ -153,6 +154,7 @@ fn outcome(seed: u64, harts: usize, slice: u64, meddle: Meddle) -> Sight {
             Meddle::SaveAndLoad => {
                 let states: Vec<_> = (0..harts).map(|hart| bench.cluster.save(hart)).collect();
                 bench.cluster = crate::Cluster::new(HartConfig::default(), harts, bench.ram.clone());
+                bench.cluster.set_engine(engine).unwrap();
                 for (hart, state) in states.iter().enumerate() {
                     bench.cluster.load(hart, state).unwrap();
                 }
@@ -188,13 +190,19 @@ fn nothing_invisible_is_seen() {
     let (mut traps, mut retired) = (0, 0);
     for seed in 1..=12 {
         let harts = 1 + (seed % 3 == 0) as usize;
-        let whole = outcome(seed, harts, u64::MAX >> 12, Meddle::Nothing);
-        for (slice, meddle) in
-            [(1, Meddle::Nothing), (7, Meddle::Nothing), (40, Meddle::DropCaches), (300, Meddle::SaveAndLoad)]
-        {
-            let other = outcome(seed, harts, slice, meddle);
+        let whole = outcome(seed, harts, u64::MAX >> 12, Meddle::Nothing, Engine::Interp);
+        for (slice, meddle, engine) in [
+            (1, Meddle::Nothing, Engine::Interp),
+            (7, Meddle::Nothing, Engine::Jit),
+            (40, Meddle::DropCaches, Engine::Interp),
+            (40, Meddle::Nothing, Engine::Jit),
+            (300, Meddle::SaveAndLoad, Engine::Interp),
+            (300, Meddle::Nothing, Engine::Jit),
+            (u64::MAX >> 12, Meddle::Nothing, Engine::Jit),
+        ] {
+            let other = outcome(seed, harts, slice, meddle, engine);
             let found = differences(&whole, &other);
-            assert!(found.is_empty(), "seed {seed}, slices of {slice}, {meddle:?}: {found:#?}");
+            assert!(found.is_empty(), "seed {seed}, slices of {slice}, {meddle:?}, {engine}: {found:#?}");
         }
         let number = |name: &str| {
             let (_, bytes) = whole.0[0].iter().find(|(field, _)| field == name).unwrap();

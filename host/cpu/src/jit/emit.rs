@@ -1,0 +1,313 @@
+//! From a decoded block to code: the frame around the templates.
+
+mod csr;
+mod integer;
+mod memory;
+
+use super::asm::{Alu, Asm, Cc, Fixup, Gpr, Rm, Width};
+use super::layout::{NATIVE_SHIFT, NATIVES, home, pinned};
+use super::stubs::{self, Stubs};
+use crate::isa::{Kind, Op, Reg};
+use crate::ram::PAGE_SIZE;
+use crate::tlb::Caches;
+
+/// Code for a block.
+pub(super) struct Translated {
+    pub(super) code: Vec<u8>,
+    /// Sites of jumps, and where they lead in the guest, that are not yet connected: they leave with their number among
+    /// all links.
+    pub(super) links: Vec<(u32, u64)>,
+}
+
+/// Something that happens rarely, emitted behind the block.
+enum Cold {
+    /// The body of `op` does it all; then on at `back`.
+    Perform { from: Fixup, op: u32, back: u32 },
+    /// A branch is taken with `spare` instructions charged and not attempted.
+    Side { from: Fixup, target: u64, spare: i32 },
+    /// The block does not fit the budget.
+    Budget { from: Fixup },
+}
+
+/// A block in the making.
+pub(super) struct Emitter<'a> {
+    a: Asm,
+    stubs: &'a Stubs,
+    /// The translation's number.
+    native: u32,
+    /// The number of its first link.
+    first_link: u32,
+    pc: u64,
+    /// The number of its first instruction in the arena.
+    start: u32,
+    ops: &'a [Op],
+    cold: Vec<Cold>,
+    links: Vec<(u32, u64)>,
+    /// What registers are known to hold.
+    known: [Option<u64>; 33],
+    /// The privilege is at least this: nothing in a block lowers it and goes on.
+    privilege: u8,
+    /// Jumps of the instruction in the making to where its body does it all.
+    refused: Vec<Fixup>,
+}
+
+impl<'a> Emitter<'a> {
+    /// For the block `ops`, which is at `start` in the arena, seen at `pc`, as translation `native`, at offset `entry`. Its links are numbered from
+    /// `first_link`.
+    pub(super) fn new(
+        entry: u32,
+        stubs: &'a Stubs,
+        native: u32,
+        first_link: u32,
+        pc: u64,
+        start: u32,
+        ops: &'a [Op],
+    ) -> Emitter<'a> {
+        let mut known = [None; 33];
+        known[Reg::X0 as usize] = Some(0);
+        let a = Asm::new(entry);
+        Emitter {
+            a,
+            stubs,
+            native,
+            first_link,
+            pc,
+            start,
+            ops,
+            cold: Vec::new(),
+            links: Vec::new(),
+            known,
+            privilege: 0,
+            refused: Vec::new(),
+        }
+    }
+
+    pub(super) fn block(mut self) -> Translated {
+        let count = self.ops.len() as i32;
+        // A tombstone takes ten bytes: as many as these two.
+        self.a.alu_imm(Alu::Sub, Width::Q, Gpr::R15, count);
+        let from = self.a.branch_ahead(Cc::Less);
+        self.cold.push(Cold::Budget { from });
+        for op in self.ops {
+            self.op(op);
+        }
+        let last = self.ops[self.ops.len() - 1];
+        if last.kind.row().is_some_and(|row| !row.ends_block) {
+            self.go_to(self.pc_of(&last).wrapping_add(last.len.into()));
+        }
+        for cold in std::mem::take(&mut self.cold) {
+            self.cold(cold);
+        }
+        Translated { code: self.a.bytes().to_vec(), links: self.links }
+    }
+
+    fn pc_of(&self, op: &Op) -> u64 {
+        self.pc.wrapping_add(u64::from(op.off) * 2)
+    }
+
+    fn op(&mut self, op: &Op) {
+        if let Some(value) = self.foreseen(op) {
+            self.set_constant(op.rd, value);
+            return;
+        }
+        if !(self.integer(op) || self.memory(op) || self.control(op) || self.csr(op)) {
+            self.perform(op);
+        }
+        // Of an instruction without an integer destination this forgets too much, which does no harm.
+        self.known[op.rd as usize] = None;
+        self.known[Reg::X0 as usize] = Some(0);
+    }
+
+    /// What the instruction leaves in rd, if that is certain already.
+    fn foreseen(&self, op: &Op) -> Option<u64> {
+        let imm = i64::from(op.imm) as u64;
+        let source = || self.known[op.rs1 as usize];
+        Some(match op.kind {
+            Kind::lui => imm,
+            Kind::auipc => self.pc_of(op).wrapping_add(imm),
+            Kind::addi => source()?.wrapping_add(imm),
+            Kind::addiw => i64::from((source()? as i32).wrapping_add(op.imm)) as u64,
+            Kind::slli => source()? << (imm & 63),
+            _ => return None,
+        })
+    }
+
+    fn set_constant(&mut self, rd: Reg, value: u64) {
+        if rd == Reg::Sink {
+            return;
+        }
+        self.known[rd as usize] = Some(value);
+        match (pinned(rd), i32::try_from(value as i64)) {
+            (Some(host), _) => self.a.mov_imm(host, value),
+            (None, Ok(value)) => self.a.store_imm(Width::Q, home(rd), value),
+            (None, Err(_)) => {
+                self.a.mov_imm(Gpr::Rax, value);
+                self.put(rd, Gpr::Rax);
+            }
+        }
+    }
+
+    /// A register that holds `reg`: its own, or `scratch` filled with it. Flags may change.
+    fn get(&mut self, reg: Reg, scratch: Gpr) -> Gpr {
+        match pinned(reg) {
+            Some(host) => host,
+            None if reg == Reg::X0 => {
+                self.a.zero(scratch);
+                scratch
+            }
+            None => {
+                self.a.mov(Width::Q, scratch, home(reg));
+                scratch
+            }
+        }
+    }
+
+    /// `into` = `reg`. Flags may change.
+    fn load(&mut self, into: Gpr, reg: Reg) {
+        if reg == Reg::X0 {
+            self.a.zero(into);
+        } else if home(reg) != Rm::Reg(into) {
+            self.a.mov(Width::Q, into, home(reg));
+        }
+    }
+
+    /// Where to compute what goes to `rd`: its register, or `scratch`; [`Emitter::put`] must follow.
+    fn target(rd: Reg, scratch: Gpr) -> Gpr {
+        pinned(rd).unwrap_or(scratch)
+    }
+
+    /// `rd` = `value`.
+    fn put(&mut self, rd: Reg, value: Gpr) {
+        match pinned(rd) {
+            Some(host) => self.a.copy(host, value),
+            None if rd == Reg::Sink => {}
+            None => self.a.store(Width::Q, home(rd), value),
+        }
+    }
+
+    /// The interpreter's body does it, here and now.
+    fn perform(&mut self, op: &Op) {
+        self.call_body(self.number(op));
+    }
+
+    /// An instruction's number in the arena.
+    fn number(&self, op: &Op) -> u32 {
+        self.start + u32::from(op.idx)
+    }
+
+    fn call_body(&mut self, op: u32) {
+        self.a.mov_imm(Gpr::Rax, op.into());
+        self.a.mov_imm(Gpr::Rdx, self.native.into());
+        self.a.call(self.stubs.perform);
+    }
+
+    /// The body does it all if the jump is taken; then it goes on here.
+    fn perform_if(&mut self, from: Fixup, op: &Op) {
+        let (op, back) = (self.number(op), self.a.here());
+        self.cold.push(Cold::Perform { from, op, back });
+    }
+
+    fn control(&mut self, op: &Op) -> bool {
+        match op.kind {
+            Kind::beq => self.branch(op, Cc::Equal),
+            Kind::bne => self.branch(op, Cc::NotEqual),
+            Kind::blt => self.branch(op, Cc::Less),
+            Kind::bge => self.branch(op, Cc::GreaterEqual),
+            Kind::bltu => self.branch(op, Cc::Below),
+            Kind::bgeu => self.branch(op, Cc::AboveEqual),
+            Kind::jal => {
+                let pc = self.pc_of(op);
+                self.set_constant(op.rd, pc.wrapping_add(op.len.into()));
+                self.go_to(pc.wrapping_add(i64::from(op.imm) as u64));
+            }
+            Kind::jalr => self.jump_to_register(op),
+            _ => return false,
+        }
+        true
+    }
+
+    fn branch(&mut self, op: &Op, cc: Cc) {
+        self.compare(op.rs1, op.rs2);
+        let from = self.a.branch_ahead(cc);
+        let target = self.pc_of(op).wrapping_add(i64::from(op.imm) as u64);
+        let spare = self.ops.len() as i32 - i32::from(op.idx) - 1;
+        self.cold.push(Cold::Side { from, target, spare });
+    }
+
+    /// Flags of `a - b`.
+    fn compare(&mut self, a: Reg, b: Reg) {
+        match (b, pinned(a)) {
+            (Reg::X0, Some(a)) => self.a.test(Width::Q, a, a),
+            (Reg::X0, None) if a != Reg::X0 => self.a.alu_imm(Alu::Cmp, Width::Q, home(a), 0),
+            _ => {
+                let a = self.get(a, Gpr::Rax);
+                if b == Reg::X0 {
+                    self.a.test(Width::Q, a, a);
+                } else {
+                    self.a.alu(Alu::Cmp, Width::Q, a, home(b));
+                }
+            }
+        }
+    }
+
+    fn jump_to_register(&mut self, op: &Op) {
+        let base = self.get(op.rs1, Gpr::Rax);
+        self.a.lea(Width::Q, Gpr::Rax, Rm::Mem(base, op.imm));
+        self.a.alu_imm(Alu::And, Width::Q, Gpr::Rax, -2);
+        if op.rd != Reg::Sink {
+            let back = self.pc_of(op).wrapping_add(op.len.into());
+            let target = Emitter::target(op.rd, Gpr::Rdx);
+            self.a.mov_imm(target, back);
+            self.put(op.rd, target);
+        }
+        stubs::indirect(&mut self.a, self.stubs.unknown);
+    }
+
+    /// On to another block of the guest.
+    fn go_to(&mut self, target: u64) {
+        if target & !(PAGE_SIZE - 1) == self.pc & !(PAGE_SIZE - 1) {
+            let from = self.a.jump_ahead();
+            self.link(from, target);
+        } else {
+            self.a.mov_imm(Gpr::Rax, target);
+            let slot = NATIVES + ((Caches::native_slot(target) as i32) << NATIVE_SHIFT);
+            stubs::jump_by_slot(&mut self.a, |part| Rm::Mem(Gpr::Rbp, slot + part), self.stubs.unknown);
+        }
+    }
+
+    /// A jump within the page, until it is connected: it leads to its own exit, which follows here.
+    fn link(&mut self, from: Fixup, target: u64) {
+        let number = self.first_link + self.links.len() as u32;
+        self.links.push((Asm::site(from), target));
+        self.a.bind(from);
+        self.a.mov_imm(Gpr::Rax, number.into());
+        self.a.jump(self.stubs.exit);
+    }
+
+    fn cold(&mut self, cold: Cold) {
+        match cold {
+            Cold::Perform { from, op, back } => {
+                self.a.bind(from);
+                self.call_body(op);
+                self.a.jump(back);
+            }
+            Cold::Side { from, target, spare: 0 }
+                if target & !(PAGE_SIZE - 1) == self.pc & !(PAGE_SIZE - 1) =>
+            {
+                self.link(from, target);
+            }
+            Cold::Side { from, target, spare } => {
+                self.a.bind(from);
+                if spare != 0 {
+                    self.a.alu_imm(Alu::Add, Width::Q, Gpr::R15, spare);
+                }
+                self.go_to(target);
+            }
+            Cold::Budget { from } => {
+                self.a.bind(from);
+                self.a.mov_imm(Gpr::Rax, self.native.into());
+                self.a.jump(self.stubs.budget);
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Where translated code finds things: distances from rbp, and which guest registers live in host registers.
+
+use std::mem::offset_of;
+
+use super::asm::{Gpr, Rm};
+use crate::hart::Hart;
+use crate::isa::Reg;
+use crate::tlb::{DataBank, JumpSlot};
+
+/// rbp points so far behind the integer registers that all of them are reached by a short displacement.
+pub(super) const BIAS: i32 = 128;
+
+/// A field of the hart, by its distance from the start.
+const fn field(offset: usize) -> Rm {
+    Rm::Mem(Gpr::Rbp, offset as i32 - Hart::X as i32 - BIAS)
+}
+
+pub(super) const PRIVILEGE: Rm = field(offset_of!(Hart, privilege));
+pub(super) const MSTATUS: Rm = field(offset_of!(Hart, mstatus));
+pub(super) const SATP: Rm = field(offset_of!(Hart, csr.satp));
+pub(super) const MIE: Rm = field(offset_of!(Hart, interrupts.mie));
+/// What `mip` is the union of.
+pub(super) const PENDING: [Rm; 3] = [
+    field(offset_of!(Hart, interrupts.software)),
+    field(offset_of!(Hart, interrupts.wires)),
+    field(offset_of!(Hart, interrupts.timer)),
+];
+pub(super) const PC: Rm = field(offset_of!(Hart, pc));
+pub(super) const KEY: Rm = field(offset_of!(Hart, caches.key));
+pub(super) const CODE_BASE: Rm = field(offset_of!(Hart, caches.code_base));
+
+/// Where a CSR lies that is nothing but a value, and which of its bits a write changes.
+pub(super) fn plain_csr(number: u16) -> Option<(Rm, u64)> {
+    let (offset, writable) = match number {
+        0x140 => (offset_of!(Hart, csr.sscratch), !0),
+        0x141 => (offset_of!(Hart, csr.sepc), !1),
+        0x142 => (offset_of!(Hart, csr.scause), !0),
+        0x143 => (offset_of!(Hart, csr.stval), !0),
+        0x340 => (offset_of!(Hart, csr.mscratch), !0),
+        0x341 => (offset_of!(Hart, csr.mepc), !1),
+        0x342 => (offset_of!(Hart, csr.mcause), !0),
+        0x343 => (offset_of!(Hart, csr.mtval), !0),
+        _ => return None,
+    };
+    Some((field(offset), writable))
+}
+
+/// Where a CSR lies that reads as what is there, and whose writes are not so simple.
+pub(super) fn readable_csr(number: u16) -> Option<Rm> {
+    let offset = match number {
+        0x105 => offset_of!(Hart, csr.stvec),
+        0x106 => offset_of!(Hart, csr.scounteren),
+        0x302 => offset_of!(Hart, csr.medeleg),
+        0x303 => offset_of!(Hart, interrupts.mideleg),
+        0x304 => offset_of!(Hart, interrupts.mie),
+        0x305 => offset_of!(Hart, csr.mtvec),
+        0x306 => offset_of!(Hart, csr.mcounteren),
+        0xf14 => offset_of!(Hart, id),
+        _ => return None,
+    };
+    Some(field(offset))
+}
+
+/// The jump cache.
+pub(super) const NATIVES: i32 = offset_of!(Hart, caches.natives) as i32 - Hart::X as i32 - BIAS;
+/// Bytes of a slot of the jump cache, as a power of two.
+pub(super) const NATIVE_SHIFT: u8 = 4;
+const _: () = assert!(size_of::<JumpSlot>() == 1 << NATIVE_SHIFT);
+pub(super) const SLOT_PC: i32 = offset_of!(JumpSlot, pc) as i32;
+pub(super) const SLOT_KEY: i32 = offset_of!(JumpSlot, key) as i32;
+pub(super) const SLOT_PLACE: i32 = offset_of!(JumpSlot, place) as i32;
+
+/// Slots for loads and for stores, from r14.
+pub(super) const READ: i32 = offset_of!(DataBank, read) as i32;
+pub(super) const WRITE: i32 = offset_of!(DataBank, write) as i32;
+
+/// Guest integer registers that live in host registers: those that compiled code uses most.
+pub(super) const PINNED: [(Reg, Gpr); 9] = [
+    (Reg::X10, Gpr::Rdi),
+    (Reg::X11, Gpr::Rsi),
+    (Reg::X12, Gpr::Rbx),
+    (Reg::X13, Gpr::R8),
+    (Reg::X14, Gpr::R9),
+    (Reg::X15, Gpr::R10),
+    (Reg::X8, Gpr::R11),
+    (Reg::X9, Gpr::R12),
+    (Reg::X2, Gpr::R13),
+];
+
+/// For each guest integer register, where it lives.
+const HOMES: [Option<Gpr>; 33] = {
+    let mut homes = [None; 33];
+    let mut index = 0;
+    while index < PINNED.len() {
+        homes[PINNED[index].0 as usize] = Some(PINNED[index].1);
+        index += 1;
+    }
+    homes
+};
+
+/// The host register of a guest integer register, if it has one.
+pub(super) fn pinned(reg: Reg) -> Option<Gpr> {
+    HOMES[reg as usize]
+}
+
+/// Memory of a guest integer register.
+pub(super) fn saved(reg: Reg) -> Rm {
+    Rm::Mem(Gpr::Rbp, reg as i32 * 8 - BIAS)
+}
+
+/// Where a guest integer register lives.
+pub(super) fn home(reg: Reg) -> Rm {
+    pinned(reg).map_or_else(|| saved(reg), Rm::Reg)
+}

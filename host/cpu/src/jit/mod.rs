@@ -1,0 +1,256 @@
+//! Translation of what runs often to x86-64 machine code: a template for each instruction, nothing between them.
+//!
+//! What is executed is the decoded blocks of [`crate::block`], one translation for each address they are seen at. The
+//! map of host registers:
+//!
+//! | register | holds |
+//! |---|---|
+//! | rbp | the hart's integer registers, plus [`layout::BIAS`] |
+//! | r15 | instructions that may yet be attempted; charged for a whole block at its entry |
+//! | r14 | the [`DataBank`](crate::tlb::DataBank) of loads and stores |
+//! | rdi rsi rbx r8 r9 r10, r11 r12, r13 | a0 to a5, s0 s1, sp |
+//! | rax rcx rdx | nothing, between instructions |
+//!
+//! Everything that is not a few instructions long is a call of the interpreter's body for it ([`helper`]), at an exact
+//! instruction count; so is what a template finds not to be its case (a miss of the TLB, a device). A block that does not
+//! fit what is left of the budget is interpreted. Nothing is polled: compiled code leaves at the end of the budget, and
+//! after an instruction whose body says so.
+#![expect(unsafe_code, reason = "the code that is made here is run here, and calls back")]
+
+mod asm;
+mod emit;
+mod helper;
+mod layout;
+mod memory;
+mod stubs;
+
+use crate::block::Arena;
+use crate::engine::EngineError;
+use crate::hart::Hart;
+use crate::ram::PAGE_SIZE;
+use crate::run::{self, Pause};
+use crate::shared::Cx;
+use crate::tlb::Span;
+
+use emit::{Emitter, Translated};
+use helper::Frame;
+use memory::CodeMemory;
+use stubs::{Exit, Stubs};
+
+/// Bytes of code kept before everything is dropped and translated afresh.
+const CODE_SIZE: u32 = 64 << 20;
+/// More than one block can need.
+const BLOCK_ROOM: usize = 64 << 10;
+const NONE: u32 = u32::MAX;
+
+/// A translation: of the block at `start` of the arena, seen at `pc`.
+#[derive(Clone, Copy)]
+struct Native {
+    pc: u64,
+    gpa: u64,
+    len: u8,
+    entry: u32,
+    /// The next one of the same block.
+    next: u32,
+}
+
+/// A jump in translated code to where nothing is translated yet, in the page of its own.
+#[derive(Clone, Copy)]
+struct Link {
+    /// Where its displacement lies.
+    site: u32,
+    target: u64,
+    /// Guest physical page that both ends lie in.
+    page: u64,
+}
+
+/// From where translated code was left for an address.
+enum Came {
+    Link(u32),
+    /// A void translation.
+    Tombstone(u32),
+}
+
+fn page(gpa: u64) -> u64 {
+    gpa & !(PAGE_SIZE - 1)
+}
+
+/// The engine.
+pub(crate) struct Jit {
+    memory: CodeMemory,
+    stubs: Stubs,
+    /// Where translations begin: behind the stubs.
+    floor: u32,
+    natives: Vec<Native>,
+    /// First translation of the block that starts at each op.
+    by_start: Vec<u32>,
+    links: Vec<Link>,
+    /// The arena's when it was last looked at.
+    generation: u64,
+}
+
+impl Jit {
+    pub(crate) fn new() -> Result<Jit, EngineError> {
+        let mut memory = CodeMemory::new(CODE_SIZE).map_err(EngineError::Memory)?;
+        let stubs = Stubs::new(&mut memory);
+        let floor = memory.used();
+        Ok(Jit {
+            memory,
+            stubs,
+            floor,
+            natives: Vec::new(),
+            by_start: Vec::new(),
+            links: Vec::new(),
+            generation: 0,
+        })
+    }
+
+    /// As [`run::execute`].
+    pub(crate) fn execute(&mut self, h: &mut Hart, cx: &mut Cx<'_>, arena: &mut Arena) -> Pause {
+        h.caches.code_base = self.memory.base().expose_provenance() as u64;
+        self.catch_up(h, cx, arena);
+        let mut came = None;
+        loop {
+            if cx.icount == cx.limit {
+                return Pause::Limit;
+            }
+            let Some(entry) = self.entry(h, cx, arena) else {
+                match run::execute::<true>(h, cx, arena) {
+                    Pause::Hot(span) => self.translate(h, cx, arena, span),
+                    pause => return pause,
+                }
+                continue;
+            };
+            if let Some(came) = came.take() {
+                self.connect(came, h.pc, entry);
+            }
+            match self.enter(h, cx, arena, entry) {
+                Exit::Left => return Pause::Check,
+                Exit::Unknown => {}
+                Exit::Dead(native) => {
+                    h.pc = self.natives[native as usize].pc;
+                    came = Some(Came::Tombstone(native));
+                }
+                Exit::Budget(native) => {
+                    let Native { pc, len, .. } = self.natives[native as usize];
+                    h.pc = pc;
+                    cx.icount -= u64::from(len);
+                    return run::execute::<false>(h, cx, arena);
+                }
+                Exit::Link(index) => {
+                    h.pc = self.links[index as usize].target;
+                    came = Some(Came::Link(index));
+                }
+            }
+        }
+    }
+
+    /// Applies what happened to decoded code since the last time.
+    fn catch_up(&mut self, h: &mut Hart, cx: &mut Cx<'_>, arena: &Arena) {
+        if self.generation != arena.generation() {
+            self.generation = arena.generation();
+            self.clear(h, cx);
+        }
+        for start in cx.shared.blocks.take_dead() {
+            let mut at =
+                self.by_start.get_mut(start as usize).map_or(NONE, |first| std::mem::replace(first, NONE));
+            while at != NONE {
+                let Native { entry, next, .. } = self.natives[at as usize];
+                self.memory.patch(entry, &self.stubs.tombstone(entry, at));
+                at = next;
+            }
+        }
+    }
+
+    /// Drops all translations. None of them runs.
+    fn clear(&mut self, h: &mut Hart, cx: &mut Cx<'_>) {
+        self.memory.truncate(self.floor);
+        self.natives.clear();
+        self.by_start.clear();
+        self.links.clear();
+        cx.forget_natives(h);
+    }
+
+    /// The translation for the hart's pc, if there is one.
+    fn entry(&mut self, h: &mut Hart, cx: &mut Cx<'_>, arena: &Arena) -> Option<u32> {
+        if let Some(code) = h.caches.native(h.pc) {
+            return Some(code);
+        }
+        let span = h.caches.block(h.pc)?;
+        let mut at = *self.by_start.get(span.start as usize)?;
+        while at != NONE {
+            let native = &self.natives[at as usize];
+            if native.pc == h.pc {
+                h.caches.install_native(h.pc, native.entry);
+                return Some(native.entry);
+            }
+            at = native.next;
+        }
+        // Hot at another address: translated at once.
+        if arena.heat[span.start as usize] == crate::block::HOT {
+            self.translate(h, cx, arena, span);
+            return h.caches.native(h.pc);
+        }
+        None
+    }
+
+    fn translate(&mut self, h: &mut Hart, cx: &mut Cx<'_>, arena: &Arena, span: Span) {
+        if self.memory.room() < BLOCK_ROOM {
+            self.clear(h, cx);
+        }
+        let gpa = arena.gpa(span.start).expect("only blocks in a page of their own become hot");
+        let ops = &arena.ops[span.start as usize..][..span.len as usize];
+        let index = self.natives.len() as u32;
+        let entry = self.memory.used();
+        let first_link = self.links.len() as u32;
+        let emitter = Emitter::new(entry, &self.stubs, index, first_link, h.pc, span.start, ops);
+        let Translated { code, links } = emitter.block();
+        self.memory.append(&code);
+        for (site, target) in links {
+            self.links.push(Link { site, target, page: page(gpa) });
+        }
+        let start = span.start as usize;
+        if self.by_start.len() <= start {
+            self.by_start.resize(start + 1, NONE);
+        }
+        let next = std::mem::replace(&mut self.by_start[start], index);
+        self.natives.push(Native { pc: h.pc, gpa, len: span.len as u8, entry, next });
+        h.caches.install_native(h.pc, entry);
+    }
+
+    /// The way is taken directly from now on, if both its ends are in one physical page as they are in one virtual page.
+    fn connect(&mut self, came: Came, pc: u64, entry: u32) {
+        let at = self.natives.binary_search_by_key(&entry, |native| native.entry).expect("entries ascend");
+        let page = page(self.natives[at].gpa);
+        match came {
+            Came::Link(link) => {
+                let link = self.links[link as usize];
+                if (link.target, link.page) == (pc, page) {
+                    self.memory.patch(link.site, &asm::displacement(link.site, entry));
+                }
+            }
+            Came::Tombstone(native) => {
+                let dead = self.natives[native as usize];
+                if (dead.pc, self::page(dead.gpa)) == (pc, page) {
+                    let mut way = asm::Asm::new(dead.entry);
+                    way.jump(entry);
+                    self.memory.patch(dead.entry, way.bytes());
+                }
+            }
+        }
+    }
+
+    /// Runs translated code.
+    fn enter(&mut self, h: &mut Hart, cx: &mut Cx<'_>, arena: &Arena, entry: u32) -> Exit {
+        let left = i64::try_from(cx.limit - cx.icount).unwrap_or(i64::MAX);
+        // A run without an end is one of 292 years: what is past it is taken up by the next.
+        let limit = cx.icount + left as u64;
+        let mut frame = Frame::new(h, cx, arena, &self.natives, limit);
+        let exit = self.stubs.enter(&self.memory, &mut frame, entry, left);
+        let left = frame.finish();
+        if !matches!(exit, Exit::Left) {
+            cx.icount = limit.wrapping_sub(left as u64);
+        }
+        exit
+    }
+}
