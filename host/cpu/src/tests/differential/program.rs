@@ -21,6 +21,8 @@ const CODE_PAGES: u64 = 4;
 const HANDLER_PAGE: u64 = 4;
 /// What the handlers need: page-table entries as they were, and pointers for each mode.
 const HANDLER_DATA_PAGE: u64 = 5;
+/// A function that is seen at the first of these pages, or at its place a variant of it in the second.
+const TWIN_PAGES: [u64; 2] = [6, 7];
 const DATA_PAGE: u64 = 8;
 const DATA_PAGES: u64 = 8;
 /// Sv39's root, and the tables below it for each address space; above it those of Sv48 and Sv57.
@@ -148,6 +150,8 @@ struct Author {
     owed: Vec<Label>,
     /// Those that lie there.
     slots: Vec<Label>,
+    /// The function that has a twin, once something calls it.
+    twin: Option<Label>,
     /// Statements that may still be written: nesting must end.
     budget: u32,
     in_function: bool,
@@ -203,6 +207,7 @@ impl Author {
             functions: Vec::new(),
             owed: Vec::new(),
             slots: Vec::new(),
+            twin: None,
             budget: 0,
             in_function: false,
             rounds: 1,
