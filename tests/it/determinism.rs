@@ -2,7 +2,7 @@
 
 use crate::reprise::Reprise;
 
-/// Two quiet runs, and some with stops and dropped caches at random instructions.
+/// Two quiet runs, and some with stops, dropped caches and another engine at random instructions.
 fn same_end(run: impl Fn() -> Reprise) {
     let first = run().end().success().position_and_digest();
     assert_eq!(first, run().end().success().position_and_digest(), "two runs differ");

@@ -1,5 +1,6 @@
 //! Recordings of earlier versions, in `tests/golden`, replayed by this one.
 
+use crate::engines::ENGINES;
 use crate::reprise::{Reprise, root};
 use serde_json::Value;
 
@@ -22,7 +23,8 @@ fn recordings_of_earlier_versions_replay() {
     let golden = golden();
     assert!(golden.len() >= 4, "{golden:?}");
     for (path, info) in &golden {
-        for more in [&[][..], &["--chaos-seed", "1"]] {
+        let engines = ENGINES.iter().map(|engine| vec!["--engine", engine]);
+        for more in engines.chain([vec![], vec!["--chaos-seed", "1"]]) {
             let verify =
                 Reprise::new(["verify", "--json", "--other-plugins", path]).args(more.iter().copied());
             let verified: Value = serde_json::from_str(&verify.end().success().console).unwrap();

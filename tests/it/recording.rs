@@ -52,7 +52,7 @@ impl Recording {
         self
     }
 
-    /// The same with stops and dropped caches.
+    /// The same with stops, dropped caches and changes of the engine.
     pub(crate) fn is_identical_in_chaos<'a>(&self, seeds: impl IntoIterator<Item = &'a str>) -> &Self {
         for seed in seeds {
             self.is_identical_on("release", &["--chaos-seed", seed]);

@@ -8,7 +8,12 @@ use crate::{
     timeline::Keeping,
     trail::{Every, Pace},
 };
-use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+    error::ErrorKind,
+};
+use reprise_machine::Engine;
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 /// A deterministic full-system RISC-V emulator: machines are composed in TOML, every device is a plugin.
@@ -101,6 +106,19 @@ pub(crate) struct MachineArgs {
     pub(crate) machine: Option<String>,
 }
 
+/// How instructions are executed. No machine can tell, and no recording says it.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct EngineArgs {
+    /// How instructions are executed; default: the fastest engine that this host has
+    #[arg(long = "engine", value_name = "ENGINE", value_parser = engine())]
+    pub(crate) asked: Option<Engine>,
+}
+
+/// The name of an engine.
+fn engine() -> impl TypedValueParser<Value = Engine> {
+    PossibleValuesParser::new(Engine::ALL.map(Engine::name)).try_map(|name| name.parse::<Engine>())
+}
+
 #[derive(Debug, Default, Args)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
@@ -123,9 +141,8 @@ pub(crate) struct RunArgs {
     /// Connect a port: DEVICE[.PORT]=stdio|null|pty|file:P|unix:P|tcp:HOST:PORT
     #[arg(long, value_name = "PORT=BACKEND")]
     pub(crate) port: Vec<String>,
-    /// Execution engine
-    #[arg(long, value_name = "ENGINE", default_value = "interp")]
-    pub(crate) engine: String,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
     /// End after this many instructions (of all harts)
     #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) icount_limit: Option<u64>,
@@ -156,7 +173,7 @@ pub(crate) struct RunArgs {
     /// QEMU's -device: says which drive a disk device of the board has
     #[arg(long, hide = true)]
     pub(crate) device: Vec<String>,
-    /// Stop and drop caches at random instructions: nothing may change
+    /// Stop, drop caches and, without --engine, change the engine at random instructions: nothing may change
     #[arg(long, value_name = "SEED", hide = true)]
     pub(crate) chaos_seed: Option<u64>,
     /// Give the first disk device without a disk an empty one, for this run
@@ -282,9 +299,8 @@ pub(crate) struct RecordingArgs {
     /// Where the image of a disk is now
     #[arg(long, value_name = "ID=FILE")]
     pub(crate) disk: Vec<String>,
-    /// Execution engine
-    #[arg(long, value_name = "ENGINE", default_value = "interp")]
-    pub(crate) engine: String,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
     /// After a divergence, do not look for the first difference: that replays the recording several times
     #[arg(long)]
     pub(crate) no_search: bool,
@@ -294,7 +310,7 @@ pub(crate) struct RecordingArgs {
     /// Show more log lines; twice for those that are for authors of devices
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
-    /// Stop and drop caches at random instructions: nothing may change
+    /// Stop, drop caches and, without --engine, change the engine at random instructions: nothing may change
     #[arg(long, value_name = "SEED", hide = true)]
     pub(crate) chaos_seed: Option<u64>,
 }
@@ -399,6 +415,8 @@ pub(crate) struct DiffArgs {
     /// Where the image of a disk is now
     #[arg(long, value_name = "ID=FILE")]
     pub(crate) disk: Vec<String>,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
     /// Compare manifests and logs only: looking for where the machines part replays both several times
     #[arg(long)]
     pub(crate) no_search: bool,

@@ -35,7 +35,6 @@ pub(crate) fn demo(args: &DemoArgs, catalog: &Plugins) -> Result<u8, Failure> {
         trail: TrailArgs::default(),
         run: RunArgs {
             summary: args.summary.clone(),
-            engine: "interp".into(),
             rtc: "host".into(),
             scratch_disk: true,
             control: Some("none".into()),
@@ -100,12 +99,7 @@ fn replayed(
     chaos_seed: Option<u64>,
     catalog: &Plugins,
 ) -> Result<Result<(Stand, Passed), u8>, Failure> {
-    let args = RecordingArgs {
-        recording: path.to_owned(),
-        engine: "interp".into(),
-        chaos_seed,
-        ..RecordingArgs::default()
-    };
+    let args = RecordingArgs { recording: path.to_owned(), chaos_seed, ..RecordingArgs::default() };
     let replica = Replica::open(&args, catalog)?;
     let show = Show { port: None, level: Some(LogLevel::Warn) };
     let mut replay = Replay::start(&replica, &args, show, None)?;

@@ -66,7 +66,7 @@ fn choices(args: &DiffArgs, stores: &[Rc<Store>; 2], which: usize) -> Result<Rec
             ..args.plugins.clone()
         },
         disk: named("disk", "ID=FILE", &args.disk, &disks, which)?,
-        engine: "interp".to_owned(),
+        engine: args.engine,
         ..RecordingArgs::default()
     })
 }

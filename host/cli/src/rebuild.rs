@@ -1,20 +1,20 @@
 //! From a recording to a machine that replays it.
 
 use crate::{
-    args::RecordingArgs,
+    args::{EngineArgs, RecordingArgs},
     disk::{DiskFacts, HostDisk, ImageBlocks},
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, reason},
     origin::{Choices, Found, Origin},
     plugins::{Installed, Plugins},
     record,
     recording::{self, DiskRow, Hash, PluginRow, Segments, Store, damage, moved_disks, touched_blocks},
     report, run,
-    setup::{self, BootFiles, PortKey},
+    setup::{BootFiles, PortKey},
     tape::{Counted, Counter},
     unplugged::ReplayOutside,
 };
 use reprise_machine::{
-    Gate, Machine, Outside, RestoreError, Setup, Snapshot,
+    BuildError, EngineError, Gate, Machine, Outside, RestoreError, Setup, Snapshot,
     board::Board,
     desc::PortKind,
     plugin::Plugin,
@@ -35,6 +35,7 @@ pub(crate) struct Replica {
     disks: Vec<ReplayedDisk>,
     /// If it does not begin at power-on.
     start: Option<Start>,
+    engine: EngineArgs,
     chaos_seed: Option<u64>,
 }
 
@@ -66,10 +67,28 @@ impl Start {
     }
 }
 
+/// A machine that cannot be had.
+pub(crate) fn not_built(error: &BuildError) -> Failure {
+    let failure = Failure::config(error.to_string());
+    match error {
+        BuildError::Engine { why, .. } => {
+            let failure = match why {
+                EngineError::Architecture(_) => failure.note(why.to_string()),
+                EngineError::Memory(cause) => failure.note(why.to_string()).note(reason(cause)),
+            };
+            failure.help("without --engine it is the fastest one that can be had")
+        }
+        BuildError::Ram(_)
+        | BuildError::Create { .. }
+        | BuildError::NoSuchDiskPort { .. }
+        | BuildError::Boot(_) => failure,
+    }
+}
+
 /// A snapshot that no machine of its kind can load.
 pub(crate) fn unusable(error: &RestoreError) -> Failure {
     match error {
-        RestoreError::Build(error) => Failure::config(error.to_string()),
+        RestoreError::Build(error) => not_built(error),
         RestoreError::Section(_)
         | RestoreError::Missing(_)
         | RestoreError::Unknown(_)
@@ -130,7 +149,6 @@ impl Replica {
     /// # Errors
     /// Something of the recording is not here: it is named, and what to do about it.
     pub(crate) fn open(args: &RecordingArgs, catalog: &Plugins) -> Result<Self, Failure> {
-        setup::check_engine(&args.engine)?;
         let store = Rc::new(Store::open(&args.recording)?);
         Self::of(store, args, catalog)
     }
@@ -144,7 +162,8 @@ impl Replica {
             plugins.into_iter().map(|(name, found)| (name.clone(), Used::of(&name, found))).collect();
         let disks = find_disks(&store, &board, &moved)?;
         let start = store.start()?.map(|(_, snapshot)| Start::of(&store, &board, snapshot)).transpose()?;
-        Ok(Self { store, board, plugins, files, disks, start, chaos_seed: args.chaos_seed })
+        let (engine, chaos_seed) = (args.engine, args.chaos_seed);
+        Ok(Self { store, board, plugins, files, disks, start, engine, chaos_seed })
     }
 
     pub(crate) fn store(&self) -> &Rc<Store> {
@@ -227,10 +246,11 @@ impl Replica {
             gate,
             digest_every,
             icount_limit,
+            engine: self.engine.asked,
             chaos_seed: self.chaos_seed,
         };
         let built = match start {
-            None => Machine::new(setup).map_err(|error| Failure::config(error.to_string())),
+            None => Machine::new(setup).map_err(|error| not_built(&error)),
             Some(start) => Machine::restored(setup, &start.snapshot).map_err(|error| unusable(&error)),
         };
         built.map_err(|failure| failure.at(self.store.path().display()))
@@ -366,5 +386,24 @@ impl report::Recorded for Replica {
             );
         }
         changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reprise_machine::Engine;
+    use std::io;
+
+    #[test]
+    fn an_engine_that_cannot_be_had_is_told_with_its_cause() {
+        let why = EngineError::Memory(io::Error::from_raw_os_error(1));
+        let failure = not_built(&BuildError::Engine { engine: Engine::Jit, why });
+        assert_eq!(failure.exit, Exit::Config);
+        assert_eq!(
+            failure.to_string(),
+            "error: the engine `jit` cannot be had here\n  = note: the host gives no memory for translated code\n  \
+             = note: operation not permitted\n  = help: without --engine it is the fastest one that can be had\n"
+        );
     }
 }

@@ -34,7 +34,6 @@ use std::{
 
 /// Record the run of this command line. Returns the exit code.
 pub(crate) fn record(args: &RecordArgs, catalog: &Plugins) -> Result<u8, Failure> {
-    setup::check_engine(&args.run.engine)?;
     let ended = match from::snapshot_of(&args.run)? {
         Some(taken) => record_parts(args, taken.parts(&args.run, catalog, true)?)?,
         None => {

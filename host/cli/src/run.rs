@@ -10,7 +10,7 @@ use crate::{
     from,
     io::{HostOutside, IoThread, PortPlan},
     plugins::{Installed, Plugins},
-    rebuild::{Start, unusable},
+    rebuild::{Start, not_built, unusable},
     record::{self, Recording},
     recording::{Hash, Manifest, ParentRow},
     setup::{self, BootFiles, BootImages, PortKey},
@@ -35,7 +35,6 @@ use std::{
 
 /// Run the machine of this command line. Returns the exit code.
 pub(crate) fn run(args: &RunArgs, catalog: &Plugins) -> Result<u8, Failure> {
-    setup::check_engine(&args.engine)?;
     let parts = match from::snapshot_of(args)? {
         Some(taken) => taken.parts(args, catalog, false)?,
         None => {
@@ -134,10 +133,11 @@ impl Parts {
             gate,
             digest_every,
             icount_limit: args.icount_limit,
+            engine: args.engine.asked,
             chaos_seed: args.chaos_seed,
         };
         let machine = match start {
-            None => Machine::new(setup).map_err(|error| Failure::config(error.to_string()))?,
+            None => Machine::new(setup).map_err(|error| not_built(&error))?,
             Some(start) => Machine::restored(setup, &start.snapshot).map_err(|error| unusable(&error))?,
         };
         io.link().attach(machine.stop_handle());

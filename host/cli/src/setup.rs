@@ -410,19 +410,6 @@ pub(crate) fn plugin_names(board: &Board) -> BTreeSet<&str> {
     board.devices.iter().map(|device| device.plugin.as_str()).collect()
 }
 
-/// The engine exists; else which do.
-pub(crate) fn check_engine(engine: &str) -> Result<(), Failure> {
-    match engine {
-        "interp" => Ok(()),
-        "threaded" | "jit" => Err(Failure::usage(format!("engine \"{engine}\" is not in this version"))
-            .at(format!("--engine {engine}"))
-            .help("this version has one engine: interp")),
-        _ => Err(Failure::usage(format!("no engine \"{engine}\""))
-            .at(format!("--engine {engine}"))
-            .help("this version has one engine: interp")),
-    }
-}
-
 /// The board of a run's command line, and what goes with it.
 pub(crate) fn board_of(args: &RunArgs, catalog: &crate::plugins::Plugins) -> Result<Board, Failure> {
     board::load(&args.machine, catalog)

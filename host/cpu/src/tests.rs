@@ -3,6 +3,7 @@
 mod chaos;
 mod coherence;
 mod corners;
+mod differential;
 mod dirty;
 mod peek;
 mod privileged;

@@ -1,4 +1,7 @@
-//! Chaos mode: stops and cache drops at seeded random instructions. None of it may be visible to the guest.
+//! Chaos mode: stops, cache drops and changes of the engine at seeded random instructions. None of it may be visible to
+//! the guest.
+
+use reprise_cpu::Engine;
 
 /// Mean distance between two disturbances, in instructions.
 const MEAN: u64 = 20_000;
@@ -17,6 +20,8 @@ pub(crate) fn splitmix(state: &mut u64) -> u64 {
 pub(crate) enum Disturbance {
     /// Forget every TLB entry and decoded block.
     DropCaches,
+    /// Execute instructions by another engine from here on, or by the same.
+    Engine(Engine),
     /// Stop, and continue.
     Stop,
 }
@@ -26,11 +31,13 @@ pub(crate) enum Disturbance {
 pub(crate) struct Chaos {
     state: u64,
     next: u64,
+    /// Nobody has asked for one engine.
+    changes_engine: bool,
 }
 
 impl Chaos {
-    pub(crate) fn new(seed: u64) -> Chaos {
-        let mut chaos = Chaos { state: seed, next: 0 };
+    pub(crate) fn new(seed: u64, changes_engine: bool) -> Chaos {
+        let mut chaos = Chaos { state: seed, next: 0, changes_engine };
         chaos.plan(0);
         chaos
     }
@@ -46,8 +53,13 @@ impl Chaos {
             return None;
         }
         self.plan(icount);
-        let drop = splitmix(&mut self.state) & 1 == 0;
-        Some(if drop { Disturbance::DropCaches } else { Disturbance::Stop })
+        let draw = splitmix(&mut self.state);
+        let kinds = if self.changes_engine { 4 } else { 2 };
+        Some(match draw % kinds {
+            0 => Disturbance::DropCaches,
+            1 => Disturbance::Stop,
+            _ => Disturbance::Engine(Engine::ALL[(draw >> 2) as usize % Engine::ALL.len()]),
+        })
     }
 
     /// The machine was taken to another place.
@@ -60,5 +72,37 @@ impl Chaos {
         let draw = splitmix(&mut self.state);
         let span = if draw & 7 == 0 { 8 } else { 2 * MEAN };
         self.next = icount + 1 + (draw >> 3) % span;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disturbances(changes_engine: bool) -> Vec<Disturbance> {
+        let mut chaos = Chaos::new(3, changes_engine);
+        let mut next = || {
+            let icount = chaos.next_icount();
+            chaos.at(icount)
+        };
+        (0..1000).map(|_| next().expect("it is due")).collect()
+    }
+
+    #[test]
+    fn everything_happens_often() {
+        let all = disturbances(true);
+        let of = |wanted: Disturbance| all.iter().filter(|found| **found == wanted).count();
+        assert!(of(Disturbance::DropCaches) > 200 && of(Disturbance::Stop) > 200);
+        assert!(
+            Engine::ALL
+                .into_iter()
+                .all(|engine| of(Disturbance::Engine(engine)) > 500 / Engine::ALL.len() / 2)
+        );
+    }
+
+    #[test]
+    fn an_engine_that_was_asked_for_stays() {
+        let all = disturbances(false);
+        assert!(!all.iter().any(|found| matches!(found, Disturbance::Engine(_))));
     }
 }

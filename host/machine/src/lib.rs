@@ -46,6 +46,7 @@ pub use outside::{
     Outside, PortChange, StopHandle,
 };
 pub use reprise_abi::desc;
+pub use reprise_cpu::{Engine, EngineError};
 pub use reprise_replay as replay;
 pub use reprise_replay::{Gate, Seed};
 pub use run::Stop;

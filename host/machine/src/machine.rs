@@ -26,7 +26,7 @@ use reprise_abi::{
     desc::{Pins, PortKind},
     hot,
 };
-use reprise_cpu::{Cluster, Entry, GuestRam, RamError};
+use reprise_cpu::{Cluster, Engine, EngineError, Entry, GuestRam, RamError};
 use reprise_replay::{EndReason, Gate};
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -55,7 +55,10 @@ pub struct Setup {
     pub digest_every: Option<u64>,
     /// Stop when this many instructions were attempted.
     pub icount_limit: Option<u64>,
-    /// Disturb the machine at random instructions, to prove that it cannot be noticed.
+    /// How instructions are executed; `None`: as well as the host can.
+    pub engine: Option<Engine>,
+    /// Disturb the machine at random instructions, to prove that it cannot be noticed; also by changes of the engine,
+    /// if none was asked for.
     pub chaos_seed: Option<u64>,
 }
 
@@ -65,6 +68,15 @@ pub enum BuildError {
     /// No memory for guest RAM.
     #[error("guest RAM: {0}")]
     Ram(#[from] RamError),
+    /// The host cannot have the engine that was asked for.
+    #[error("the engine `{engine}` cannot be had here")]
+    Engine {
+        /// It.
+        engine: Engine,
+        /// Why not.
+        #[source]
+        why: EngineError,
+    },
     /// A plugin refuses its options although it described itself with them.
     #[error("device \"{device}\": {message}")]
     Create {
@@ -155,11 +167,12 @@ impl Machine {
 
     /// All parts of the machine, without power.
     pub(crate) fn assemble(setup: Setup) -> Result<Machine, BuildError> {
-        let Setup { board, plugins, boot, disks, mut outside, gate, digest_every, icount_limit, chaos_seed } =
-            setup;
+        let Setup { board, plugins, boot, disks, mut outside, gate, .. } = setup;
         let spec = &board.machine;
         let ram = GuestRam::new(spec.ram_base, spec.ram_size)?;
-        let cluster = Cluster::new(crate::harts::config(&spec.isa), spec.harts as usize, Rc::clone(&ram));
+        let config = crate::harts::config(&spec.isa);
+        let mut cluster = Cluster::new(config, spec.harts as usize, Rc::clone(&ram));
+        choose_engine(&mut cluster, setup.engine)?;
         let ram_digest = RamDigest::new(&ram);
         let ram_tracker = RamTracker::new(&ram);
         let mut slots = Vec::with_capacity(board.devices.len());
@@ -198,13 +211,13 @@ impl Machine {
             nmi_vector: spec.nmi_vector,
             stop: StopHandle::default(),
             slice_end: 0,
-            icount_limit,
+            icount_limit: setup.icount_limit,
             until: None,
             checkpoint: None,
-            digest_every: digest_every.filter(|&every| every > 0),
+            digest_every: setup.digest_every.filter(|&every| every > 0),
             next_digest: u64::MAX,
             log_ended: None,
-            chaos: chaos_seed.map(Chaos::new),
+            chaos: setup.chaos_seed.map(|seed| Chaos::new(seed, setup.engine.is_none())),
             settled: None,
             inbox: VecDeque::new(),
             barren: 0,
@@ -302,6 +315,18 @@ impl Machine {
             self.callback(device, "reset", |instance, cx| instance.reset(cx, kind));
         }
         self.drain_wires();
+    }
+}
+
+/// The engine that was asked for, or else the best that the host has.
+fn choose_engine(cluster: &mut Cluster, asked: Option<Engine>) -> Result<(), BuildError> {
+    match asked {
+        Some(engine) => cluster.set_engine(engine).map_err(|why| BuildError::Engine { engine, why }),
+        None => {
+            let found = Engine::ALL.into_iter().rev().any(|engine| cluster.set_engine(engine).is_ok());
+            assert!(found, "every host has the interpreter");
+            Ok(())
+        }
     }
 }
 

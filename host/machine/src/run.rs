@@ -442,6 +442,11 @@ impl Machine {
                 self.cluster.drop_caches();
                 false
             }
+            Some(Disturbance::Engine(engine)) => {
+                // One that this host cannot have changes nothing, and then there is nothing to try.
+                drop(self.cluster.set_engine(engine));
+                false
+            }
             Some(Disturbance::Stop) => true,
         }
     }

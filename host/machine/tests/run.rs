@@ -86,6 +86,7 @@ fn machine(code: &'static [u32], board: Board, outside: Quiet, limit: u64, chaos
         gate: Gate::live(Seed::from_number(1)),
         digest_every: None,
         icount_limit: Some(limit),
+        engine: None,
         chaos_seed: chaos,
     };
     Machine::new(setup).expect("a machine without devices can be built")

@@ -81,6 +81,7 @@ fn machine(records: &[Record]) -> Machine {
         gate: Gate::replay(source(records)).unwrap(),
         digest_every: None,
         icount_limit: None,
+        engine: None,
         chaos_seed: None,
     };
     Machine::new(setup).unwrap()

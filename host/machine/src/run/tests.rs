@@ -128,6 +128,7 @@ pub(crate) fn setup_at(
         gate,
         digest_every,
         icount_limit: Some(300_000),
+        engine: None,
         chaos_seed,
     }
 }
