@@ -232,8 +232,9 @@ fn write_mip(h: &mut Hart, value: u64, mask: u64) {
 fn write_satp(h: &mut Hart, cx: &mut Cx<'_>, value: u64) {
     // An unknown mode makes the whole write have no effect. Privileged §12.1.11.
     if mmu::levels(value, h.config.max_satp).is_some() && value != h.csr.satp {
+        let same_upper = mmu::same_upper_half(h, cx, h.csr.satp, value);
         h.csr.satp = value;
-        h.caches.flush_translations();
+        h.caches.enter_space(value, same_upper);
         h.update_context();
         cx.stale = true;
     }

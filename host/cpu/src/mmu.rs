@@ -153,6 +153,27 @@ fn walk(
     }
 }
 
+/// Whether two values of `satp` surely map the upper half of the address space alike: their root tables say the same
+/// there. Both are watched from now on as tables whose entries concern everything.
+pub(crate) fn same_upper_half(h: &mut Hart, cx: &mut Cx<'_>, old: u64, new: u64) -> bool {
+    const HALF: u64 = PAGE_SIZE / 2;
+    let [old_root, new_root] = [old, new].map(|satp| (satp & PPN) * PAGE_SIZE);
+    let readable = |root| {
+        cx.ram.contains(root, PAGE_SIZE) && h.pmp.allows(root, PAGE_SIZE, Access::Load, Privilege::Supervisor)
+    };
+    let paged = old >> MODE_SHIFT == new >> MODE_SHIFT && new >> MODE_SHIFT != 0;
+    if !paged || !readable(old_root) || !readable(new_root) {
+        return false;
+    }
+    let upper = |root| cx.ram.get::<{ HALF as usize }>(root + HALF - cx.ram.base());
+    let same = upper(old_root) == upper(new_root);
+    if same {
+        cx.watch_table(h, old_root, None);
+        cx.watch_table(h, new_root, None);
+    }
+    same
+}
+
 /// Where the tables lead, for who only wants to look: no rights are asked for, and nothing is marked.
 pub(crate) fn peek(h: &Hart, ram: &GuestRam, va: u64) -> Option<u64> {
     let levels = levels(h.csr.satp, h.config.max_satp)?;

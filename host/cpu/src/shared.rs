@@ -20,6 +20,8 @@ enum News {
     Page { va: u64, executable: bool },
     /// Decoded code was dropped.
     Code,
+    /// All translated code was dropped.
+    Natives,
     /// The page at this RAM offset became watched: stores to it must not take the fast path.
     Watched(u64),
 }
@@ -148,6 +150,7 @@ impl Shared {
                     News::Translations => h.caches.flush_translations(),
                     News::Page { va, executable } => h.caches.flush_page(va, executable),
                     News::Code => h.caches.drop_blocks(),
+                    News::Natives => h.caches.drop_natives(),
                     News::Watched(offset) => h.caches.forbid_stores_to(offset),
                 }
             }
@@ -242,7 +245,7 @@ impl Cx<'_> {
 
     /// Translated code was dropped: no hart may remember where it was.
     pub(crate) fn forget_natives(&mut self, h: &mut Hart) {
-        self.shared.publish(News::Code);
+        self.shared.publish(News::Natives);
         self.shared.catch_up(h);
     }
 

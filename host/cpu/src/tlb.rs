@@ -13,28 +13,24 @@ const FETCH_SLOTS: usize = 128;
 const JUMP_SLOTS: usize = 8192;
 /// Slots of the jump cache of translated code.
 pub(crate) const NATIVE_SLOTS: usize = 4096;
-const BANKS: usize = 4;
+/// Address spaces whose user translations are kept while others are in use, by the value of `satp`.
+const SPACES: usize = 7;
 const PAGE: u64 = 4096;
+
+// Banks of slots: two that all spaces share, then those of each space.
+const SUPERVISOR: usize = 0;
+const MACHINE: usize = 1;
+const DATA_BANKS: usize = 2 + 2 * SPACES;
+const FETCH_BANKS: usize = 2 + SPACES;
 
 /// A view of memory: what a privilege mode may reach. Switching between banks costs nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(usize)]
 pub(crate) enum Bank {
     User,
     Supervisor,
     /// S-mode with `mstatus.SUM`: user pages can be read and written.
     SupervisorSum,
     Machine,
-}
-
-impl Bank {
-    fn of_fetch(privilege: Privilege) -> Bank {
-        match privilege {
-            Privilege::User => Bank::User,
-            Privilege::Supervisor => Bank::Supervisor,
-            Privilege::Machine => Bank::Machine,
-        }
-    }
 }
 
 /// A virtual page and where it lies in the host's memory. Translated code reads it.
@@ -46,6 +42,7 @@ pub(crate) struct Slot {
 }
 
 /// What loads and what stores may reach directly, by page number.
+#[derive(Clone)]
 #[repr(C)]
 pub(crate) struct DataBank {
     pub(crate) read: [Slot; SLOTS],
@@ -109,8 +106,8 @@ pub(crate) struct Span {
 
 /// The private caches of one hart.
 pub(crate) struct Caches {
-    data: Box<[DataBank; BANKS]>,
-    fetch: Box<[Slot; FETCH_SLOTS * BANKS]>,
+    data: Box<[DataBank; DATA_BANKS]>,
+    fetch: Box<[[Slot; FETCH_SLOTS]; FETCH_BANKS]>,
     jumps: Box<[JumpSlot; JUMP_SLOTS]>,
     /// Jump cache of translated code, in place because that code finds it by its distance from the registers.
     pub(crate) natives: [JumpSlot; NATIVE_SLOTS],
@@ -118,33 +115,56 @@ pub(crate) struct Caches {
     pub(crate) code_base: u64,
     /// The host's address of guest RAM.
     ram_host: u64,
-    /// The bank that loads and stores use.
+    /// The banks that loads and stores, and fetches, use.
     data_bank: usize,
-    fetch_base: usize,
-    /// Current key, and the key of each bank. Giving a bank a new key empties its part of the jump caches.
-    pub(crate) key: u32,
-    keys: [u32; BANKS],
+    fetch_bank: usize,
+    /// Keys of the two jump caches now, and of each fetch bank. A bank's new key empties its part of the cache.
+    key: u32,
+    pub(crate) native_key: u32,
+    keys: [u32; FETCH_BANKS],
+    native_keys: [u32; FETCH_BANKS],
     next_key: u32,
+    /// `satp` of each space, and which one is in use. One that was never used is empty, so that any value is right.
+    spaces: [u64; SPACES],
+    space: usize,
+    /// The space that was taken last for a new value.
+    newest: usize,
     /// Banks in which something was installed since they were last flushed.
-    used: [bool; BANKS],
+    data_used: [bool; DATA_BANKS],
+    fetch_used: [bool; FETCH_BANKS],
+    /// The supervisor's bank knows something of the lower half of the address space, which each space has for itself.
+    supervisor_low: bool,
+}
+
+/// Whether an address lies in the half of the address space that kernels map alike everywhere.
+fn is_upper(va: u64) -> bool {
+    va >> 63 != 0
 }
 
 impl Caches {
     /// Over RAM that lies at `ram_host` in the host's memory.
     pub(crate) fn new(ram_host: u64) -> Caches {
+        let data = vec![DataBank { read: EMPTY, write: EMPTY }; DATA_BANKS].into_boxed_slice();
         let mut caches = Caches {
-            data: Box::new([const { DataBank { read: EMPTY, write: EMPTY } }; BANKS]),
-            fetch: Box::new([Slot::empty(0); FETCH_SLOTS * BANKS]),
+            data: data.try_into().unwrap_or_else(|_| unreachable!("as many as were asked for")),
+            fetch: Box::new([EMPTY_FETCH; FETCH_BANKS]),
             jumps: Box::new([JumpSlot::EMPTY; JUMP_SLOTS]),
             natives: [JumpSlot::EMPTY; NATIVE_SLOTS],
             code_base: 0,
             ram_host,
-            data_bank: 0,
-            fetch_base: 0,
+            data_bank: MACHINE,
+            fetch_bank: MACHINE,
             key: 0,
-            keys: [0; BANKS],
+            native_key: 0,
+            keys: [0; FETCH_BANKS],
+            native_keys: [0; FETCH_BANKS],
             next_key: 0,
-            used: [true; BANKS],
+            spaces: [0; SPACES],
+            space: 0,
+            newest: 0,
+            data_used: [false; DATA_BANKS],
+            fetch_used: [false; FETCH_BANKS],
+            supervisor_low: false,
         };
         caches.flush();
         caches
@@ -153,10 +173,23 @@ impl Caches {
     /// Chooses the banks for fetch and for data.
     #[inline]
     pub(crate) fn select(&mut self, privilege: Privilege, data: Bank) {
-        let fetch = Bank::of_fetch(privilege);
-        self.data_bank = data as usize;
-        self.fetch_base = fetch as usize * FETCH_SLOTS;
-        self.key = self.keys[fetch as usize];
+        self.data_bank = match data {
+            Bank::Supervisor => SUPERVISOR,
+            Bank::Machine => MACHINE,
+            Bank::User => 2 + 2 * self.space,
+            Bank::SupervisorSum => 3 + 2 * self.space,
+        };
+        self.fetch_bank = match privilege {
+            Privilege::Supervisor => SUPERVISOR,
+            Privilege::Machine => MACHINE,
+            Privilege::User => 2 + self.space,
+        };
+        self.use_keys();
+    }
+
+    fn use_keys(&mut self) {
+        self.key = self.keys[self.fetch_bank];
+        self.native_key = self.native_keys[self.fetch_bank];
     }
 
     #[inline(always)]
@@ -164,19 +197,21 @@ impl Caches {
         (va / PAGE) as usize & (SLOTS - 1)
     }
 
+    fn fetch_slot(va: u64) -> usize {
+        (va / PAGE) as usize & (FETCH_SLOTS - 1)
+    }
+
     /// The bank that loads and stores use.
     #[inline(always)]
     pub(crate) fn data(&self) -> &DataBank {
-        &self.data[self.data_bank & (BANKS - 1)]
+        const _: () = assert!(DATA_BANKS.is_power_of_two());
+        &self.data[self.data_bank & (DATA_BANKS - 1)]
     }
 
-    #[inline(always)]
-    fn data_mut(&mut self) -> &mut DataBank {
-        &mut self.data[self.data_bank & (BANKS - 1)]
-    }
-
-    fn fetch_slot(&self, va: u64) -> usize {
-        (((va / PAGE) as usize & (FETCH_SLOTS - 1)) + self.fetch_base) & (FETCH_SLOTS * BANKS - 1)
+    fn data_mut(&mut self, va: u64) -> &mut DataBank {
+        self.data_used[self.data_bank] = true;
+        self.supervisor_low |= self.data_bank == SUPERVISOR && !is_upper(va);
+        &mut self.data[self.data_bank]
     }
 
     /// RAM offset of a load, if it is known and lies in one page.
@@ -195,7 +230,7 @@ impl Caches {
 
     /// RAM offset of the halfword at `pc`, if it is known.
     pub(crate) fn fetch(&self, pc: u64) -> Option<u64> {
-        let host = self.fetch[self.fetch_slot(pc)].hit(pc, 2)?;
+        let host = self.fetch[self.fetch_bank][Caches::fetch_slot(pc)].hit(pc, 2)?;
         Some(host.wrapping_sub(self.ram_host))
     }
 
@@ -205,21 +240,19 @@ impl Caches {
 
     /// The current bank may load from the page of `va`, which lies at `offset`'s page.
     pub(crate) fn install_load(&mut self, va: u64, offset: u64) {
-        self.data_mut().read[Caches::slot(va)] = self.page(va, offset);
-        self.used[self.data_bank] = true;
+        self.data_mut(va).read[Caches::slot(va)] = self.page(va, offset);
     }
 
     /// The current bank may store to the page of `va`.
     pub(crate) fn install_store(&mut self, va: u64, offset: u64) {
-        self.data_mut().write[Caches::slot(va)] = self.page(va, offset);
-        self.used[self.data_bank] = true;
+        self.data_mut(va).write[Caches::slot(va)] = self.page(va, offset);
     }
 
     /// The current bank may fetch from the page of `va`.
     pub(crate) fn install_fetch(&mut self, va: u64, offset: u64) {
-        let slot = self.fetch_slot(va);
-        self.fetch[slot] = self.page(va, offset);
-        self.used[self.fetch_base / FETCH_SLOTS] = true;
+        self.fetch_used[self.fetch_bank] = true;
+        self.supervisor_low |= self.fetch_bank == SUPERVISOR && !is_upper(va);
+        self.fetch[self.fetch_bank][Caches::fetch_slot(va)] = self.page(va, offset);
     }
 
     #[inline(always)]
@@ -237,6 +270,7 @@ impl Caches {
 
     /// Remembers the block at `pc` for the current privilege.
     pub(crate) fn install_block(&mut self, pc: u64, span: Span) {
+        self.supervisor_low |= self.fetch_bank == SUPERVISOR && !is_upper(pc);
         let slot = JumpSlot { pc, key: self.key, place: span.start << LEN_BITS | span.len };
         self.jumps[Caches::jump_slot(pc)] = slot;
     }
@@ -251,55 +285,99 @@ impl Caches {
     #[inline(always)]
     pub(crate) fn native(&self, pc: u64) -> Option<u32> {
         let slot = &self.natives[Caches::native_slot(pc)];
-        (slot.pc == pc && slot.key == self.key).then_some(slot.place)
+        (slot.pc == pc && slot.key == self.native_key).then_some(slot.place)
     }
 
     /// Remembers the translated code for `pc` for the current privilege.
     pub(crate) fn install_native(&mut self, pc: u64, code: u32) {
-        self.natives[Caches::native_slot(pc)] = JumpSlot { pc, key: self.key, place: code };
+        self.natives[Caches::native_slot(pc)] = JumpSlot { pc, key: self.native_key, place: code };
+    }
+
+    /// The translated code for `pc` is void.
+    pub(crate) fn forget_native(&mut self, pc: u64) {
+        self.natives[Caches::native_slot(pc)] = JumpSlot::EMPTY;
+    }
+
+    /// `satp` is another. `same_upper`: the upper half of the address space is mapped as before. The caller selects
+    /// banks afterwards.
+    pub(crate) fn enter_space(&mut self, satp: u64, same_upper: bool) {
+        if !same_upper || self.supervisor_low {
+            self.flush_supervisor();
+        }
+        self.space = self.spaces.iter().position(|&space| space == satp).unwrap_or_else(|| {
+            self.newest = (self.newest + 1) % SPACES;
+            self.flush_space(self.newest);
+            self.spaces[self.newest] = satp;
+            self.newest
+        });
     }
 
     /// Drops everything.
     pub(crate) fn flush(&mut self) {
-        self.flush_banks(&[Bank::User, Bank::Supervisor, Bank::SupervisorSum, Bank::Machine]);
+        self.flush_data(MACHINE);
+        self.flush_fetch(MACHINE);
+        self.flush_translations();
     }
 
     /// Drops what was derived from page tables.
     pub(crate) fn flush_translations(&mut self) {
-        self.flush_banks(&[Bank::User, Bank::Supervisor, Bank::SupervisorSum]);
+        self.flush_supervisor();
+        for space in 0..SPACES {
+            self.flush_space(space);
+        }
     }
 
-    fn flush_banks(&mut self, banks: &[Bank]) {
-        for &bank in banks {
-            let bank = bank as usize;
-            if std::mem::take(&mut self.used[bank]) {
-                self.data[bank].read = EMPTY;
-                self.data[bank].write = EMPTY;
-                self.fetch[bank * FETCH_SLOTS..][..FETCH_SLOTS].copy_from_slice(&EMPTY_FETCH);
-            }
+    fn flush_supervisor(&mut self) {
+        self.supervisor_low = false;
+        self.flush_data(SUPERVISOR);
+        self.flush_fetch(SUPERVISOR);
+    }
+
+    fn flush_space(&mut self, space: usize) {
+        self.flush_data(2 + 2 * space);
+        self.flush_data(3 + 2 * space);
+        self.flush_fetch(2 + space);
+    }
+
+    fn flush_data(&mut self, bank: usize) {
+        if std::mem::take(&mut self.data_used[bank]) {
+            self.data[bank].read = EMPTY;
+            self.data[bank].write = EMPTY;
         }
-        self.drop_blocks();
+    }
+
+    fn flush_fetch(&mut self, bank: usize) {
+        if std::mem::take(&mut self.fetch_used[bank]) {
+            self.fetch[bank] = EMPTY_FETCH;
+        }
+        self.drop_jumps(bank);
     }
 
     /// Drops what was derived from the leaf page-table entry of one page. `executable`: instructions may have come
     /// from it.
     pub(crate) fn flush_page(&mut self, va: u64, executable: bool) {
-        for bank in [Bank::User, Bank::Supervisor, Bank::SupervisorSum] {
-            let index = Caches::slot(va);
-            self.data[bank as usize].read[index] = Slot::empty(index);
-            self.data[bank as usize].write[index] = Slot::empty(index);
-            let index = (va / PAGE) as usize & (FETCH_SLOTS - 1);
-            self.fetch[bank as usize * FETCH_SLOTS + index] = Slot::empty(index);
+        let index = Caches::slot(va);
+        for bank in (0..DATA_BANKS).filter(|&bank| bank != MACHINE && self.data_used[bank]) {
+            self.data[bank].read[index] = Slot::empty(index);
+            self.data[bank].write[index] = Slot::empty(index);
         }
-        if executable {
-            self.drop_blocks();
+        if !executable {
+            return;
+        }
+        let index = Caches::fetch_slot(va);
+        for bank in (0..FETCH_BANKS).filter(|&bank| bank != MACHINE) {
+            self.fetch[bank][index] = Slot::empty(index);
+            // The kernel's jumps stay where its half does.
+            if bank != SUPERVISOR || is_upper(va) || self.supervisor_low {
+                self.drop_jumps(bank);
+            }
         }
     }
 
     /// No store may reach the page at this RAM offset by the fast path any more.
     pub(crate) fn forbid_stores_to(&mut self, offset: u64) {
         let page = self.ram_host.wrapping_add(offset & !(PAGE - 1));
-        for bank in &mut *self.data {
+        for (bank, _) in self.data.iter_mut().zip(self.data_used).filter(|(_, used)| *used) {
             for (index, slot) in bank.write.iter_mut().enumerate() {
                 if slot.host == page {
                     *slot = Slot::empty(index);
@@ -310,23 +388,42 @@ impl Caches {
 
     /// No store may use the fast path any more.
     pub(crate) fn forbid_stores(&mut self) {
-        for bank in &mut *self.data {
+        for (bank, _) in self.data.iter_mut().zip(self.data_used).filter(|(_, used)| *used) {
             bank.write = EMPTY;
         }
     }
 
-    /// Empties the jump cache.
-    pub(crate) fn drop_blocks(&mut self) {
-        if self.next_key > u32::MAX - 8 {
+    fn new_key(&mut self) -> u32 {
+        if self.next_key == u32::MAX {
             // Keys are about to repeat: forget the old ones for real.
             self.jumps.fill(JumpSlot::EMPTY);
             self.natives.fill(JumpSlot::EMPTY);
             self.next_key = 0;
         }
-        for key in &mut self.keys {
-            self.next_key += 1;
-            *key = self.next_key;
+        self.next_key += 1;
+        self.next_key
+    }
+
+    /// Empties a bank's part of both jump caches.
+    fn drop_jumps(&mut self, bank: usize) {
+        self.keys[bank] = self.new_key();
+        self.native_keys[bank] = self.keys[bank];
+        self.use_keys();
+    }
+
+    /// Empties the jump cache of decoded blocks. Translated code says itself that it is void.
+    pub(crate) fn drop_blocks(&mut self) {
+        for bank in 0..FETCH_BANKS {
+            self.keys[bank] = self.new_key();
         }
-        self.key = self.keys[self.fetch_base / FETCH_SLOTS];
+        self.use_keys();
+    }
+
+    /// Empties the jump cache of translated code.
+    pub(crate) fn drop_natives(&mut self) {
+        for bank in 0..FETCH_BANKS {
+            self.native_keys[bank] = self.new_key();
+        }
+        self.use_keys();
     }
 }

@@ -26,7 +26,7 @@ pub(super) const PENDING: [Rm; 3] = [
     field(offset_of!(Hart, interrupts.timer)),
 ];
 pub(super) const PC: Rm = field(offset_of!(Hart, pc));
-pub(super) const KEY: Rm = field(offset_of!(Hart, caches.key));
+pub(super) const KEY: Rm = field(offset_of!(Hart, caches.native_key));
 pub(super) const CODE_BASE: Rm = field(offset_of!(Hart, caches.code_base));
 
 /// Where a CSR lies that is nothing but a value, and which of its bits a write changes.

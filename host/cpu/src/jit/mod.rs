@@ -129,6 +129,7 @@ impl Jit {
                 Exit::Unknown => {}
                 Exit::Dead(native) => {
                     h.pc = self.natives[native as usize].pc;
+                    h.caches.forget_native(h.pc);
                     came = Some(Came::Tombstone(native));
                 }
                 Exit::Budget(native) => {
