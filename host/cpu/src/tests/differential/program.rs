@@ -136,6 +136,8 @@ pub(super) struct Program {
     pub(super) f: Vec<[u64; 32]>,
     /// How many instructions of it are run.
     pub(super) length: u64,
+    /// In one piece, with nothing from outside.
+    pub(super) in_one: bool,
 }
 
 /// Writes one program.
@@ -179,7 +181,7 @@ impl Program {
         let length = dice.pick(&[3_000, 6_000, 12_000, 25_000]);
         let x = (0..harts).map(|_| std::array::from_fn(|n| if n == 0 { 0 } else { dice.value() })).collect();
         let f = (0..harts).map(|_| std::array::from_fn(|_| dice.float())).collect();
-        Program { seed, harts, ram, numbers, x, f, length }
+        Program { seed, harts, ram, numbers, x, f, length, in_one: false }
     }
 }
 
