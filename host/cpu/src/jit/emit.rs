@@ -5,16 +5,20 @@ mod integer;
 mod memory;
 
 use super::asm::{Alu, Asm, Cc, Fixup, Gpr, Rm, Width};
-use super::layout::{NATIVE_SHIFT, NATIVES, home, pinned};
+use super::layout::{CODE_PAGE, NATIVE_SHIFT, NATIVES, home, pinned};
 use super::stubs::{self, Stubs};
 use crate::isa::{Kind, Op, Reg};
 use crate::ram::PAGE_SIZE;
 use crate::tlb::Caches;
 
+fn in_page(place: i64) -> bool {
+    (0..PAGE_SIZE as i64).contains(&place)
+}
+
 /// Code for a block.
 pub(super) struct Translated {
     pub(super) code: Vec<u8>,
-    /// Sites of jumps, and where they lead in the guest, that are not yet connected: they leave with their number among
+    /// Sites of jumps, and where in the page they lead, that are not yet connected: they leave with their number among
     /// all links.
     pub(super) links: Vec<(u32, u64)>,
 }
@@ -24,9 +28,18 @@ enum Cold {
     /// The body of `op` does it all; then on at `back`.
     Perform { from: Fixup, op: u32, back: u32 },
     /// A branch is taken with `spare` instructions charged and not attempted.
-    Side { from: Fixup, target: u64, spare: i32 },
+    Side { from: Fixup, target: i64, spare: i32 },
     /// The block does not fit the budget.
     Budget { from: Fixup },
+}
+
+/// At which addresses a translation is right.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct At {
+    /// The virtual page, or none: any page, and [`CODE_PAGE`] says which one.
+    pub(super) page: Option<u64>,
+    /// The block's distance from the start of the page.
+    pub(super) offset: u64,
 }
 
 /// A block in the making.
@@ -37,7 +50,7 @@ pub(super) struct Emitter<'a> {
     native: u32,
     /// The number of its first link.
     first_link: u32,
-    pc: u64,
+    at: At,
     /// The number of its first instruction in the arena.
     start: u32,
     ops: &'a [Op],
@@ -52,14 +65,14 @@ pub(super) struct Emitter<'a> {
 }
 
 impl<'a> Emitter<'a> {
-    /// For the block `ops`, which is at `start` in the arena, seen at `pc`, as translation `native`, at offset `entry`. Its links are numbered from
+    /// For the block `ops`, which is at `start` in the arena, seen at `at`, as translation `native`, at offset `entry`. Its links are numbered from
     /// `first_link`.
     pub(super) fn new(
         entry: u32,
         stubs: &'a Stubs,
         native: u32,
         first_link: u32,
-        pc: u64,
+        at: At,
         start: u32,
         ops: &'a [Op],
     ) -> Emitter<'a> {
@@ -71,7 +84,7 @@ impl<'a> Emitter<'a> {
             stubs,
             native,
             first_link,
-            pc,
+            at,
             start,
             ops,
             cold: Vec::new(),
@@ -93,7 +106,7 @@ impl<'a> Emitter<'a> {
         }
         let last = self.ops[self.ops.len() - 1];
         if last.kind.row().is_some_and(|row| !row.ends_block) {
-            self.go_to(self.pc_of(&last).wrapping_add(last.len.into()));
+            self.go_to(self.place(&last) + i64::from(last.len));
         }
         for cold in std::mem::take(&mut self.cold) {
             self.cold(cold);
@@ -101,8 +114,42 @@ impl<'a> Emitter<'a> {
         Translated { code: self.a.bytes().to_vec(), links: self.links }
     }
 
-    fn pc_of(&self, op: &Op) -> u64 {
-        self.pc.wrapping_add(u64::from(op.off) * 2)
+    /// Distance of an instruction from the start of the page.
+    fn place(&self, op: &Op) -> i64 {
+        self.at.offset as i64 + i64::from(op.off) * 2
+    }
+
+    /// The address at this distance from the start of the page, if it is always the same.
+    fn address(&self, place: i64) -> Option<u64> {
+        Some(self.at.page?.wrapping_add(place as u64))
+    }
+
+    /// `into` = the address at this distance from the start of the page. Flags may change.
+    fn load_address(&mut self, into: Gpr, place: i64) {
+        match (self.address(place), i32::try_from(place)) {
+            (Some(address), _) => self.a.mov_imm(into, address),
+            (None, Ok(place)) => {
+                self.a.mov(Width::Q, into, CODE_PAGE);
+                self.a.alu_imm(Alu::Add, Width::Q, into, place);
+            }
+            (None, Err(_)) => {
+                self.a.mov_imm(into, place as u64);
+                self.a.alu(Alu::Add, Width::Q, into, CODE_PAGE);
+            }
+        }
+    }
+
+    /// rd = the address at this distance from the start of the page.
+    fn put_address(&mut self, rd: Reg, place: i64) {
+        match self.address(place) {
+            Some(address) => self.set_constant(rd, address),
+            None if rd == Reg::Sink => {}
+            None => {
+                let target = Emitter::target(rd, Gpr::Rdx);
+                self.load_address(target, place);
+                self.put(rd, target);
+            }
+        }
     }
 
     fn op(&mut self, op: &Op) {
@@ -124,7 +171,7 @@ impl<'a> Emitter<'a> {
         let source = || self.known[op.rs1 as usize];
         Some(match op.kind {
             Kind::lui => imm,
-            Kind::auipc => self.pc_of(op).wrapping_add(imm),
+            Kind::auipc => self.address(self.place(op))?.wrapping_add(imm),
             Kind::addi => source()?.wrapping_add(imm),
             Kind::addiw => i64::from((source()? as i32).wrapping_add(op.imm)) as u64,
             Kind::slli => source()? << (imm & 63),
@@ -215,10 +262,10 @@ impl<'a> Emitter<'a> {
             Kind::bge => self.branch(op, Cc::GreaterEqual),
             Kind::bltu => self.branch(op, Cc::Below),
             Kind::bgeu => self.branch(op, Cc::AboveEqual),
+            Kind::auipc => self.put_address(op.rd, self.place(op) + i64::from(op.imm)),
             Kind::jal => {
-                let pc = self.pc_of(op);
-                self.set_constant(op.rd, pc.wrapping_add(op.len.into()));
-                self.go_to(pc.wrapping_add(i64::from(op.imm) as u64));
+                self.put_address(op.rd, self.place(op) + i64::from(op.len));
+                self.go_to(self.place(op) + i64::from(op.imm));
             }
             Kind::jalr => self.jump_to_register(op),
             _ => return false,
@@ -229,7 +276,7 @@ impl<'a> Emitter<'a> {
     fn branch(&mut self, op: &Op, cc: Cc) {
         self.compare(op.rs1, op.rs2);
         let from = self.a.branch_ahead(cc);
-        let target = self.pc_of(op).wrapping_add(i64::from(op.imm) as u64);
+        let target = self.place(op) + i64::from(op.imm);
         let spare = self.ops.len() as i32 - i32::from(op.idx) - 1;
         self.cold.push(Cold::Side { from, target, spare });
     }
@@ -255,30 +302,34 @@ impl<'a> Emitter<'a> {
         self.a.lea(Width::Q, Gpr::Rax, Rm::Mem(base, op.imm));
         self.a.alu_imm(Alu::And, Width::Q, Gpr::Rax, -2);
         if op.rd != Reg::Sink {
-            let back = self.pc_of(op).wrapping_add(op.len.into());
             let target = Emitter::target(op.rd, Gpr::Rdx);
-            self.a.mov_imm(target, back);
+            self.load_address(target, self.place(op) + i64::from(op.len));
             self.put(op.rd, target);
         }
         stubs::indirect(&mut self.a, self.stubs.unknown);
     }
 
-    /// On to another block of the guest.
-    fn go_to(&mut self, target: u64) {
-        if target & !(PAGE_SIZE - 1) == self.pc & !(PAGE_SIZE - 1) {
+    /// On to the block of the guest at this distance from the start of the page.
+    fn go_to(&mut self, target: i64) {
+        if in_page(target) {
             let from = self.a.jump_ahead();
             self.link(from, target);
-        } else {
-            self.a.mov_imm(Gpr::Rax, target);
-            let slot = NATIVES + ((Caches::native_slot(target) as i32) << NATIVE_SHIFT);
-            stubs::jump_by_slot(&mut self.a, |part| Rm::Mem(Gpr::Rbp, slot + part), self.stubs.unknown);
+            return;
+        }
+        self.load_address(Gpr::Rax, target);
+        match self.address(target) {
+            Some(address) => {
+                let slot = NATIVES + ((Caches::native_slot(address) as i32) << NATIVE_SHIFT);
+                stubs::jump_by_slot(&mut self.a, |part| Rm::Mem(Gpr::Rbp, slot + part), self.stubs.unknown);
+            }
+            None => stubs::indirect(&mut self.a, self.stubs.unknown),
         }
     }
 
     /// A jump within the page, until it is connected: it leads to its own exit, which follows here.
-    fn link(&mut self, from: Fixup, target: u64) {
+    fn link(&mut self, from: Fixup, target: i64) {
         let number = self.first_link + self.links.len() as u32;
-        self.links.push((Asm::site(from), target));
+        self.links.push((Asm::site(from), target as u64));
         self.a.bind(from);
         self.a.mov_imm(Gpr::Rax, number.into());
         self.a.jump(self.stubs.exit);
@@ -291,11 +342,7 @@ impl<'a> Emitter<'a> {
                 self.call_body(op);
                 self.a.jump(back);
             }
-            Cold::Side { from, target, spare: 0 }
-                if target & !(PAGE_SIZE - 1) == self.pc & !(PAGE_SIZE - 1) =>
-            {
-                self.link(from, target);
-            }
+            Cold::Side { from, target, spare: 0 } if in_page(target) => self.link(from, target),
             Cold::Side { from, target, spare } => {
                 self.a.bind(from);
                 if spare != 0 {

@@ -88,9 +88,10 @@ unsafe extern "sysv64" fn perform(frame: *mut Frame, native: u32, op: u32, left:
     // SAFETY: as `Frame::new` was told: these live, and translated code, which alone may use them, waits.
     let (h, cx, ops, natives) = unsafe { (&mut *frame.hart, &mut *frame.cx, &*frame.ops, &*frame.natives) };
     let (op, native) = (&ops[op as usize], &natives[native as usize]);
+    let pc = native.pc(h);
     cx.icount = frame.limit.wrapping_sub(left as u64).wrapping_sub(native.len.into());
     // No frame of translated code can be unwound: a panic goes around it.
-    let outcome = catch_unwind(AssertUnwindSafe(|| step(h, cx, op, native.pc)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| step(h, cx, op, pc)));
     frame.bank = h.caches.data();
     match outcome {
         Ok(outcome) => {

@@ -27,6 +27,8 @@ pub(super) const PENDING: [Rm; 3] = [
 ];
 pub(super) const PC: Rm = field(offset_of!(Hart, pc));
 pub(super) const KEY: Rm = field(offset_of!(Hart, caches.native_key));
+/// The virtual page of the code that runs, if that is right for any page.
+pub(super) const CODE_PAGE: Rm = field(offset_of!(Hart, caches.code_page));
 pub(super) const CODE_BASE: Rm = field(offset_of!(Hart, caches.code_base));
 
 /// Where a CSR lies that is nothing but a value, and which of its bits a write changes.

@@ -3,9 +3,10 @@
 use super::asm::{Alu, Asm, Cc, Gpr, Rm, Width};
 use super::helper::{self, Frame};
 use super::layout::{
-    CODE_BASE, KEY, NATIVE_SHIFT, NATIVES, PC, PINNED, SLOT_KEY, SLOT_PC, SLOT_PLACE, saved,
+    CODE_BASE, CODE_PAGE, KEY, NATIVE_SHIFT, NATIVES, PC, PINNED, SLOT_KEY, SLOT_PC, SLOT_PLACE, saved,
 };
 use super::memory::CodeMemory;
+use crate::ram::PAGE_SIZE;
 use crate::tlb::NATIVE_SLOTS;
 
 /// Why translated code was left.
@@ -144,11 +145,20 @@ pub(super) fn indirect(a: &mut Asm, unknown: u32) {
     a.shift(super::asm::Shift::Shl, Width::D, Gpr::Rcx, NATIVE_SHIFT - 1);
     a.alu_imm(Alu::And, Width::D, Gpr::Rcx, ((NATIVE_SLOTS - 1) << NATIVE_SHIFT) as i32);
     let slot = |part| Rm::Indexed(Gpr::Rbp, Gpr::Rcx, NATIVES + part);
-    jump_by_slot(a, slot, unknown);
+    find_by_slot(a, slot, unknown);
+    a.alu_imm(Alu::And, Width::Q, Gpr::Rax, -(PAGE_SIZE as i32));
+    a.store(Width::Q, CODE_PAGE, Gpr::Rax);
+    a.jump_to(Gpr::Rdx);
 }
 
-/// Jumps to the translation for the address in rax, if the slot is for it.
+/// Jumps to the translation for the address in rax, if the slot is for it; from and to code that is for one page only.
 pub(super) fn jump_by_slot(a: &mut Asm, slot: impl Fn(i32) -> Rm, unknown: u32) {
+    find_by_slot(a, slot, unknown);
+    a.jump_to(Gpr::Rdx);
+}
+
+/// rdx = where the translation for the address in rax is, if the slot is for it.
+fn find_by_slot(a: &mut Asm, slot: impl Fn(i32) -> Rm, unknown: u32) {
     a.alu(Alu::Cmp, Width::Q, Gpr::Rax, slot(SLOT_PC));
     a.branch(Cc::NotEqual, unknown);
     a.mov(Width::D, Gpr::Rdx, slot(SLOT_KEY));
@@ -156,7 +166,6 @@ pub(super) fn jump_by_slot(a: &mut Asm, slot: impl Fn(i32) -> Rm, unknown: u32) 
     a.branch(Cc::NotEqual, unknown);
     a.mov(Width::D, Gpr::Rdx, slot(SLOT_PLACE));
     a.alu(Alu::Add, Width::Q, Gpr::Rdx, CODE_BASE);
-    a.jump_to(Gpr::Rdx);
 }
 
 /// Calls [`helper::perform`] with everything in place, and does what it says.
