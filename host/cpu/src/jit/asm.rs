@@ -127,7 +127,18 @@ pub(super) struct Asm {
 
 impl Asm {
     pub(super) fn new(origin: u32) -> Asm {
-        Asm { bytes: Vec::with_capacity(1024), origin }
+        Asm { bytes: Vec::with_capacity(64), origin }
+    }
+
+    /// Begins anew at another offset, in the same memory.
+    pub(super) fn restart(&mut self, origin: u32) {
+        self.bytes.clear();
+        self.origin = origin;
+    }
+
+    /// Four bytes that are no instruction.
+    pub(super) fn number(&mut self, number: u32) {
+        self.bytes.extend_from_slice(&number.to_le_bytes());
     }
 
     /// Offset of the next instruction in the code memory.
@@ -150,9 +161,6 @@ impl Asm {
     /// Prefix, REX, opcode, ModRM, SIB, displacement. `byte_regs`: a register operand is a byte, and needs a REX to mean
     /// the low byte of rsp to rdi.
     fn encode(&mut self, prefix: Option<u8>, width: Width, opcode: &[u8], reg: u8, rm: Rm, byte_regs: bool) {
-        if let Some(prefix) = prefix {
-            self.byte(prefix);
-        }
         let (x, b, low) = match rm {
             Rm::Reg(r) => (0, r as u8 >> 3, r as u8),
             Rm::Mem(base, _) => (0, base as u8 >> 3, 0),
@@ -160,10 +168,21 @@ impl Asm {
         };
         let rex = 0x40 | u8::from(width == Width::Q) << 3 | (reg >> 3) << 2 | x << 1 | b;
         let high_bytes = byte_regs && (reg >= 4 || matches!(rm, Rm::Reg(_)) && low >= 4);
-        if rex != 0x40 || high_bytes {
-            self.byte(rex);
+        // Put together first: the vector grows once.
+        let mut start = [0; 5];
+        let mut length = 0;
+        let mut push = |byte| {
+            start[length] = byte;
+            length += 1;
+        };
+        if let Some(prefix) = prefix {
+            push(prefix);
         }
-        self.bytes.extend_from_slice(opcode);
+        if rex != 0x40 || high_bytes {
+            push(rex);
+        }
+        opcode.iter().for_each(|&byte| push(byte));
+        self.bytes.extend_from_slice(&start[..length]);
         self.operands(reg & 7, rm);
     }
 

@@ -15,15 +15,25 @@ fn in_page(place: i64) -> bool {
     (0..PAGE_SIZE as i64).contains(&place)
 }
 
-/// Code for a block.
-pub(super) struct Translated {
-    pub(super) code: Vec<u8>,
+/// What is made while a block is translated, in memory that serves one after the other.
+pub(super) struct Draft {
+    pub(super) a: Asm,
     /// Sites of jumps, and where in the page they lead, that are not yet connected: they leave with their number among
     /// all links.
     pub(super) links: Vec<(u32, u64)>,
+    cold: Vec<Cold>,
+    /// Jumps of the instruction in the making to where its body does it all.
+    refused: Vec<Fixup>,
+}
+
+impl Draft {
+    pub(super) fn new() -> Draft {
+        Draft { a: Asm::new(0), links: Vec::new(), cold: Vec::new(), refused: Vec::new() }
+    }
 }
 
 /// Something that happens rarely, emitted behind the block.
+#[derive(Clone, Copy)]
 enum Cold {
     /// The body of `op` does it all; then on at `back`.
     Perform { from: Fixup, op: u32, back: u32 },
@@ -44,7 +54,7 @@ pub(super) struct At {
 
 /// A block in the making.
 pub(super) struct Emitter<'a> {
-    a: Asm,
+    a: &'a mut Asm,
     stubs: &'a Stubs,
     /// The translation's number.
     native: u32,
@@ -54,21 +64,21 @@ pub(super) struct Emitter<'a> {
     /// The number of its first instruction in the arena.
     start: u32,
     ops: &'a [Op],
-    cold: Vec<Cold>,
-    links: Vec<(u32, u64)>,
+    cold: &'a mut Vec<Cold>,
+    links: &'a mut Vec<(u32, u64)>,
     /// What registers are known to hold.
     known: [Option<u64>; 33],
     /// The privilege is at least this: nothing in a block lowers it and goes on.
     privilege: u8,
     /// Jumps of the instruction in the making to where its body does it all.
-    refused: Vec<Fixup>,
+    refused: &'a mut Vec<Fixup>,
 }
 
 impl<'a> Emitter<'a> {
-    /// For the block `ops`, which is at `start` in the arena, seen at `at`, as translation `native`, at offset `entry`. Its links are numbered from
-    /// `first_link`.
+    /// For the block `ops`, which is at `start` in the arena, seen at `at`, as translation `native`. Its links are numbered
+    /// from `first_link`.
     pub(super) fn new(
-        entry: u32,
+        draft: &'a mut Draft,
         stubs: &'a Stubs,
         native: u32,
         first_link: u32,
@@ -78,24 +88,12 @@ impl<'a> Emitter<'a> {
     ) -> Emitter<'a> {
         let mut known = [None; 33];
         known[Reg::X0 as usize] = Some(0);
-        let a = Asm::new(entry);
-        Emitter {
-            a,
-            stubs,
-            native,
-            first_link,
-            at,
-            start,
-            ops,
-            cold: Vec::new(),
-            links: Vec::new(),
-            known,
-            privilege: 0,
-            refused: Vec::new(),
-        }
+        let Draft { a, links, cold, refused } = draft;
+        links.clear();
+        Emitter { a, stubs, native, first_link, at, start, ops, cold, links, known, privilege: 0, refused }
     }
 
-    pub(super) fn block(mut self) -> Translated {
+    pub(super) fn block(mut self) {
         let count = self.ops.len() as i32;
         // A tombstone takes ten bytes: as many as these two.
         self.a.alu_imm(Alu::Sub, Width::Q, Gpr::R15, count);
@@ -108,10 +106,12 @@ impl<'a> Emitter<'a> {
         if last.kind.row().is_some_and(|row| !row.ends_block) {
             self.go_to(self.place(&last) + i64::from(last.len));
         }
-        for cold in std::mem::take(&mut self.cold) {
+        let mut next = 0;
+        while let Some(&cold) = self.cold.get(next) {
             self.cold(cold);
+            next += 1;
         }
-        Translated { code: self.a.bytes().to_vec(), links: self.links }
+        self.cold.clear();
     }
 
     /// Distance of an instruction from the start of the page.
@@ -306,7 +306,7 @@ impl<'a> Emitter<'a> {
             self.load_address(target, self.place(op) + i64::from(op.len));
             self.put(op.rd, target);
         }
-        stubs::indirect(&mut self.a, self.stubs.unknown);
+        stubs::indirect(self.a, self.stubs.unknown);
     }
 
     /// On to the block of the guest at this distance from the start of the page.
@@ -320,9 +320,9 @@ impl<'a> Emitter<'a> {
         match self.address(target) {
             Some(address) => {
                 let slot = NATIVES + ((Caches::native_slot(address) as i32) << NATIVE_SHIFT);
-                stubs::jump_by_slot(&mut self.a, |part| Rm::Mem(Gpr::Rbp, slot + part), self.stubs.unknown);
+                stubs::jump_by_slot(self.a, |part| Rm::Mem(Gpr::Rbp, slot + part), self.stubs.unknown);
             }
-            None => stubs::indirect(&mut self.a, self.stubs.unknown),
+            None => stubs::indirect(self.a, self.stubs.unknown),
         }
     }
 

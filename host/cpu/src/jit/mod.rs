@@ -32,7 +32,7 @@ use crate::run::{self, Pause};
 use crate::shared::Cx;
 use crate::tlb::Span;
 
-use emit::{At, Emitter, Translated};
+use emit::{At, Draft, Emitter};
 use helper::Frame;
 use memory::CodeMemory;
 use stubs::{Exit, Stubs};
@@ -42,6 +42,8 @@ const CODE_SIZE: u32 = 64 << 20;
 /// More than one block can need.
 const BLOCK_ROOM: usize = 64 << 10;
 const NONE: u32 = u32::MAX;
+/// Before the entry of a translation stands its number.
+const NUMBER_BYTES: u32 = 4;
 const PLACES: usize = 1 << 15;
 
 /// A translation of a block. What runs as user is right at any address, for many processes run one program, each at
@@ -103,6 +105,7 @@ pub(crate) struct Jit {
     stubs: Stubs,
     /// Where translations begin: behind the stubs.
     floor: u32,
+    draft: Draft,
     natives: Vec<Native>,
     /// First translation of the block that starts at each op.
     by_start: Vec<u32>,
@@ -122,6 +125,7 @@ impl Jit {
             memory,
             stubs,
             floor,
+            draft: Draft::new(),
             natives: Vec::new(),
             by_start: Vec::new(),
             by_place: Box::new([NONE; PLACES]),
@@ -244,12 +248,15 @@ impl Jit {
         let gpa = arena.gpa(span.start).expect("only blocks in a page of their own become hot");
         let ops = &arena.ops[span.start as usize..][..span.len as usize];
         let index = self.natives.len() as u32;
-        let entry = self.memory.used();
         let at = At { page: known_page(h), offset: h.pc - page(h.pc) };
-        let emitter = Emitter::new(entry, &self.stubs, index, self.links.len() as u32, at, span.start, ops);
-        let Translated { code, links } = emitter.block();
-        self.memory.append(&code);
-        self.links.extend(links.into_iter().map(|(site, offset)| Link { site, native: index, offset }));
+        self.draft.a.restart(self.memory.used());
+        self.draft.a.number(index);
+        let entry = self.draft.a.here();
+        let first_link = self.links.len() as u32;
+        Emitter::new(&mut self.draft, &self.stubs, index, first_link, at, span.start, ops).block();
+        self.memory.append(self.draft.a.bytes());
+        let links = self.draft.links.iter();
+        self.links.extend(links.map(|&(site, offset)| Link { site, native: index, offset }));
         let start = span.start as usize;
         if self.by_start.len() <= start {
             self.by_start.resize(start + 1, NONE);
@@ -262,8 +269,7 @@ impl Jit {
 
     /// The way is taken directly from now on, if both its ends are in one physical page as they are in one virtual page.
     fn connect(&mut self, came: Came, pc: u64, entry: u32) {
-        let to = self.natives.binary_search_by_key(&entry, |native| native.entry).expect("entries ascend");
-        let to = self.natives[to];
+        let to = self.natives[self.memory.number(entry - NUMBER_BYTES) as usize];
         let leads = |from: &Native, offset: u64| {
             from.at.page == to.at.page && page(from.gpa) == page(to.gpa) && offset == pc - page(pc)
         };
