@@ -11,6 +11,7 @@ const OUTPUTS: u64 = BASE + 0x8_0000;
 const IN: u32 = 10;
 const OUT: u32 = 11;
 const END: u32 = 13;
+const DEVICE: u32 = 16;
 const TEMPORARY: u32 = 5;
 /// An integer operand's or result's register: one that lives in a host register, one that does not, none.
 const INTEGERS: [u32; 3] = [12, 28, 0];
@@ -187,13 +188,16 @@ fn cases(row: &Row, count: usize, dice: &mut Vectors) -> Vec<Case> {
     let name = row.name;
     let source = name.rsplit('_').next().expect("a suffix");
     let integers = row.operands.contains('s');
-    let values = match source {
-        _ if integers => INTEGER_VALUES.to_vec(),
-        "h" => operands::<F16>(),
-        "s" => singles(),
-        _ => doubles(),
-    };
     let arity = row.operands.matches(['s', 'S', 'T', 'R']).count();
+    // All pairs are tried, so there must not be too many.
+    let values = match (source, arity) {
+        _ if integers => INTEGER_VALUES.to_vec(),
+        ("h", _) => operands::<F16>(),
+        ("s", 1) => singles(),
+        ("s", _) => operands::<F32>(),
+        (_, 1) => doubles(),
+        _ => operands::<F64>(),
+    };
     let whole = values.len().pow(arity as u32);
     (0..whole.max(400).min(count))
         .map(|case| {
@@ -261,6 +265,9 @@ fn random_word(dice: &mut Vectors) -> u32 {
         14 | 15 => csrrs(0, MSTATUS, 15),
         16 => branch(dice.below(2) as u32, 12, 28, 8 + 4 * dice.below(6) as i32),
         17 => ld(INTEGERS[dice.below(2) as usize], IN, offset),
+        // A device, whose one register reads as the position; and what may cross pages.
+        18 => [fld(a, DEVICE, 8), fsd(a, DEVICE, 0)][dice.below(2) as usize],
+        19 => [fld(a, IN, offset | 3), fsd(a, OUT, offset | 5)][dice.below(2) as usize],
         _ => loop {
             let row = &ROWS[dice.below(ROWS.len() as u64) as usize];
             if computes(row) {
@@ -283,7 +290,7 @@ fn random_program(dice: &mut Vectors) -> Bench {
         let pool = &pools[[0, 0, 1, 1, 1, 2, 3][dice.below(7) as usize]];
         bench.put_u64(address, pool[dice.below(pool.len() as u64) as usize]);
     }
-    let registers = [(IN, INPUTS), (OUT, OUTPUTS), (14, FS & FS >> 1), (15, FS)];
+    let registers = [(IN, INPUTS), (OUT, OUTPUTS), (14, FS & FS >> 1), (15, FS), (DEVICE, PORT)];
     for (register, value) in registers {
         bench.cluster.set_x(0, register as usize, value);
     }
@@ -303,6 +310,9 @@ fn sights(seed: u64, engine: Engine) -> Vec<Vec<(String, Vec<u8>)>> {
         let mut memory = vec![0; 0x1000];
         bench.ram.read(OUTPUTS, &mut memory).unwrap();
         sight.push(("memory".to_owned(), memory));
+        let stores = std::mem::take(&mut bench.board.stores).into_iter();
+        let stores = stores.flat_map(|store| <[u64; 3]>::from(store).map(u64::to_le_bytes)).flatten();
+        sight.push(("stores".to_owned(), stores.collect()));
         sights.push(sight);
     }
     sights
