@@ -1,5 +1,9 @@
 //! The x86-64 instructions that templates are made of, as bytes. Intel SDM volume 2; nothing here knows RISC-V.
 
+mod sse;
+
+pub(super) use sse::{Fused, Lanes, Precision, Scalar, Xmm};
+
 /// General registers, by their encoding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -26,6 +30,7 @@ pub(super) enum Gpr {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Rm {
     Reg(Gpr),
+    Xmm(Xmm),
     /// Base and displacement.
     Mem(Gpr, i32),
     /// Base, index (not rsp) and displacement.
@@ -94,11 +99,14 @@ pub(super) enum Bit {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(super) enum Cc {
+    Overflow = 0,
     Below = 2,
     AboveEqual = 3,
     Equal = 4,
     NotEqual = 5,
     Above = 7,
+    Parity = 10,
+    NoParity = 11,
     Less = 12,
     GreaterEqual = 13,
     Greater = 15,
@@ -163,6 +171,7 @@ impl Asm {
     fn encode(&mut self, prefix: Option<u8>, width: Width, opcode: &[u8], reg: u8, rm: Rm, byte_regs: bool) {
         let (x, b, low) = match rm {
             Rm::Reg(r) => (0, r as u8 >> 3, r as u8),
+            Rm::Xmm(r) => (0, r as u8 >> 3, 0),
             Rm::Mem(base, _) => (0, base as u8 >> 3, 0),
             Rm::Indexed(base, index, _) => (index as u8 >> 3, base as u8 >> 3, 0),
         };
@@ -190,6 +199,7 @@ impl Asm {
         let field = reg << 3;
         match rm {
             Rm::Reg(r) => self.byte(0xc0 | field | r as u8 & 7),
+            Rm::Xmm(r) => self.byte(0xc0 | field | r as u8 & 7),
             Rm::Mem(base, disp) => {
                 let base = base as u8 & 7;
                 // rsp and r12 as a base are said by a SIB byte.

@@ -1,13 +1,14 @@
 //! From a decoded block to code: the frame around the templates.
 
 mod csr;
+mod float;
 mod integer;
 mod memory;
 
-use super::asm::{Alu, Asm, Cc, Fixup, Gpr, Rm, Width};
+use super::asm::{Alu, Asm, Cc, Fixup, Gpr, Precision, Rm, Width};
 use super::layout::{CODE_PAGE, NATIVE_SHIFT, NATIVES, home, pinned};
 use super::stubs::{self, Stubs};
-use crate::isa::{Kind, Op, Reg};
+use crate::isa::{Extension, Kind, Op, Reg};
 use crate::ram::PAGE_SIZE;
 use crate::tlb::Caches;
 
@@ -35,8 +36,14 @@ impl Draft {
 /// Something that happens rarely, emitted behind the block.
 #[derive(Clone, Copy)]
 enum Cold {
-    /// The body of `op` does it all; then on at `back`.
-    Perform { from: Fixup, op: u32, back: u32 },
+    /// The body of `op` does it all; then on at `back`. `loaded`: the floating-point state is and stays it.
+    Perform { from: Fixup, op: u32, loaded: bool, back: u32 },
+    /// The floating-point state is to be loaded, or `op` and what follows it are their bodies'.
+    LoadFloats { from: Fixup, op: u32, back: u32 },
+    /// `op` and what follows it are their bodies'.
+    Finish { from: Fixup, op: u32 },
+    /// The result of an operation on floating-point numbers is no number.
+    NotANumber { from: Fixup, rd: Reg, of: Precision, back: u32 },
     /// A branch is taken with `spare` instructions charged and not attempted.
     Side { from: Fixup, target: i64, spare: i32 },
     /// The block does not fit the budget.
@@ -70,6 +77,10 @@ pub(super) struct Emitter<'a> {
     known: [Option<u64>; 33],
     /// The privilege is at least this: nothing in a block lowers it and goes on.
     privilege: u8,
+    /// The floating-point state is loaded.
+    floats: bool,
+    /// For each floating-point register, whether it is known to hold a boxed single.
+    boxed: [bool; 33],
     /// Jumps of the instruction in the making to where its body does it all.
     refused: &'a mut Vec<Fixup>,
 }
@@ -90,7 +101,22 @@ impl<'a> Emitter<'a> {
         known[Reg::X0 as usize] = Some(0);
         let Draft { a, links, cold, refused } = draft;
         links.clear();
-        Emitter { a, stubs, native, first_link, at, start, ops, cold, links, known, privilege: 0, refused }
+        Emitter {
+            a,
+            stubs,
+            native,
+            first_link,
+            at,
+            start,
+            ops,
+            cold,
+            links,
+            known,
+            privilege: 0,
+            floats: false,
+            boxed: [false; 33],
+            refused,
+        }
     }
 
     pub(super) fn block(mut self) {
@@ -157,8 +183,13 @@ impl<'a> Emitter<'a> {
             self.set_constant(op.rd, value);
             return;
         }
-        if !(self.integer(op) || self.memory(op) || self.control(op) || self.csr(op)) {
+        if op.kind.row().is_some_and(|row| row.extension == Extension::Zicsr) {
+            // It may be FS or the rounding mode that changes.
+            self.floats = false;
+        }
+        if !(self.integer(op) || self.memory(op) || self.control(op) || self.csr(op) || self.float(op)) {
             self.perform(op);
+            self.boxed[op.rd as usize] = false;
         }
         // Of an instruction without an integer destination this forgets too much, which does no harm.
         self.known[op.rd as usize] = None;
@@ -234,7 +265,7 @@ impl<'a> Emitter<'a> {
 
     /// The interpreter's body does it, here and now.
     fn perform(&mut self, op: &Op) {
-        self.call_body(self.number(op));
+        self.call_body(self.number(op), self.floats);
     }
 
     /// An instruction's number in the arena.
@@ -242,16 +273,20 @@ impl<'a> Emitter<'a> {
         self.start + u32::from(op.idx)
     }
 
-    fn call_body(&mut self, op: u32) {
+    fn call_body(&mut self, op: u32, loaded: bool) {
+        self.call_stub(op, if loaded { self.stubs.perform_loaded } else { self.stubs.perform });
+    }
+
+    fn call_stub(&mut self, op: u32, stub: u32) {
         self.a.mov_imm(Gpr::Rax, op.into());
         self.a.mov_imm(Gpr::Rdx, self.native.into());
-        self.a.call(self.stubs.perform);
+        self.a.call(stub);
     }
 
     /// The body does it all if the jump is taken; then it goes on here.
     fn perform_if(&mut self, from: Fixup, op: &Op) {
         let (op, back) = (self.number(op), self.a.here());
-        self.cold.push(Cold::Perform { from, op, back });
+        self.cold.push(Cold::Perform { from, op, loaded: self.floats, back });
     }
 
     fn control(&mut self, op: &Op) -> bool {
@@ -337,9 +372,23 @@ impl<'a> Emitter<'a> {
 
     fn cold(&mut self, cold: Cold) {
         match cold {
-            Cold::Perform { from, op, back } => {
+            Cold::Perform { from, op, loaded, back } => {
                 self.a.bind(from);
-                self.call_body(op);
+                self.call_body(op, loaded);
+                self.a.jump(back);
+            }
+            Cold::LoadFloats { from, op, back } => {
+                self.a.bind(from);
+                self.call_stub(op, self.stubs.load_floats);
+                self.a.jump(back);
+            }
+            Cold::Finish { from, op } => {
+                self.a.bind(from);
+                self.call_stub(op, self.stubs.finish);
+            }
+            Cold::NotANumber { from, rd, of, back } => {
+                self.a.bind(from);
+                self.put_canonical_nan(rd, of);
                 self.a.jump(back);
             }
             Cold::Side { from, target, spare: 0 } if in_page(target) => self.link(from, target),

@@ -10,6 +10,8 @@
 //! | r14 | the [`DataBank`](crate::tlb::DataBank) of loads and stores |
 //! | rdi rsi rbx r8 r9 r10, r11 r12, r13 | a0 to a5, s0 s1, sp |
 //! | rax rcx rdx | nothing, between instructions |
+//! | xmm2 to xmm9, xmm10 to xmm15 | fa0 to fa7, ft0 to ft5, while the floating-point state is loaded: [`stubs::float`] |
+//! | xmm0 xmm1 | nothing, between instructions |
 //!
 //! Everything that is not a few instructions long is a call of the interpreter's body for it ([`helper`]), at an exact
 //! instruction count; so is what a template finds not to be its case (a miss of the TLB, a device). A block that does not
