@@ -18,8 +18,8 @@ const LINE: u64 = 64;
 
 const _: () = assert!(CAPACITY + MAX_BLOCK < MAX_ARENA);
 
-/// How often a block runs before it is translated: about what a translation costs.
-pub(crate) const HOT: u8 = 50;
+/// How often a block runs before it is translated: about what a translation costs. Tests have short programs.
+pub(crate) const HOT: u8 = if cfg!(test) { 8 } else { 50 };
 /// The heat of a block that is not to be translated.
 const NEVER: u8 = u8::MAX;
 

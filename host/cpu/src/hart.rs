@@ -141,6 +141,8 @@ pub(crate) struct Hart {
 impl Hart {
     /// Distance of the integer registers from the start: translated code reaches everything from there.
     pub(crate) const X: usize = std::mem::offset_of!(Hart, x);
+    /// Distance of the floating-point registers from the start.
+    pub(crate) const F: usize = std::mem::offset_of!(Hart, f);
 
     /// `ram_host` is the host's address of guest RAM.
     pub(crate) fn new(id: usize, config: &HartConfig, ram_host: u64) -> Hart {

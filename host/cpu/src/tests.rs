@@ -5,6 +5,7 @@ mod coherence;
 mod corners;
 mod differential;
 mod dirty;
+mod float;
 mod peek;
 mod privileged;
 mod support;

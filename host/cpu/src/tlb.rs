@@ -113,6 +113,8 @@ pub(crate) struct Caches {
     pub(crate) natives: [JumpSlot; NATIVE_SLOTS],
     /// Where offset 0 of translated code runs.
     pub(crate) code_base: u64,
+    /// The virtual page of the translated code that runs, where that does not know it.
+    pub(crate) code_page: u64,
     /// The host's address of guest RAM.
     ram_host: u64,
     /// The banks that loads and stores, and fetches, use.
@@ -151,6 +153,7 @@ impl Caches {
             jumps: Box::new([JumpSlot::EMPTY; JUMP_SLOTS]),
             natives: [JumpSlot::EMPTY; NATIVE_SLOTS],
             code_base: 0,
+            code_page: 0,
             ram_host,
             data_bank: MACHINE,
             fetch_bank: MACHINE,

@@ -12,7 +12,7 @@ mod convert;
 mod host;
 mod soft;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use compare::{classify, eq, le, lt, max, min};
 pub(crate) use convert::{Int, from_int, resize, to_int};

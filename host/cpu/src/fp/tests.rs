@@ -23,10 +23,10 @@ fn one<F: Format>() -> u64 {
 }
 
 /// SplitMix64: test vectors must be the same on every run.
-struct Vectors(u64);
+pub(crate) struct Vectors(pub(crate) u64);
 
 impl Vectors {
-    fn bits(&mut self) -> u64 {
+    pub(crate) fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -34,12 +34,12 @@ impl Vectors {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.bits() % n
     }
 
     /// Any sign, an exponent field in reach of `near` or at an edge of the format, a fraction with structure.
-    fn value<F: Format>(&mut self, near: u64) -> u64 {
+    pub(crate) fn value<F: Format>(&mut self, near: u64) -> u64 {
         let fields = 1 << F::EXP_BITS;
         let biased = match self.below(8) {
             0 => self.below(4),
@@ -64,7 +64,7 @@ impl Vectors {
 }
 
 /// The values around which something changes, with both signs.
-fn landmarks<F: Format>() -> Vec<u64> {
+pub(crate) fn landmarks<F: Format>() -> Vec<u64> {
     let ulp_in_exponent = |exp: i32| ((exp + F::EMAX) as u64) << F::FRAC_BITS;
     let p = F::FRAC_BITS as i32;
     let mut values = vec![0, 1, 2, 3, F::MIN_NORMAL >> 1, F::MIN_NORMAL - 2, F::MIN_NORMAL - 1];

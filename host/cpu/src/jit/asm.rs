@@ -1,5 +1,9 @@
 //! The x86-64 instructions that templates are made of, as bytes. Intel SDM volume 2; nothing here knows RISC-V.
 
+mod sse;
+
+pub(super) use sse::{Fused, Lanes, Precision, Scalar, Xmm};
+
 /// General registers, by their encoding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -26,6 +30,7 @@ pub(super) enum Gpr {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Rm {
     Reg(Gpr),
+    Xmm(Xmm),
     /// Base and displacement.
     Mem(Gpr, i32),
     /// Base, index (not rsp) and displacement.
@@ -94,11 +99,14 @@ pub(super) enum Bit {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(super) enum Cc {
+    Overflow = 0,
     Below = 2,
     AboveEqual = 3,
     Equal = 4,
     NotEqual = 5,
     Above = 7,
+    Parity = 10,
+    NoParity = 11,
     Less = 12,
     GreaterEqual = 13,
     Greater = 15,
@@ -127,7 +135,18 @@ pub(super) struct Asm {
 
 impl Asm {
     pub(super) fn new(origin: u32) -> Asm {
-        Asm { bytes: Vec::with_capacity(1024), origin }
+        Asm { bytes: Vec::with_capacity(64), origin }
+    }
+
+    /// Begins anew at another offset, in the same memory.
+    pub(super) fn restart(&mut self, origin: u32) {
+        self.bytes.clear();
+        self.origin = origin;
+    }
+
+    /// Four bytes that are no instruction.
+    pub(super) fn number(&mut self, number: u32) {
+        self.bytes.extend_from_slice(&number.to_le_bytes());
     }
 
     /// Offset of the next instruction in the code memory.
@@ -150,20 +169,29 @@ impl Asm {
     /// Prefix, REX, opcode, ModRM, SIB, displacement. `byte_regs`: a register operand is a byte, and needs a REX to mean
     /// the low byte of rsp to rdi.
     fn encode(&mut self, prefix: Option<u8>, width: Width, opcode: &[u8], reg: u8, rm: Rm, byte_regs: bool) {
-        if let Some(prefix) = prefix {
-            self.byte(prefix);
-        }
         let (x, b, low) = match rm {
             Rm::Reg(r) => (0, r as u8 >> 3, r as u8),
+            Rm::Xmm(r) => (0, r as u8 >> 3, 0),
             Rm::Mem(base, _) => (0, base as u8 >> 3, 0),
             Rm::Indexed(base, index, _) => (index as u8 >> 3, base as u8 >> 3, 0),
         };
         let rex = 0x40 | u8::from(width == Width::Q) << 3 | (reg >> 3) << 2 | x << 1 | b;
         let high_bytes = byte_regs && (reg >= 4 || matches!(rm, Rm::Reg(_)) && low >= 4);
-        if rex != 0x40 || high_bytes {
-            self.byte(rex);
+        // Put together first: the vector grows once.
+        let mut start = [0; 5];
+        let mut length = 0;
+        let mut push = |byte| {
+            start[length] = byte;
+            length += 1;
+        };
+        if let Some(prefix) = prefix {
+            push(prefix);
         }
-        self.bytes.extend_from_slice(opcode);
+        if rex != 0x40 || high_bytes {
+            push(rex);
+        }
+        opcode.iter().for_each(|&byte| push(byte));
+        self.bytes.extend_from_slice(&start[..length]);
         self.operands(reg & 7, rm);
     }
 
@@ -171,6 +199,7 @@ impl Asm {
         let field = reg << 3;
         match rm {
             Rm::Reg(r) => self.byte(0xc0 | field | r as u8 & 7),
+            Rm::Xmm(r) => self.byte(0xc0 | field | r as u8 & 7),
             Rm::Mem(base, disp) => {
                 let base = base as u8 & 7;
                 // rsp and r12 as a base are said by a SIB byte.

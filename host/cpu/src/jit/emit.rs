@@ -1,88 +1,125 @@
 //! From a decoded block to code: the frame around the templates.
 
 mod csr;
+mod float;
 mod integer;
 mod memory;
 
-use super::asm::{Alu, Asm, Cc, Fixup, Gpr, Rm, Width};
-use super::layout::{NATIVE_SHIFT, NATIVES, home, pinned};
+use super::asm::{Alu, Asm, Cc, Fixup, Gpr, Precision, Rm, Width};
+use super::layout::{CODE_PAGE, NATIVE_SHIFT, NATIVES, home, pinned};
 use super::stubs::{self, Stubs};
-use crate::isa::{Kind, Op, Reg};
+use crate::isa::{Extension, Kind, Op, Reg};
 use crate::ram::PAGE_SIZE;
 use crate::tlb::Caches;
 
-/// Code for a block.
-pub(super) struct Translated {
-    pub(super) code: Vec<u8>,
-    /// Sites of jumps, and where they lead in the guest, that are not yet connected: they leave with their number among
+fn in_page(place: i64) -> bool {
+    (0..PAGE_SIZE as i64).contains(&place)
+}
+
+/// What is made while a block is translated, in memory that serves one after the other.
+pub(super) struct Draft {
+    pub(super) a: Asm,
+    /// Sites of jumps, and where in the page they lead, that are not yet connected: they leave with their number among
     /// all links.
     pub(super) links: Vec<(u32, u64)>,
+    cold: Vec<Cold>,
+    /// Jumps of the instruction in the making to where its body does it all.
+    refused: Vec<Fixup>,
+}
+
+impl Draft {
+    pub(super) fn new() -> Draft {
+        Draft { a: Asm::new(0), links: Vec::new(), cold: Vec::new(), refused: Vec::new() }
+    }
 }
 
 /// Something that happens rarely, emitted behind the block.
+#[derive(Clone, Copy)]
 enum Cold {
-    /// The body of `op` does it all; then on at `back`.
-    Perform { from: Fixup, op: u32, back: u32 },
+    /// The body of `op` does it all; then on at `back`. `loaded`: the floating-point state is and stays it.
+    Perform { from: Fixup, op: u32, loaded: bool, back: u32 },
+    /// The floating-point state is to be loaded, or `op` and what follows it are their bodies'.
+    LoadFloats { from: Fixup, op: u32, back: u32 },
+    /// `op` and what follows it are their bodies'.
+    Finish { from: Fixup, op: u32 },
+    /// The result of an operation on floating-point numbers is no number.
+    NotANumber { from: Fixup, rd: Reg, of: Precision, back: u32 },
     /// A branch is taken with `spare` instructions charged and not attempted.
-    Side { from: Fixup, target: u64, spare: i32 },
+    Side { from: Fixup, target: i64, spare: i32 },
     /// The block does not fit the budget.
     Budget { from: Fixup },
 }
 
+/// At which addresses a translation is right.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct At {
+    /// The virtual page, or none: any page, and [`CODE_PAGE`] says which one.
+    pub(super) page: Option<u64>,
+    /// The block's distance from the start of the page.
+    pub(super) offset: u64,
+}
+
 /// A block in the making.
 pub(super) struct Emitter<'a> {
-    a: Asm,
+    a: &'a mut Asm,
     stubs: &'a Stubs,
     /// The translation's number.
     native: u32,
     /// The number of its first link.
     first_link: u32,
-    pc: u64,
+    at: At,
     /// The number of its first instruction in the arena.
     start: u32,
     ops: &'a [Op],
-    cold: Vec<Cold>,
-    links: Vec<(u32, u64)>,
+    cold: &'a mut Vec<Cold>,
+    links: &'a mut Vec<(u32, u64)>,
     /// What registers are known to hold.
     known: [Option<u64>; 33],
     /// The privilege is at least this: nothing in a block lowers it and goes on.
     privilege: u8,
+    /// The floating-point state is loaded.
+    floats: bool,
+    /// For each floating-point register, whether it is known to hold a boxed single.
+    boxed: [bool; 33],
     /// Jumps of the instruction in the making to where its body does it all.
-    refused: Vec<Fixup>,
+    refused: &'a mut Vec<Fixup>,
 }
 
 impl<'a> Emitter<'a> {
-    /// For the block `ops`, which is at `start` in the arena, seen at `pc`, as translation `native`, at offset `entry`. Its links are numbered from
-    /// `first_link`.
+    /// For the block `ops`, which is at `start` in the arena, seen at `at`, as translation `native`. Its links are numbered
+    /// from `first_link`.
     pub(super) fn new(
-        entry: u32,
+        draft: &'a mut Draft,
         stubs: &'a Stubs,
         native: u32,
         first_link: u32,
-        pc: u64,
+        at: At,
         start: u32,
         ops: &'a [Op],
     ) -> Emitter<'a> {
         let mut known = [None; 33];
         known[Reg::X0 as usize] = Some(0);
-        let a = Asm::new(entry);
+        let Draft { a, links, cold, refused } = draft;
+        links.clear();
         Emitter {
             a,
             stubs,
             native,
             first_link,
-            pc,
+            at,
             start,
             ops,
-            cold: Vec::new(),
-            links: Vec::new(),
+            cold,
+            links,
             known,
             privilege: 0,
-            refused: Vec::new(),
+            floats: false,
+            boxed: [false; 33],
+            refused,
         }
     }
 
-    pub(super) fn block(mut self) -> Translated {
+    pub(super) fn block(mut self) {
         let count = self.ops.len() as i32;
         // A tombstone takes ten bytes: as many as these two.
         self.a.alu_imm(Alu::Sub, Width::Q, Gpr::R15, count);
@@ -93,16 +130,52 @@ impl<'a> Emitter<'a> {
         }
         let last = self.ops[self.ops.len() - 1];
         if last.kind.row().is_some_and(|row| !row.ends_block) {
-            self.go_to(self.pc_of(&last).wrapping_add(last.len.into()));
+            self.go_to(self.place(&last) + i64::from(last.len));
         }
-        for cold in std::mem::take(&mut self.cold) {
+        let mut next = 0;
+        while let Some(&cold) = self.cold.get(next) {
             self.cold(cold);
+            next += 1;
         }
-        Translated { code: self.a.bytes().to_vec(), links: self.links }
+        self.cold.clear();
     }
 
-    fn pc_of(&self, op: &Op) -> u64 {
-        self.pc.wrapping_add(u64::from(op.off) * 2)
+    /// Distance of an instruction from the start of the page.
+    fn place(&self, op: &Op) -> i64 {
+        self.at.offset as i64 + i64::from(op.off) * 2
+    }
+
+    /// The address at this distance from the start of the page, if it is always the same.
+    fn address(&self, place: i64) -> Option<u64> {
+        Some(self.at.page?.wrapping_add(place as u64))
+    }
+
+    /// `into` = the address at this distance from the start of the page. Flags may change.
+    fn load_address(&mut self, into: Gpr, place: i64) {
+        match (self.address(place), i32::try_from(place)) {
+            (Some(address), _) => self.a.mov_imm(into, address),
+            (None, Ok(place)) => {
+                self.a.mov(Width::Q, into, CODE_PAGE);
+                self.a.alu_imm(Alu::Add, Width::Q, into, place);
+            }
+            (None, Err(_)) => {
+                self.a.mov_imm(into, place as u64);
+                self.a.alu(Alu::Add, Width::Q, into, CODE_PAGE);
+            }
+        }
+    }
+
+    /// rd = the address at this distance from the start of the page.
+    fn put_address(&mut self, rd: Reg, place: i64) {
+        match self.address(place) {
+            Some(address) => self.set_constant(rd, address),
+            None if rd == Reg::Sink => {}
+            None => {
+                let target = Emitter::target(rd, Gpr::Rdx);
+                self.load_address(target, place);
+                self.put(rd, target);
+            }
+        }
     }
 
     fn op(&mut self, op: &Op) {
@@ -110,8 +183,13 @@ impl<'a> Emitter<'a> {
             self.set_constant(op.rd, value);
             return;
         }
-        if !(self.integer(op) || self.memory(op) || self.control(op) || self.csr(op)) {
+        if op.kind.row().is_some_and(|row| row.extension == Extension::Zicsr) {
+            // It may be FS or the rounding mode that changes.
+            self.floats = false;
+        }
+        if !(self.integer(op) || self.memory(op) || self.control(op) || self.csr(op) || self.float(op)) {
             self.perform(op);
+            self.boxed[op.rd as usize] = false;
         }
         // Of an instruction without an integer destination this forgets too much, which does no harm.
         self.known[op.rd as usize] = None;
@@ -124,7 +202,7 @@ impl<'a> Emitter<'a> {
         let source = || self.known[op.rs1 as usize];
         Some(match op.kind {
             Kind::lui => imm,
-            Kind::auipc => self.pc_of(op).wrapping_add(imm),
+            Kind::auipc => self.address(self.place(op))?.wrapping_add(imm),
             Kind::addi => source()?.wrapping_add(imm),
             Kind::addiw => i64::from((source()? as i32).wrapping_add(op.imm)) as u64,
             Kind::slli => source()? << (imm & 63),
@@ -187,7 +265,7 @@ impl<'a> Emitter<'a> {
 
     /// The interpreter's body does it, here and now.
     fn perform(&mut self, op: &Op) {
-        self.call_body(self.number(op));
+        self.call_body(self.number(op), self.floats);
     }
 
     /// An instruction's number in the arena.
@@ -195,16 +273,20 @@ impl<'a> Emitter<'a> {
         self.start + u32::from(op.idx)
     }
 
-    fn call_body(&mut self, op: u32) {
+    fn call_body(&mut self, op: u32, loaded: bool) {
+        self.call_stub(op, if loaded { self.stubs.perform_loaded } else { self.stubs.perform });
+    }
+
+    fn call_stub(&mut self, op: u32, stub: u32) {
         self.a.mov_imm(Gpr::Rax, op.into());
         self.a.mov_imm(Gpr::Rdx, self.native.into());
-        self.a.call(self.stubs.perform);
+        self.a.call(stub);
     }
 
     /// The body does it all if the jump is taken; then it goes on here.
     fn perform_if(&mut self, from: Fixup, op: &Op) {
         let (op, back) = (self.number(op), self.a.here());
-        self.cold.push(Cold::Perform { from, op, back });
+        self.cold.push(Cold::Perform { from, op, loaded: self.floats, back });
     }
 
     fn control(&mut self, op: &Op) -> bool {
@@ -215,10 +297,10 @@ impl<'a> Emitter<'a> {
             Kind::bge => self.branch(op, Cc::GreaterEqual),
             Kind::bltu => self.branch(op, Cc::Below),
             Kind::bgeu => self.branch(op, Cc::AboveEqual),
+            Kind::auipc => self.put_address(op.rd, self.place(op) + i64::from(op.imm)),
             Kind::jal => {
-                let pc = self.pc_of(op);
-                self.set_constant(op.rd, pc.wrapping_add(op.len.into()));
-                self.go_to(pc.wrapping_add(i64::from(op.imm) as u64));
+                self.put_address(op.rd, self.place(op) + i64::from(op.len));
+                self.go_to(self.place(op) + i64::from(op.imm));
             }
             Kind::jalr => self.jump_to_register(op),
             _ => return false,
@@ -229,7 +311,7 @@ impl<'a> Emitter<'a> {
     fn branch(&mut self, op: &Op, cc: Cc) {
         self.compare(op.rs1, op.rs2);
         let from = self.a.branch_ahead(cc);
-        let target = self.pc_of(op).wrapping_add(i64::from(op.imm) as u64);
+        let target = self.place(op) + i64::from(op.imm);
         let spare = self.ops.len() as i32 - i32::from(op.idx) - 1;
         self.cold.push(Cold::Side { from, target, spare });
     }
@@ -255,30 +337,34 @@ impl<'a> Emitter<'a> {
         self.a.lea(Width::Q, Gpr::Rax, Rm::Mem(base, op.imm));
         self.a.alu_imm(Alu::And, Width::Q, Gpr::Rax, -2);
         if op.rd != Reg::Sink {
-            let back = self.pc_of(op).wrapping_add(op.len.into());
             let target = Emitter::target(op.rd, Gpr::Rdx);
-            self.a.mov_imm(target, back);
+            self.load_address(target, self.place(op) + i64::from(op.len));
             self.put(op.rd, target);
         }
-        stubs::indirect(&mut self.a, self.stubs.unknown);
+        stubs::indirect(self.a, self.stubs.unknown);
     }
 
-    /// On to another block of the guest.
-    fn go_to(&mut self, target: u64) {
-        if target & !(PAGE_SIZE - 1) == self.pc & !(PAGE_SIZE - 1) {
+    /// On to the block of the guest at this distance from the start of the page.
+    fn go_to(&mut self, target: i64) {
+        if in_page(target) {
             let from = self.a.jump_ahead();
             self.link(from, target);
-        } else {
-            self.a.mov_imm(Gpr::Rax, target);
-            let slot = NATIVES + ((Caches::native_slot(target) as i32) << NATIVE_SHIFT);
-            stubs::jump_by_slot(&mut self.a, |part| Rm::Mem(Gpr::Rbp, slot + part), self.stubs.unknown);
+            return;
+        }
+        self.load_address(Gpr::Rax, target);
+        match self.address(target) {
+            Some(address) => {
+                let slot = NATIVES + ((Caches::native_slot(address) as i32) << NATIVE_SHIFT);
+                stubs::jump_by_slot(self.a, |part| Rm::Mem(Gpr::Rbp, slot + part), self.stubs.unknown);
+            }
+            None => stubs::indirect(self.a, self.stubs.unknown),
         }
     }
 
     /// A jump within the page, until it is connected: it leads to its own exit, which follows here.
-    fn link(&mut self, from: Fixup, target: u64) {
+    fn link(&mut self, from: Fixup, target: i64) {
         let number = self.first_link + self.links.len() as u32;
-        self.links.push((Asm::site(from), target));
+        self.links.push((Asm::site(from), target as u64));
         self.a.bind(from);
         self.a.mov_imm(Gpr::Rax, number.into());
         self.a.jump(self.stubs.exit);
@@ -286,16 +372,26 @@ impl<'a> Emitter<'a> {
 
     fn cold(&mut self, cold: Cold) {
         match cold {
-            Cold::Perform { from, op, back } => {
+            Cold::Perform { from, op, loaded, back } => {
                 self.a.bind(from);
-                self.call_body(op);
+                self.call_body(op, loaded);
                 self.a.jump(back);
             }
-            Cold::Side { from, target, spare: 0 }
-                if target & !(PAGE_SIZE - 1) == self.pc & !(PAGE_SIZE - 1) =>
-            {
-                self.link(from, target);
+            Cold::LoadFloats { from, op, back } => {
+                self.a.bind(from);
+                self.call_stub(op, self.stubs.load_floats);
+                self.a.jump(back);
             }
+            Cold::Finish { from, op } => {
+                self.a.bind(from);
+                self.call_stub(op, self.stubs.finish);
+            }
+            Cold::NotANumber { from, rd, of, back } => {
+                self.a.bind(from);
+                self.put_canonical_nan(rd, of);
+                self.a.jump(back);
+            }
+            Cold::Side { from, target, spare: 0 } if in_page(target) => self.link(from, target),
             Cold::Side { from, target, spare } => {
                 self.a.bind(from);
                 if spare != 0 {

@@ -77,6 +77,11 @@ pub(super) fn address() -> u64 {
     (perform as *const ()).expose_provenance() as u64
 }
 
+/// Where [`finish`] is.
+pub(super) fn finish_address() -> u64 {
+    (finish as *const ()).expose_provenance() as u64
+}
+
 /// Executes instruction `op` of the arena, which belongs to a translation that has charged for all of its instructions;
 /// `left` is what is left.
 ///
@@ -84,13 +89,51 @@ pub(super) fn address() -> u64 {
 /// `frame` is the one that translated code was entered with, and nobody uses what it points to meanwhile.
 unsafe extern "sysv64" fn perform(frame: *mut Frame, native: u32, op: u32, left: i64) -> u32 {
     // SAFETY: as the caller says.
+    unsafe { with_hart(frame, native, left, |h, cx, ops, _, block| step(h, cx, &ops[op as usize], block)) }
+}
+
+/// As [`perform`], of `op` and what follows it in its block: the block is over.
+///
+/// # Safety
+/// That of [`perform`].
+#[cold]
+unsafe extern "sysv64" fn finish(frame: *mut Frame, native: u32, op: u32, left: i64) -> u32 {
+    let rest = |h: &mut Hart, cx: &mut Cx<'_>, ops: &[Op], len: u8, block: u64| {
+        let count = usize::from(len - ops[op as usize].idx);
+        let ops = &ops[op as usize..][..count];
+        let out = ops.iter().map(|op| step(h, cx, op, block)).find(|&outcome| outcome != NEXT);
+        out.unwrap_or_else(|| {
+            let last = &ops[count - 1];
+            h.pc = block.wrapping_add(u64::from(last.off) * 2 + u64::from(last.len));
+            cx.icount += u64::from(len);
+            GO
+        })
+    };
+    // SAFETY: as the caller says.
+    unsafe { with_hart(frame, native, left, rest) }
+}
+
+/// Has `act` done with the hart at an exact count, that of the start of the block; it is told of the block how many
+/// instructions it has and where it is.
+///
+/// # Safety
+/// That of [`perform`].
+#[inline(always)]
+unsafe fn with_hart(
+    frame: *mut Frame,
+    native: u32,
+    left: i64,
+    act: impl FnOnce(&mut Hart, &mut Cx<'_>, &[Op], u8, u64) -> u32,
+) -> u32 {
+    // SAFETY: as the caller says.
     let frame = unsafe { &mut *frame };
     // SAFETY: as `Frame::new` was told: these live, and translated code, which alone may use them, waits.
     let (h, cx, ops, natives) = unsafe { (&mut *frame.hart, &mut *frame.cx, &*frame.ops, &*frame.natives) };
-    let (op, native) = (&ops[op as usize], &natives[native as usize]);
-    cx.icount = frame.limit.wrapping_sub(left as u64).wrapping_sub(native.len.into());
+    let native = &natives[native as usize];
+    let (len, block) = (native.len, native.pc(h));
+    cx.icount = frame.limit.wrapping_sub(left as u64).wrapping_sub(len.into());
     // No frame of translated code can be unwound: a panic goes around it.
-    let outcome = catch_unwind(AssertUnwindSafe(|| step(h, cx, op, native.pc)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| act(h, cx, ops, len, block)));
     frame.bank = h.caches.data();
     match outcome {
         Ok(outcome) => {

@@ -2,7 +2,7 @@
 
 use std::mem::offset_of;
 
-use super::asm::{Gpr, Rm};
+use super::asm::{Gpr, Rm, Xmm};
 use crate::hart::Hart;
 use crate::isa::Reg;
 use crate::tlb::{DataBank, JumpSlot};
@@ -25,8 +25,11 @@ pub(super) const PENDING: [Rm; 3] = [
     field(offset_of!(Hart, interrupts.wires)),
     field(offset_of!(Hart, interrupts.timer)),
 ];
+pub(super) const FCSR: Rm = field(offset_of!(Hart, fcsr));
 pub(super) const PC: Rm = field(offset_of!(Hart, pc));
 pub(super) const KEY: Rm = field(offset_of!(Hart, caches.native_key));
+/// The virtual page of the code that runs, if that is right for any page.
+pub(super) const CODE_PAGE: Rm = field(offset_of!(Hart, caches.code_page));
 pub(super) const CODE_BASE: Rm = field(offset_of!(Hart, caches.code_base));
 
 /// Where a CSR lies that is nothing but a value, and which of its bits a write changes.
@@ -111,4 +114,38 @@ pub(super) fn saved(reg: Reg) -> Rm {
 /// Where a guest integer register lives.
 pub(super) fn home(reg: Reg) -> Rm {
     pinned(reg).map_or_else(|| saved(reg), Rm::Reg)
+}
+
+/// Guest floating-point registers that live in host registers while the floating-point state is loaded: arguments and
+/// temporaries. The lowest two are for templates.
+pub(super) const FLOATS: [(Reg, Xmm); 14] = [
+    (Reg::X10, Xmm::X2),
+    (Reg::X11, Xmm::X3),
+    (Reg::X12, Xmm::X4),
+    (Reg::X13, Xmm::X5),
+    (Reg::X14, Xmm::X6),
+    (Reg::X15, Xmm::X7),
+    (Reg::X16, Xmm::X8),
+    (Reg::X17, Xmm::X9),
+    (Reg::X0, Xmm::X10),
+    (Reg::X1, Xmm::X11),
+    (Reg::X2, Xmm::X12),
+    (Reg::X3, Xmm::X13),
+    (Reg::X4, Xmm::X14),
+    (Reg::X5, Xmm::X15),
+];
+
+/// The host register of a guest floating-point register, if it has one.
+pub(super) fn pinned_float(reg: Reg) -> Option<Xmm> {
+    FLOATS.into_iter().find_map(|(guest, host)| (guest == reg).then_some(host))
+}
+
+/// Memory of a guest floating-point register.
+pub(super) fn saved_float(reg: Reg) -> Rm {
+    Rm::Mem(Gpr::Rbp, (Hart::F - Hart::X) as i32 + reg as i32 * 8 - BIAS)
+}
+
+/// Where a guest floating-point register lives while the state is loaded.
+pub(super) fn float_home(reg: Reg) -> Rm {
+    pinned_float(reg).map_or_else(|| saved_float(reg), Rm::Xmm)
 }

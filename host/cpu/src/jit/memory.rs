@@ -46,6 +46,12 @@ impl CodeMemory {
         self.patch(at, code);
     }
 
+    /// The number that was appended as four bytes at this offset.
+    pub(super) fn number(&self, at: u32) -> u32 {
+        let at = at as usize;
+        u32::from_le_bytes(*self.run[at..].first_chunk().expect("code does not end in a number"))
+    }
+
     /// Forgets everything behind `offset`.
     pub(super) fn truncate(&mut self, offset: u32) {
         self.used = offset;

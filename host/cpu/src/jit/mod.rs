@@ -10,6 +10,8 @@
 //! | r14 | the [`DataBank`](crate::tlb::DataBank) of loads and stores |
 //! | rdi rsi rbx r8 r9 r10, r11 r12, r13 | a0 to a5, s0 s1, sp |
 //! | rax rcx rdx | nothing, between instructions |
+//! | xmm2 to xmm9, xmm10 to xmm15 | fa0 to fa7, ft0 to ft5, while the floating-point state is loaded: [`stubs::float`] |
+//! | xmm0 xmm1 | nothing, between instructions |
 //!
 //! Everything that is not a few instructions long is a call of the interpreter's body for it ([`helper`]), at an exact
 //! instruction count; so is what a template finds not to be its case (a miss of the TLB, a device). A block that does not
@@ -24,15 +26,15 @@ mod layout;
 mod memory;
 mod stubs;
 
-use crate::block::Arena;
+use crate::block::{Arena, HOT};
 use crate::engine::EngineError;
-use crate::hart::Hart;
+use crate::hart::{Hart, Privilege};
 use crate::ram::PAGE_SIZE;
 use crate::run::{self, Pause};
 use crate::shared::Cx;
 use crate::tlb::Span;
 
-use emit::{Emitter, Translated};
+use emit::{At, Draft, Emitter};
 use helper::Frame;
 use memory::CodeMemory;
 use stubs::{Exit, Stubs};
@@ -42,16 +44,30 @@ const CODE_SIZE: u32 = 64 << 20;
 /// More than one block can need.
 const BLOCK_ROOM: usize = 64 << 10;
 const NONE: u32 = u32::MAX;
+/// Before the entry of a translation stands its number.
+const NUMBER_BYTES: u32 = 4;
+const PLACES: usize = 1 << 15;
 
-/// A translation: of the block at `start` of the arena, seen at `pc`.
+/// A translation of a block. What runs as user is right at any address, for many processes run one program, each at
+/// addresses of its own; what is privileged knows its address.
 #[derive(Clone, Copy)]
 struct Native {
-    pc: u64,
+    at: At,
+    /// Guest physical address of the block.
     gpa: u64,
+    /// The block was not dropped since.
+    valid: bool,
     len: u8,
     entry: u32,
     /// The next one of the same block.
     next: u32,
+}
+
+impl Native {
+    /// Its address, while the hart is in it.
+    fn pc(&self, h: &Hart) -> u64 {
+        self.at.page.unwrap_or(h.caches.code_page) + self.at.offset
+    }
 }
 
 /// A jump in translated code to where nothing is translated yet, in the page of its own.
@@ -59,9 +75,10 @@ struct Native {
 struct Link {
     /// Where its displacement lies.
     site: u32,
-    target: u64,
-    /// Guest physical page that both ends lie in.
-    page: u64,
+    /// The translation it is in.
+    native: u32,
+    /// Where it leads, from the start of the page.
+    offset: u64,
 }
 
 /// From where translated code was left for an address.
@@ -71,8 +88,17 @@ enum Came {
     Tombstone(u32),
 }
 
-fn page(gpa: u64) -> u64 {
-    gpa & !(PAGE_SIZE - 1)
+fn page(address: u64) -> u64 {
+    address & !(PAGE_SIZE - 1)
+}
+
+fn place(gpa: u64) -> usize {
+    ((gpa >> 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize & (PLACES - 1)
+}
+
+/// The page that a translation for what the hart is at is for; none for user code.
+fn known_page(h: &Hart) -> Option<u64> {
+    (h.privilege != Privilege::User).then(|| page(h.pc))
 }
 
 /// The engine.
@@ -81,9 +107,12 @@ pub(crate) struct Jit {
     stubs: Stubs,
     /// Where translations begin: behind the stubs.
     floor: u32,
+    draft: Draft,
     natives: Vec<Native>,
     /// First translation of the block that starts at each op.
     by_start: Vec<u32>,
+    /// A translation by a hash of where its block lies: the last one that was looked for.
+    by_place: Box<[u32; PLACES]>,
     links: Vec<Link>,
     /// The arena's when it was last looked at.
     generation: u64,
@@ -98,8 +127,10 @@ impl Jit {
             memory,
             stubs,
             floor,
+            draft: Draft::new(),
             natives: Vec::new(),
             by_start: Vec::new(),
+            by_place: Box::new([NONE; PLACES]),
             links: Vec::new(),
             generation: 0,
         })
@@ -124,22 +155,25 @@ impl Jit {
             if let Some(came) = came.take() {
                 self.connect(came, h.pc, entry);
             }
+            h.caches.code_page = page(h.pc);
             match self.enter(h, cx, arena, entry) {
                 Exit::Left => return Pause::Check,
                 Exit::Unknown => {}
                 Exit::Dead(native) => {
-                    h.pc = self.natives[native as usize].pc;
+                    h.pc = self.natives[native as usize].pc(h);
                     h.caches.forget_native(h.pc);
                     came = Some(Came::Tombstone(native));
                 }
                 Exit::Budget(native) => {
-                    let Native { pc, len, .. } = self.natives[native as usize];
-                    h.pc = pc;
-                    cx.icount -= u64::from(len);
+                    let native = self.natives[native as usize];
+                    h.pc = native.pc(h);
+                    cx.icount -= u64::from(native.len);
                     return run::execute::<false>(h, cx, arena);
                 }
                 Exit::Link(index) => {
-                    h.pc = self.links[index as usize].target;
+                    let link = self.links[index as usize];
+                    let page = self.natives[link.native as usize].at.page.unwrap_or(h.caches.code_page);
+                    h.pc = page + link.offset;
                     came = Some(Came::Link(index));
                 }
             }
@@ -157,6 +191,7 @@ impl Jit {
                 self.by_start.get_mut(start as usize).map_or(NONE, |first| std::mem::replace(first, NONE));
             while at != NONE {
                 let Native { entry, next, .. } = self.natives[at as usize];
+                self.natives[at as usize].valid = false;
                 self.memory.patch(entry, &self.stubs.tombstone(entry, at));
                 at = next;
             }
@@ -168,6 +203,7 @@ impl Jit {
         self.memory.truncate(self.floor);
         self.natives.clear();
         self.by_start.clear();
+        self.by_place.fill(NONE);
         self.links.clear();
         cx.forget_natives(h);
     }
@@ -177,18 +213,30 @@ impl Jit {
         if let Some(code) = h.caches.native(h.pc) {
             return Some(code);
         }
+        if let Some(offset) = h.caches.fetch(h.pc) {
+            let gpa = cx.ram.base() + offset;
+            if let Some(native) = self.natives.get(self.by_place[place(gpa)] as usize)
+                && native.valid
+                && native.gpa == gpa
+                && native.at.page == known_page(h)
+            {
+                h.caches.install_native(h.pc, native.entry);
+                return Some(native.entry);
+            }
+        }
         let span = h.caches.block(h.pc)?;
-        let mut at = *self.by_start.get(span.start as usize)?;
+        let mut at = self.by_start.get(span.start as usize).copied().unwrap_or(NONE);
         while at != NONE {
-            let native = &self.natives[at as usize];
-            if native.pc == h.pc {
+            let native = self.natives[at as usize];
+            if native.at.page == known_page(h) {
+                self.by_place[place(native.gpa)] = at;
                 h.caches.install_native(h.pc, native.entry);
                 return Some(native.entry);
             }
             at = native.next;
         }
         // Hot at another address: translated at once.
-        if arena.heat[span.start as usize] == crate::block::HOT {
+        if arena.heat[span.start as usize] == HOT {
             self.translate(h, cx, arena, span);
             return h.caches.native(h.pc);
         }
@@ -202,37 +250,42 @@ impl Jit {
         let gpa = arena.gpa(span.start).expect("only blocks in a page of their own become hot");
         let ops = &arena.ops[span.start as usize..][..span.len as usize];
         let index = self.natives.len() as u32;
-        let entry = self.memory.used();
+        let at = At { page: known_page(h), offset: h.pc - page(h.pc) };
+        self.draft.a.restart(self.memory.used());
+        self.draft.a.number(index);
+        let entry = self.draft.a.here();
         let first_link = self.links.len() as u32;
-        let emitter = Emitter::new(entry, &self.stubs, index, first_link, h.pc, span.start, ops);
-        let Translated { code, links } = emitter.block();
-        self.memory.append(&code);
-        for (site, target) in links {
-            self.links.push(Link { site, target, page: page(gpa) });
-        }
+        Emitter::new(&mut self.draft, &self.stubs, index, first_link, at, span.start, ops).block();
+        self.memory.append(self.draft.a.bytes());
+        let links = self.draft.links.iter();
+        self.links.extend(links.map(|&(site, offset)| Link { site, native: index, offset }));
         let start = span.start as usize;
         if self.by_start.len() <= start {
             self.by_start.resize(start + 1, NONE);
         }
         let next = std::mem::replace(&mut self.by_start[start], index);
-        self.natives.push(Native { pc: h.pc, gpa, len: span.len as u8, entry, next });
+        self.natives.push(Native { at, gpa, valid: true, len: span.len as u8, entry, next });
+        self.by_place[place(gpa)] = index;
         h.caches.install_native(h.pc, entry);
     }
 
     /// The way is taken directly from now on, if both its ends are in one physical page as they are in one virtual page.
     fn connect(&mut self, came: Came, pc: u64, entry: u32) {
-        let at = self.natives.binary_search_by_key(&entry, |native| native.entry).expect("entries ascend");
-        let page = page(self.natives[at].gpa);
+        let to = self.natives[self.memory.number(entry - NUMBER_BYTES) as usize];
+        let leads = |from: &Native, offset: u64| {
+            from.at.page == to.at.page && page(from.gpa) == page(to.gpa) && offset == pc - page(pc)
+        };
         match came {
             Came::Link(link) => {
-                let link = self.links[link as usize];
-                if (link.target, link.page) == (pc, page) {
-                    self.memory.patch(link.site, &asm::displacement(link.site, entry));
+                let Link { site, native, offset } = self.links[link as usize];
+                let from = self.natives[native as usize];
+                if leads(&from, offset) {
+                    self.memory.patch(site, &asm::displacement(site, entry));
                 }
             }
             Came::Tombstone(native) => {
                 let dead = self.natives[native as usize];
-                if (dead.pc, self::page(dead.gpa)) == (pc, page) {
+                if leads(&dead, dead.at.offset) {
                     let mut way = asm::Asm::new(dead.entry);
                     way.jump(entry);
                     self.memory.patch(dead.entry, way.bytes());

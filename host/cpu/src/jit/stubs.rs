@@ -1,11 +1,14 @@
 //! The code that every translation shares: in, out, and the call of an instruction's body.
 
+pub(super) mod float;
+
 use super::asm::{Alu, Asm, Cc, Gpr, Rm, Width};
 use super::helper::{self, Frame};
 use super::layout::{
-    CODE_BASE, KEY, NATIVE_SHIFT, NATIVES, PC, PINNED, SLOT_KEY, SLOT_PC, SLOT_PLACE, saved,
+    CODE_BASE, CODE_PAGE, KEY, NATIVE_SHIFT, NATIVES, PC, PINNED, SLOT_KEY, SLOT_PC, SLOT_PLACE, saved,
 };
 use super::memory::CodeMemory;
+use crate::ram::PAGE_SIZE;
 use crate::tlb::NATIVE_SLOTS;
 
 /// Why translated code was left.
@@ -44,6 +47,12 @@ pub(super) struct Stubs {
     /// Calls the body of an instruction: its number in the arena in rax, the translation's in rdx. Returns if the next
     /// instruction of the block is to follow.
     pub(super) perform: u32,
+    /// As `perform`, where the floating-point state is known to be loaded and to stay fit for it.
+    pub(super) perform_loaded: u32,
+    /// As `perform`, of an instruction and all that follow it in its block. Does not return.
+    pub(super) finish: u32,
+    /// Loads the floating-point state, or does as `finish`.
+    pub(super) load_floats: u32,
 }
 
 impl Stubs {
@@ -51,8 +60,10 @@ impl Stubs {
         let mut a = Asm::new(memory.used());
         let enter = a.here();
         enter_code(&mut a);
+        let save_floats = a.here();
+        float::save_code(&mut a);
         let exit = a.here();
-        exit_code(&mut a);
+        exit_code(&mut a, save_floats);
         let unknown = a.here();
         a.store(Width::Q, PC, Gpr::Rax);
         a.mov_imm(Gpr::Rax, UNKNOWN.into());
@@ -67,10 +78,18 @@ impl Stubs {
         });
         let go = a.here();
         indirect(&mut a, unknown);
-        let perform = a.here();
-        perform_code(&mut a, exit, go);
+        let [perform, perform_loaded, finish] =
+            [(helper::address(), false), (helper::address(), true), (helper::finish_address(), false)].map(
+                |(body, loaded)| {
+                    let at = a.here();
+                    perform_code(&mut a, Shared { exit, go, save_floats }, body, loaded);
+                    at
+                },
+            );
+        let load_floats = a.here();
+        float::load_code(&mut a, finish);
         memory.append(a.bytes());
-        Stubs { enter, exit, unknown, budget, dead, perform }
+        Stubs { enter, exit, unknown, budget, dead, perform, perform_loaded, finish, load_floats }
     }
 
     /// What stands at the entry of a void translation.
@@ -111,12 +130,13 @@ fn fill(a: &mut Asm) {
     }
 }
 
-/// `fn(frame: rdi, code: rsi, left: rdx)`. The frame's address is the top of the stack while translated code runs, and
-/// the stack is aligned to 16 bytes.
+/// `fn(frame: rdi, code: rsi, left: rdx)`. The frame's address is the top of the stack while translated code runs, with
+/// what [`float`] keeps behind it, and the stack is aligned to 16 bytes.
 fn enter_code(a: &mut Asm) {
     for reg in PRESERVED {
         a.push(reg);
     }
+    float::reserve(a);
     a.push(Gpr::Rdi);
     a.copy(Gpr::R15, Gpr::Rdx);
     a.copy(Gpr::Rax, Gpr::Rsi);
@@ -127,10 +147,12 @@ fn enter_code(a: &mut Asm) {
 }
 
 /// Returns rax.
-fn exit_code(a: &mut Asm) {
+fn exit_code(a: &mut Asm, save_floats: u32) {
     spill(a);
+    float::settle(a, save_floats, 0);
     a.pop(Gpr::Rdi);
     a.store(Width::Q, Rm::Mem(Gpr::Rdi, Frame::LEFT), Gpr::R15);
+    float::release(a);
     for reg in PRESERVED.into_iter().rev() {
         a.pop(reg);
     }
@@ -144,11 +166,20 @@ pub(super) fn indirect(a: &mut Asm, unknown: u32) {
     a.shift(super::asm::Shift::Shl, Width::D, Gpr::Rcx, NATIVE_SHIFT - 1);
     a.alu_imm(Alu::And, Width::D, Gpr::Rcx, ((NATIVE_SLOTS - 1) << NATIVE_SHIFT) as i32);
     let slot = |part| Rm::Indexed(Gpr::Rbp, Gpr::Rcx, NATIVES + part);
-    jump_by_slot(a, slot, unknown);
+    find_by_slot(a, slot, unknown);
+    a.alu_imm(Alu::And, Width::Q, Gpr::Rax, -(PAGE_SIZE as i32));
+    a.store(Width::Q, CODE_PAGE, Gpr::Rax);
+    a.jump_to(Gpr::Rdx);
 }
 
-/// Jumps to the translation for the address in rax, if the slot is for it.
+/// Jumps to the translation for the address in rax, if the slot is for it; from and to code that is for one page only.
 pub(super) fn jump_by_slot(a: &mut Asm, slot: impl Fn(i32) -> Rm, unknown: u32) {
+    find_by_slot(a, slot, unknown);
+    a.jump_to(Gpr::Rdx);
+}
+
+/// rdx = where the translation for the address in rax is, if the slot is for it.
+fn find_by_slot(a: &mut Asm, slot: impl Fn(i32) -> Rm, unknown: u32) {
     a.alu(Alu::Cmp, Width::Q, Gpr::Rax, slot(SLOT_PC));
     a.branch(Cc::NotEqual, unknown);
     a.mov(Width::D, Gpr::Rdx, slot(SLOT_KEY));
@@ -156,24 +187,36 @@ pub(super) fn jump_by_slot(a: &mut Asm, slot: impl Fn(i32) -> Rm, unknown: u32) 
     a.branch(Cc::NotEqual, unknown);
     a.mov(Width::D, Gpr::Rdx, slot(SLOT_PLACE));
     a.alu(Alu::Add, Width::Q, Gpr::Rdx, CODE_BASE);
-    a.jump_to(Gpr::Rdx);
 }
 
-/// Calls [`helper::perform`] with everything in place, and does what it says.
-fn perform_code(a: &mut Asm, exit: u32, go: u32) {
+/// Code that [`perform_code`] goes to.
+#[derive(Clone, Copy)]
+struct Shared {
+    exit: u32,
+    go: u32,
+    save_floats: u32,
+}
+
+/// Calls `body`, [`helper::perform`] or its like, with everything in place, and does what it says. `loaded`: the
+/// floating-point state is loaded again if the next instruction is to follow.
+fn perform_code(a: &mut Asm, Shared { exit, go, save_floats }: Shared, body: u64, loaded: bool) {
     spill(a);
+    float::settle(a, save_floats, 8);
     // The return address is above the frame's.
     a.mov(Width::Q, Gpr::Rdi, Rm::Mem(Gpr::Rsp, 8));
     a.copy(Gpr::Rsi, Gpr::Rdx);
     a.copy(Gpr::Rdx, Gpr::Rax);
     a.copy(Gpr::Rcx, Gpr::R15);
     a.alu_imm(Alu::Sub, Width::Q, Gpr::Rsp, 8);
-    a.mov_imm(Gpr::Rax, helper::address());
+    a.mov_imm(Gpr::Rax, body);
     a.call_to(Gpr::Rax);
     a.alu_imm(Alu::Add, Width::Q, Gpr::Rsp, 8);
     fill_and_bank(a, 8);
     a.test(Width::D, Gpr::Rax, Gpr::Rax);
     let not_next = a.branch_ahead(Cc::NotEqual);
+    if loaded {
+        float::load(a, 8);
+    }
     a.ret();
     a.bind(not_next);
     a.pop(Gpr::Rcx);

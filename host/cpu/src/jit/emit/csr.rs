@@ -196,7 +196,7 @@ impl Emitter<'_> {
 
     /// What was refused since the last call is the body's.
     fn perform_refused(&mut self, op: &Op) {
-        for from in std::mem::take(&mut self.refused) {
+        while let Some(from) = self.refused.pop() {
             self.perform_if(from, op);
         }
     }

@@ -39,14 +39,14 @@ impl Emitter<'_> {
     }
 
     /// Sign-extends a word in `value` into rd.
-    fn put_word(&mut self, rd: Reg, value: Gpr) {
+    pub(super) fn put_word(&mut self, rd: Reg, value: Gpr) {
         let target = Emitter::target(rd, Rax);
         self.a.widen(Widen::S32, target, value);
         self.put(rd, target);
     }
 
     /// `value` of this width goes to rd.
-    fn put_width(&mut self, rd: Reg, value: Gpr, width: Width) {
+    pub(super) fn put_width(&mut self, rd: Reg, value: Gpr, width: Width) {
         match width {
             D => self.put_word(rd, value),
             Q => self.put(rd, value),
@@ -95,7 +95,7 @@ impl Emitter<'_> {
     }
 
     /// rd = whether `cc`.
-    fn put_flag(&mut self, rd: Reg, cc: Cc) {
+    pub(super) fn put_flag(&mut self, rd: Reg, cc: Cc) {
         self.a.set(cc, Rax);
         let target = Emitter::target(rd, Rax);
         self.a.widen(Widen::U8, target, Rax);
@@ -312,7 +312,7 @@ impl Emitter<'_> {
         true
     }
 
-    fn load_word(&mut self, into: Gpr, reg: Reg) {
+    pub(super) fn load_word(&mut self, into: Gpr, reg: Reg) {
         if reg == Reg::X0 {
             self.a.zero(into);
         } else {
