@@ -253,7 +253,7 @@ impl Author {
         let (start, end) = (DATA_PAGE * PAGE, (DATA_PAGE + DATA_PAGES) * PAGE);
         for at in (start..end).step_by(8) {
             let value = match at / PAGE - DATA_PAGE {
-                0 => self.dice.float(),
+                0 | 3 | 4 => self.dice.float(),
                 1 | 2 => self.dice.value(),
                 _ => at.wrapping_mul(0x9e37_79b9_7f4a_7c15),
             };

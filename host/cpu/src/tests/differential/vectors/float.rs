@@ -120,7 +120,7 @@ fn rounds(row: &Row, most: usize) -> Vec<Round> {
 struct Setting {
     rd: u32,
     rs: [u32; 3],
-    /// Static, or dynamic with the second in `frm`.
+    /// In the instruction, and in `frm`.
     rm: (u32, u32),
     flags: u32,
 }
@@ -129,10 +129,7 @@ fn piece(body: &mut Loop, row: &Row, setting: Setting) {
     let Setting { rd, rs, rm, flags } = setting;
     let (reads_integer, writes_integer) = (row.operands.contains('s'), row.operands.contains('d'));
     let set = |csr: i32, value: u32| i(0x73, 5, 0, value, csr);
-    if row.operands.contains('m') && rm.0 == DYNAMIC {
-        body.code.word(set(FRM, rm.1));
-    }
-    body.code.word(set(FFLAGS, flags));
+    body.code.words(&[set(FRM, rm.1), set(FFLAGS, flags)]);
     // fld: the old value of rd, then the operands.
     for (register, index) in [(rd, 2), (rs[0], 0), (rs[1], 1), (rs[2], 3)] {
         body.code.word(i(0x07, 3, register, super::AT, 8 * index));
@@ -156,9 +153,9 @@ fn piece(body: &mut Loop, row: &Row, setting: Setting) {
 fn modes(row: &'static Row) -> Program {
     let mut body = Loop::new();
     let has_mode = row.operands.contains('m');
-    let fixed = (0..7).map(|rm| (rm, 0));
+    let fixed = (0..7).map(|rm| (rm, 0)).chain((0..5).map(|rm| (rm, 2)));
     let dynamic = (0..6).map(|frm| (DYNAMIC, frm));
-    let modes: Vec<(u32, u32)> = if has_mode { fixed.chain(dynamic).collect() } else { vec![(0, 0)] };
+    let modes: Vec<(u32, u32)> = if has_mode { fixed.chain(dynamic).collect() } else { vec![(0, 0), (0, 5)] };
     for rm in modes {
         for flags in [0, 31] {
             piece(&mut body, row, Setting { rd: 10, rs: [11, 12, 13], rm, flags });
