@@ -6,7 +6,7 @@
 use crate::hart::Privilege;
 
 /// Slots of each bank for loads, and as many for stores.
-pub(crate) const SLOTS: usize = 512;
+pub(crate) const SLOTS: usize = 2048;
 /// Slots of each bank for instruction fetch.
 const FETCH_SLOTS: usize = 128;
 /// Slots of the jump cache.
