@@ -92,7 +92,7 @@ impl JumpSlot {
 }
 
 /// Ops of a block, at most.
-pub(crate) const MAX_BLOCK: usize = 32;
+pub(crate) const MAX_BLOCK: usize = 63;
 const LEN_BITS: u32 = 6;
 /// Ops that a span can address.
 pub(crate) const MAX_ARENA: usize = 1 << (32 - LEN_BITS);

@@ -1,6 +1,6 @@
 //! Templates of loads, stores and atomic operations: the translation is looked up inline, all else is the body's.
 
-use super::super::asm::{Alu, Cc, Fixup, Gpr, Rm, Shift, Widen, Width};
+use super::super::asm::{Alu, Cc, Fixup, Gpr, Rm, Widen, Width};
 use super::super::layout::{READ, WRITE};
 use super::Emitter;
 use crate::isa::{Kind, Op};
@@ -61,8 +61,7 @@ impl Emitter<'_> {
             self.a.lea(Q, Rax, Rm::Mem(base, imm));
             Rax
         };
-        self.a.mov(D, Rcx, va);
-        self.a.shift(Shift::Shr, D, Rcx, (PAGE_SIZE.trailing_zeros() - SLOT_SHIFT) as u8);
+        self.a.rotate_into(Rcx, va, (PAGE_SIZE.trailing_zeros() - SLOT_SHIFT) as u8);
         self.a.alu_imm(Alu::And, D, Rcx, ((SLOTS - 1) << SLOT_SHIFT) as i32);
         let tag = Rm::Indexed(R14, Rcx, bank);
         if va == Rax {
