@@ -2,7 +2,7 @@
 
 use super::super::asm::{Alu, Cc, Fixup, Gpr, Rm, Widen, Width};
 use super::super::layout::{READ, WRITE};
-use super::Emitter;
+use super::{Emitter, bit};
 use crate::isa::{Kind, Op};
 use crate::ram::PAGE_SIZE;
 use crate::tlb::SLOTS;
@@ -84,13 +84,16 @@ impl Emitter<'_> {
             Load::Plain(width) => self.a.mov(width, target, at),
         }
         self.put(op.rd, target);
+        if !matches!(load, Load::Plain(_)) {
+            self.narrow |= bit(op.rd);
+        }
         self.perform_if(from, op);
     }
 
     fn store_memory(&mut self, op: &Op, size: u64) {
         let from = self.translated(op, op.imm, size, WRITE);
         let at = Rm::Indexed(Rcx, Rax, 0);
-        let value = self.get(op.rs2, Rdx);
+        let value = self.get_width(op.rs2, Rdx, if size == 8 { Q } else { D });
         match size {
             1 => self.a.store8(at, value),
             2 => self.a.store16(at, value),
