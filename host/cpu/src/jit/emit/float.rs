@@ -51,7 +51,7 @@ impl Emitter<'_> {
     /// The floating-point state is loaded from here on.
     pub(super) fn load_floats(&mut self, op: &Op) {
         if !self.floats {
-            stubs::float::test(&mut self.a);
+            stubs::float::test(self.a);
             let from = self.a.branch_ahead(Cc::NotEqual);
             let (op, back) = (self.number(op), self.a.here());
             self.cold.push(Cold::LoadFloats { from, op, back });
