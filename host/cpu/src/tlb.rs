@@ -6,7 +6,7 @@
 use crate::hart::Privilege;
 
 /// Slots of each bank for loads, and as many for stores.
-pub(crate) const SLOTS: usize = 512;
+pub(crate) const SLOTS: usize = 2048;
 /// Slots of each bank for instruction fetch.
 const FETCH_SLOTS: usize = 128;
 /// Slots of the jump cache.
@@ -73,8 +73,8 @@ const fn empty<const N: usize>() -> [Slot; N] {
     slots
 }
 
-const EMPTY: [Slot; SLOTS] = empty();
-const EMPTY_FETCH: [Slot; FETCH_SLOTS] = empty();
+static EMPTY: [Slot; SLOTS] = empty();
+static EMPTY_FETCH: [Slot; FETCH_SLOTS] = empty();
 
 /// Where the decoded block, or the translated code, for a virtual pc lies. Translated code reads the latter.
 #[derive(Clone, Copy)]
@@ -92,7 +92,7 @@ impl JumpSlot {
 }
 
 /// Ops of a block, at most.
-pub(crate) const MAX_BLOCK: usize = 32;
+pub(crate) const MAX_BLOCK: usize = 63;
 const LEN_BITS: u32 = 6;
 /// Ops that a span can address.
 pub(crate) const MAX_ARENA: usize = 1 << (32 - LEN_BITS);

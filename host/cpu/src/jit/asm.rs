@@ -345,6 +345,21 @@ impl Asm {
         self.byte(by);
     }
 
+    /// `dst` = the low half of `src`, rotated right; bits that come in from the right are of no use to callers, so that a
+    /// shift will do where the host has no BMI2.
+    pub(super) fn rotate_into(&mut self, dst: Gpr, src: Gpr, by: u8) {
+        if !std::arch::is_x86_feature_detected!("bmi2") {
+            self.mov(Width::D, dst, src);
+            self.shift(Shift::Shr, Width::D, dst, by);
+            return;
+        }
+        // rorx: VEX.LZ.F2.0F3A.W0 F0 /r ib
+        let (dst, src) = (dst as u8, src as u8);
+        self.byte(0xc4);
+        self.byte(0x43 | ((dst >> 3) ^ 1) << 7 | ((src >> 3) ^ 1) << 5);
+        self.bytes.extend_from_slice(&[0x7b, 0xf0, 0xc0 | (dst & 7) << 3 | src & 7, by]);
+    }
+
     /// By cl.
     pub(super) fn shift_cl(&mut self, op: Shift, width: Width, dst: Gpr) {
         self.encode(None, width, &[0xd3], op as u8, dst.into(), false);

@@ -39,8 +39,8 @@ use helper::Frame;
 use memory::CodeMemory;
 use stubs::{Exit, Stubs};
 
-/// Bytes of code kept before everything is dropped and translated afresh.
-const CODE_SIZE: u32 = 64 << 20;
+/// Bytes of code kept before everything is dropped and translated afresh. The crate's tests should see that happen.
+const CODE_SIZE: u32 = if cfg!(test) { 96 << 10 } else { 64 << 20 };
 /// More than one block can need.
 const BLOCK_ROOM: usize = 64 << 10;
 const NONE: u32 = u32::MAX;
@@ -114,6 +114,8 @@ pub(crate) struct Jit {
     /// A translation by a hash of where its block lies: the last one that was looked for.
     by_place: Box<[u32; PLACES]>,
     links: Vec<Link>,
+    /// From where the hart came to its pc, if translated code was left for that.
+    came: Option<Came>,
     /// The arena's when it was last looked at.
     generation: u64,
 }
@@ -132,6 +134,7 @@ impl Jit {
             by_start: Vec::new(),
             by_place: Box::new([NONE; PLACES]),
             links: Vec::new(),
+            came: None,
             generation: 0,
         })
     }
@@ -140,7 +143,7 @@ impl Jit {
     pub(crate) fn execute(&mut self, h: &mut Hart, cx: &mut Cx<'_>, arena: &mut Arena) -> Pause {
         h.caches.code_base = self.memory.base().expose_provenance() as u64;
         self.catch_up(h, cx, arena);
-        let mut came = None;
+        self.came = None;
         loop {
             if cx.icount == cx.limit {
                 return Pause::Limit;
@@ -152,7 +155,7 @@ impl Jit {
                 }
                 continue;
             };
-            if let Some(came) = came.take() {
+            if let Some(came) = self.came.take() {
                 self.connect(came, h.pc, entry);
             }
             h.caches.code_page = page(h.pc);
@@ -162,7 +165,7 @@ impl Jit {
                 Exit::Dead(native) => {
                     h.pc = self.natives[native as usize].pc(h);
                     h.caches.forget_native(h.pc);
-                    came = Some(Came::Tombstone(native));
+                    self.came = Some(Came::Tombstone(native));
                 }
                 Exit::Budget(native) => {
                     let native = self.natives[native as usize];
@@ -174,7 +177,7 @@ impl Jit {
                     let link = self.links[index as usize];
                     let page = self.natives[link.native as usize].at.page.unwrap_or(h.caches.code_page);
                     h.pc = page + link.offset;
-                    came = Some(Came::Link(index));
+                    self.came = Some(Came::Link(index));
                 }
             }
         }
@@ -205,6 +208,7 @@ impl Jit {
         self.by_start.clear();
         self.by_place.fill(NONE);
         self.links.clear();
+        self.came = None;
         cx.forget_natives(h);
     }
 

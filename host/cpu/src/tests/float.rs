@@ -228,7 +228,8 @@ fn templates_are_exact() {
     for row in ROWS.iter().filter(|row| computes(row)) {
         let modes: &[u32] = if row.operands.contains('m') { &[0, 1, 2, 3, 4, 5, 7] } else { &[0] };
         for &rm in modes {
-            let thorough = matches!(rm, 0 | 1 | 7) && !row.name.contains("_h");
+            let converts = row.operands.starts_with('d');
+            let thorough = (matches!(rm, 0 | 1 | 7) || converts) && !row.name.contains("_h");
             for _ in 0..if thorough { 4 } else { 1 } {
                 let cases = cases(row, if thorough { 12_000 } else { 1_000 }, &mut dice);
                 let registers = Registers::random(&mut dice);

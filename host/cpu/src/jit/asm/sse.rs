@@ -172,6 +172,13 @@ impl Asm {
         self.encode(Some(of as u8), width, &[0x0f, opcode], dst as u8, src, false);
     }
 
+    /// To an integer, down or up, without a flag for what is lost. Needs SSE4.1.
+    pub(in crate::jit) fn round_quietly(&mut self, of: Precision, up: bool, dst: Xmm, src: Rm) {
+        let opcode = if of == Precision::Double { 0x0b } else { 0x0a };
+        self.encode(Some(0x66), Width::D, &[0x0f, 0x3a, opcode], dst as u8, src, false);
+        self.byte(if up { 10 } else { 9 });
+    }
+
     /// The rest of the register stays.
     pub(in crate::jit) fn integer_to_float(&mut self, of: Precision, width: Width, dst: Xmm, src: Gpr) {
         self.encode(Some(of as u8), width, &[0x0f, 0x2a], dst as u8, src.into(), false);

@@ -51,10 +51,10 @@ impl Emitter<'_> {
     /// The floating-point state is loaded from here on.
     pub(super) fn load_floats(&mut self, op: &Op) {
         if !self.floats {
-            stubs::float::test(&mut self.a);
+            stubs::float::test(self.a);
             let from = self.a.branch_ahead(Cc::NotEqual);
             let (op, back) = (self.number(op), self.a.here());
-            self.cold.push(Cold::LoadFloats { from, op, back });
+            self.cold.push(Cold::LoadFloats { from, op, words: self.words_before, back });
             self.floats = true;
         }
     }
@@ -76,7 +76,7 @@ impl Emitter<'_> {
             }
             let from = self.a.branch_ahead(Cc::NotEqual);
             // Not back from there: behind this check it is known.
-            self.cold.push(Cold::Finish { from, op: self.number(op) });
+            self.cold.push(Cold::Finish { from, op: self.number(op), words: self.words_before });
             self.boxed[reg as usize] = true;
         }
     }

@@ -1,8 +1,8 @@
 //! Templates of loads, stores and atomic operations: the translation is looked up inline, all else is the body's.
 
-use super::super::asm::{Alu, Cc, Fixup, Gpr, Rm, Shift, Widen, Width};
+use super::super::asm::{Alu, Cc, Fixup, Gpr, Rm, Widen, Width};
 use super::super::layout::{READ, WRITE};
-use super::Emitter;
+use super::{Emitter, bit};
 use crate::isa::{Kind, Op};
 use crate::ram::PAGE_SIZE;
 use crate::tlb::SLOTS;
@@ -61,8 +61,7 @@ impl Emitter<'_> {
             self.a.lea(Q, Rax, Rm::Mem(base, imm));
             Rax
         };
-        self.a.mov(D, Rcx, va);
-        self.a.shift(Shift::Shr, D, Rcx, (PAGE_SIZE.trailing_zeros() - SLOT_SHIFT) as u8);
+        self.a.rotate_into(Rcx, va, (PAGE_SIZE.trailing_zeros() - SLOT_SHIFT) as u8);
         self.a.alu_imm(Alu::And, D, Rcx, ((SLOTS - 1) << SLOT_SHIFT) as i32);
         let tag = Rm::Indexed(R14, Rcx, bank);
         if va == Rax {
@@ -85,13 +84,16 @@ impl Emitter<'_> {
             Load::Plain(width) => self.a.mov(width, target, at),
         }
         self.put(op.rd, target);
+        if !matches!(load, Load::Plain(_)) {
+            self.narrow |= bit(op.rd);
+        }
         self.perform_if(from, op);
     }
 
     fn store_memory(&mut self, op: &Op, size: u64) {
         let from = self.translated(op, op.imm, size, WRITE);
         let at = Rm::Indexed(Rcx, Rax, 0);
-        let value = self.get(op.rs2, Rdx);
+        let value = self.get_width(op.rs2, Rdx, if size == 8 { Q } else { D });
         match size {
             1 => self.a.store8(at, value),
             2 => self.a.store16(at, value),

@@ -93,36 +93,56 @@ impl Emitter<'_> {
 
     fn float_to_integer(&mut self, op: &Op, of: Precision, to: Integer) -> bool {
         let truncate = op.rm() == 1;
-        if !(truncate || rounds_to_nearest(op)) {
-            return false;
-        }
-        self.operands(op, of, &[op.rs1]);
+        let nearest = rounds_to_nearest(op);
         match to {
-            Signed(width) => {
-                self.a.float_to_integer(of, width, truncate, Rax, float_home(op.rs1));
-                // What does not fit is the body's. It is invalid for the host, too.
-                self.a.alu_imm(Alu::Cmp, width, Rax, 1);
-                let from = self.a.branch_ahead(Cc::Overflow);
-                self.put_width(op.rd, Rax, width);
-                self.perform_if(from, op);
+            Signed(width) if truncate || nearest => self.convert_to_signed(op, of, width, None),
+            Signed(width) if matches!(op.rm(), 2 | 3) && std::arch::is_x86_feature_detected!("sse4.1") => {
+                self.convert_to_signed(op, of, width, Some(op.rm() == 3));
             }
-            Unsigned(width) => {
-                // Asked first: the host would raise other flags. Negative numbers are above all.
-                self.load_bits(Rax, op.rs1);
-                match of {
-                    Double => {
-                        self.a.mov_imm(Rcx, limit(of, width));
-                        self.a.alu(Alu::Cmp, Q, Rax, Rcx);
-                    }
-                    Single => self.a.alu_imm(Alu::Cmp, D, Rax, limit(of, width) as i32),
-                }
-                let from = self.a.branch_ahead(Cc::Above);
-                self.a.float_to_integer(of, Q, truncate, Rax, float_home(op.rs1));
-                self.put_width(op.rd, Rax, width);
-                self.perform_if(from, op);
-            }
+            Unsigned(width) if truncate || nearest => self.convert_to_unsigned(op, of, width),
+            Signed(_) | Unsigned(_) => return false,
         }
         true
+    }
+
+    /// `up`: rounded up or down, if in neither of the host's ways.
+    fn convert_to_signed(&mut self, op: &Op, of: Precision, width: Width, up: Option<bool>) {
+        let truncate = op.rm() == 1;
+        self.operands(op, of, &[op.rs1]);
+        let source = float_home(op.rs1);
+        match up {
+            None => self.a.float_to_integer(of, width, truncate, Rax, source),
+            Some(up) => {
+                self.a.round_quietly(of, up, super::X0, source);
+                self.a.float_to_integer(of, width, truncate, Rax, super::X0.into());
+            }
+        }
+        // What does not fit is the body's. It is invalid for the host, too.
+        self.a.alu_imm(Alu::Cmp, width, Rax, 1);
+        let from = self.a.branch_ahead(Cc::Overflow);
+        if up.is_some() {
+            // Inexact is what truncation is, too; and that fits if this does.
+            self.a.float_to_integer(of, width, true, Rcx, source);
+        }
+        self.put_width(op.rd, Rax, width);
+        self.perform_if(from, op);
+    }
+
+    fn convert_to_unsigned(&mut self, op: &Op, of: Precision, width: Width) {
+        self.operands(op, of, &[op.rs1]);
+        // Asked first: the host would raise other flags. Negative numbers are above all.
+        self.load_bits(Rax, op.rs1);
+        match of {
+            Double => {
+                self.a.mov_imm(Rcx, limit(of, width));
+                self.a.alu(Alu::Cmp, Q, Rax, Rcx);
+            }
+            Single => self.a.alu_imm(Alu::Cmp, D, Rax, limit(of, width) as i32),
+        }
+        let from = self.a.branch_ahead(Cc::Above);
+        self.a.float_to_integer(of, Q, op.rm() == 1, Rax, float_home(op.rs1));
+        self.put_width(op.rd, Rax, width);
+        self.perform_if(from, op);
     }
 
     fn integer_to_float(&mut self, op: &Op, to: Precision, from: Integer) -> bool {
