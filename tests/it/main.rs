@@ -17,6 +17,7 @@ mod damage;
 mod debian;
 mod determinism;
 mod divergence;
+mod flight;
 mod golden;
 mod host;
 mod plugins;
