@@ -19,6 +19,16 @@ fn bit(reg: Reg) -> Words {
     1 << reg as u8
 }
 
+fn last_writes(ops: &[Op]) -> [u8; 33] {
+    let mut last = [0; 33];
+    for op in ops {
+        if op.kind.row().is_some_and(|row| row.operands.starts_with('d')) {
+            last[op.rd as usize] = op.idx;
+        }
+    }
+    last
+}
+
 fn in_page(place: i64) -> bool {
     (0..PAGE_SIZE as i64).contains(&place)
 }
@@ -105,6 +115,10 @@ pub(super) struct Emitter<'a> {
     words_before: Words,
     /// Registers whose value is the sign extension of its low half, whether that is in place or not.
     narrow: Words,
+    /// For each integer register, the number of the last instruction that writes it.
+    last_write: [u8; 33],
+    /// The number of the instruction in the making.
+    index: u8,
     /// What registers are known to hold.
     known: [Option<u64>; 33],
     /// The privilege is at least this: nothing in a block lowers it and goes on.
@@ -146,6 +160,8 @@ impl<'a> Emitter<'a> {
             words: 0,
             words_before: 0,
             narrow: bit(Reg::X0),
+            last_write: last_writes(ops),
+            index: 0,
             known,
             privilege: 0,
             floats: false,
@@ -216,6 +232,7 @@ impl<'a> Emitter<'a> {
 
     fn op(&mut self, op: &Op) {
         self.words_before = self.words;
+        self.index = op.idx;
         if let Some(value) = self.foreseen(op) {
             self.set_constant(op.rd, value);
             return;
@@ -330,7 +347,7 @@ impl<'a> Emitter<'a> {
         if reg == Reg::X0 {
             self.a.zero(into);
         } else if home(reg) != Rm::Reg(into) {
-            self.a.mov(Width::D, into, home(reg));
+            self.a.mov(Width::Q, into, home(reg));
         }
     }
 
@@ -362,7 +379,15 @@ impl<'a> Emitter<'a> {
         }
         match pinned(rd) {
             Some(host) if host == value => {}
-            _ => self.a.store(Width::D, home(rd), value),
+            Some(host) => self.a.mov(Width::D, host, value),
+            // In memory, one that stays would have to be loaded for it again.
+            None if self.index == self.last_write[rd as usize] => {
+                self.a.widen(Widen::S32, Gpr::Rax, value);
+                self.put(rd, Gpr::Rax);
+                self.narrow |= bit(rd);
+                return;
+            }
+            None => self.a.store(Width::Q, home(rd), value),
         }
         self.words |= bit(rd);
         self.narrow |= bit(rd);
