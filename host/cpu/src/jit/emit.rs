@@ -342,12 +342,12 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    /// The low half of `into` = that of `reg`. Flags may change.
+    /// `into` = the low half of `reg`, without a sign. Flags may change.
     pub(super) fn load_word(&mut self, into: Gpr, reg: Reg) {
         if reg == Reg::X0 {
             self.a.zero(into);
         } else if home(reg) != Rm::Reg(into) {
-            self.a.mov(Width::Q, into, home(reg));
+            self.a.mov(Width::D, into, home(reg));
         }
     }
 
@@ -387,7 +387,7 @@ impl<'a> Emitter<'a> {
                 self.narrow |= bit(rd);
                 return;
             }
-            None => self.a.store(Width::Q, home(rd), value),
+            None => self.a.store(Width::D, home(rd), value),
         }
         self.words |= bit(rd);
         self.narrow |= bit(rd);
