@@ -132,8 +132,8 @@ pub(super) struct Emitter<'a> {
 }
 
 impl<'a> Emitter<'a> {
-    /// For the block `ops`, which is at `start` in the arena, seen at `at`, as translation `native`. Its links are numbered
-    /// from `first_link`.
+    /// For the block `ops`, which is at `start` in the arena, seen at `at`, as translation `native`. Its links are
+    /// numbered from `first_link`.
     pub(super) fn new(
         draft: &'a mut Draft,
         stubs: &'a Stubs,
