@@ -144,6 +144,13 @@ impl Asm {
         self.origin = origin;
     }
 
+    /// Fills up until `ahead` more bytes will end at a multiple of `to`.
+    pub(super) fn align(&mut self, to: u32, ahead: u32) {
+        while !(self.here() + ahead).is_multiple_of(to) {
+            self.byte(0xcc);
+        }
+    }
+
     /// Four bytes that are no instruction.
     pub(super) fn number(&mut self, number: u32) {
         self.bytes.extend_from_slice(&number.to_le_bytes());

@@ -441,6 +441,10 @@ impl<'a> Emitter<'a> {
     }
 
     fn branch(&mut self, op: &Op, cc: Cc) {
+        if usize::from(op.idx) + 1 == self.ops.len() {
+            // Both ways leave the block: they need it alike.
+            self.extend_all();
+        }
         self.compare(op.rs1, op.rs2);
         let from = self.a.branch_ahead(cc);
         let target = self.place(op) + i64::from(op.imm);

@@ -256,6 +256,7 @@ impl Jit {
         let index = self.natives.len() as u32;
         let at = At { page: known_page(h), offset: h.pc - page(h.pc) };
         self.draft.a.restart(self.memory.used());
+        self.draft.a.align(16, NUMBER_BYTES);
         self.draft.a.number(index);
         let entry = self.draft.a.here();
         let first_link = self.links.len() as u32;
