@@ -80,6 +80,8 @@ enum Cold {
     Finish { from: Fixup, op: u32, words: Words },
     /// The result of an operation on floating-point numbers is no number.
     NotANumber { from: Fixup, rd: Reg, of: Precision, back: u32 },
+    /// Accesses to neighbouring places that are not all known: each looks for itself, then on at `back`.
+    OneByOne { from: Fixup, first: u8, count: u8, floats: bool, words: Words, back: u32 },
     /// A branch is taken with `spare` instructions charged and not attempted.
     Side { from: Fixup, target: i64, spare: i32, words: Words },
     /// The block does not fit the budget.
@@ -176,8 +178,14 @@ impl<'a> Emitter<'a> {
         self.a.alu_imm(Alu::Sub, Width::Q, Gpr::R15, count);
         let from = self.a.branch_ahead(Cc::Less);
         self.cold.push(Cold::Budget { from });
-        for op in self.ops {
-            self.op(op);
+        let mut rest = self.ops;
+        while !rest.is_empty() {
+            let (now, then) = rest.split_at(Emitter::neighbours(rest));
+            match now {
+                [op] => self.op(op),
+                _ => self.ops_together(now),
+            }
+            rest = then;
         }
         let last = self.ops[self.ops.len() - 1];
         if last.kind.row().is_some_and(|row| !row.ends_block) {
@@ -228,6 +236,14 @@ impl<'a> Emitter<'a> {
                 self.put(rd, target);
             }
         }
+    }
+
+    fn ops_together(&mut self, ops: &[Op]) {
+        self.access_all(ops);
+        for op in ops {
+            self.known[op.rd as usize] = None;
+        }
+        self.known[Reg::X0 as usize] = Some(0);
     }
 
     fn op(&mut self, op: &Op) {
@@ -537,6 +553,16 @@ impl<'a> Emitter<'a> {
                 self.a.bind(from);
                 extend(self.a, words);
                 self.call_stub(op, self.stubs.finish);
+            }
+            Cold::OneByOne { from, first, count, floats, words, back } => {
+                self.a.bind(from);
+                extend(self.a, words);
+                (self.words, self.words_before, self.floats) = (0, 0, floats);
+                let ops = self.ops;
+                for op in &ops[usize::from(first)..][..usize::from(count)] {
+                    self.memory(op);
+                }
+                self.a.jump(back);
             }
             Cold::NotANumber { from, rd, of, back } => {
                 self.a.bind(from);
