@@ -19,6 +19,16 @@ fn bit(reg: Reg) -> Words {
     1 << reg as u8
 }
 
+fn last_writes(ops: &[Op]) -> [u8; 33] {
+    let mut last = [0; 33];
+    for op in ops {
+        if op.kind.row().is_some_and(|row| row.operands.starts_with('d')) {
+            last[op.rd as usize] = op.idx;
+        }
+    }
+    last
+}
+
 fn in_page(place: i64) -> bool {
     (0..PAGE_SIZE as i64).contains(&place)
 }
@@ -70,6 +80,8 @@ enum Cold {
     Finish { from: Fixup, op: u32, words: Words },
     /// The result of an operation on floating-point numbers is no number.
     NotANumber { from: Fixup, rd: Reg, of: Precision, back: u32 },
+    /// Accesses to neighbouring places that are not all known: each looks for itself, then on at `back`.
+    OneByOne { from: Fixup, first: u8, count: u8, floats: bool, words: Words, back: u32 },
     /// A branch is taken with `spare` instructions charged and not attempted.
     Side { from: Fixup, target: i64, spare: i32, words: Words },
     /// The block does not fit the budget.
@@ -105,6 +117,10 @@ pub(super) struct Emitter<'a> {
     words_before: Words,
     /// Registers whose value is the sign extension of its low half, whether that is in place or not.
     narrow: Words,
+    /// For each integer register, the number of the last instruction that writes it.
+    last_write: [u8; 33],
+    /// The number of the instruction in the making.
+    index: u8,
     /// What registers are known to hold.
     known: [Option<u64>; 33],
     /// The privilege is at least this: nothing in a block lowers it and goes on.
@@ -118,8 +134,8 @@ pub(super) struct Emitter<'a> {
 }
 
 impl<'a> Emitter<'a> {
-    /// For the block `ops`, which is at `start` in the arena, seen at `at`, as translation `native`. Its links are numbered
-    /// from `first_link`.
+    /// For the block `ops`, which is at `start` in the arena, seen at `at`, as translation `native`. Its links are
+    /// numbered from `first_link`.
     pub(super) fn new(
         draft: &'a mut Draft,
         stubs: &'a Stubs,
@@ -146,6 +162,8 @@ impl<'a> Emitter<'a> {
             words: 0,
             words_before: 0,
             narrow: bit(Reg::X0),
+            last_write: last_writes(ops),
+            index: 0,
             known,
             privilege: 0,
             floats: false,
@@ -160,8 +178,14 @@ impl<'a> Emitter<'a> {
         self.a.alu_imm(Alu::Sub, Width::Q, Gpr::R15, count);
         let from = self.a.branch_ahead(Cc::Less);
         self.cold.push(Cold::Budget { from });
-        for op in self.ops {
-            self.op(op);
+        let mut rest = self.ops;
+        while !rest.is_empty() {
+            let (now, then) = rest.split_at(Emitter::neighbours(rest));
+            match now {
+                [op] => self.op(op),
+                _ => self.ops_together(now),
+            }
+            rest = then;
         }
         let last = self.ops[self.ops.len() - 1];
         if last.kind.row().is_some_and(|row| !row.ends_block) {
@@ -214,8 +238,17 @@ impl<'a> Emitter<'a> {
         }
     }
 
+    fn ops_together(&mut self, ops: &[Op]) {
+        self.access_all(ops);
+        for op in ops {
+            self.known[op.rd as usize] = None;
+        }
+        self.known[Reg::X0 as usize] = Some(0);
+    }
+
     fn op(&mut self, op: &Op) {
         self.words_before = self.words;
+        self.index = op.idx;
         if let Some(value) = self.foreseen(op) {
             self.set_constant(op.rd, value);
             return;
@@ -325,7 +358,7 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    /// The low half of `into` = that of `reg`. Flags may change.
+    /// `into` = the low half of `reg`, without a sign. Flags may change.
     pub(super) fn load_word(&mut self, into: Gpr, reg: Reg) {
         if reg == Reg::X0 {
             self.a.zero(into);
@@ -362,7 +395,15 @@ impl<'a> Emitter<'a> {
         }
         match pinned(rd) {
             Some(host) if host == value => {}
-            _ => self.a.store(Width::D, home(rd), value),
+            Some(host) => self.a.mov(Width::D, host, value),
+            // In memory, one that stays would have to be loaded for it again.
+            None if self.index == self.last_write[rd as usize] => {
+                self.a.widen(Widen::S32, Gpr::Rax, value);
+                self.put(rd, Gpr::Rax);
+                self.narrow |= bit(rd);
+                return;
+            }
+            None => self.a.store(Width::D, home(rd), value),
         }
         self.words |= bit(rd);
         self.narrow |= bit(rd);
@@ -416,6 +457,10 @@ impl<'a> Emitter<'a> {
     }
 
     fn branch(&mut self, op: &Op, cc: Cc) {
+        if usize::from(op.idx) + 1 == self.ops.len() {
+            // Both ways leave the block: they need it alike.
+            self.extend_all();
+        }
         self.compare(op.rs1, op.rs2);
         let from = self.a.branch_ahead(cc);
         let target = self.place(op) + i64::from(op.imm);
@@ -508,6 +553,16 @@ impl<'a> Emitter<'a> {
                 self.a.bind(from);
                 extend(self.a, words);
                 self.call_stub(op, self.stubs.finish);
+            }
+            Cold::OneByOne { from, first, count, floats, words, back } => {
+                self.a.bind(from);
+                extend(self.a, words);
+                (self.words, self.words_before, self.floats) = (0, 0, floats);
+                let ops = self.ops;
+                for op in &ops[usize::from(first)..][..usize::from(count)] {
+                    self.memory(op);
+                }
+                self.a.jump(back);
             }
             Cold::NotANumber { from, rd, of, back } => {
                 self.a.bind(from);

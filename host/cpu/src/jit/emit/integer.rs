@@ -74,7 +74,7 @@ impl Emitter<'_> {
             return self.put_word(op.rd, target);
         } else if op.imm == 0 {
             self.load(target, op.rs1);
-        } else if op.rd == op.rs1 {
+        } else if op.rd == op.rs1 && pinned(op.rd).is_some() {
             let at = self.home(op.rd);
             self.a.alu_imm(Alu::Add, Q, at, op.imm);
             return self.written(op.rd);
@@ -89,7 +89,7 @@ impl Emitter<'_> {
         let target = Emitter::target(op.rd, Rax);
         if op.imm == 0 {
             self.load_word(target, op.rs1);
-        } else if op.rd == op.rs1 {
+        } else if op.rd == op.rs1 && pinned(op.rd).is_some() {
             self.a.alu_imm(Alu::Add, D, home(op.rd), op.imm);
             return self.is_word(op.rd);
         } else {
@@ -102,7 +102,8 @@ impl Emitter<'_> {
     fn logic_immediate(&mut self, op: &Op, alu: Alu) {
         // A sign-extended immediate and a word make a word.
         let width = if self.as_words(op.rs1, op.rs1) { D } else { Q };
-        if op.rd == op.rs1 {
+        // In memory it would take longer: the host forwards what a plain move stored.
+        if op.rd == op.rs1 && pinned(op.rd).is_some() {
             let at = self.home_width(op.rd, width);
             self.a.alu_imm(alu, width, at, op.imm);
             match width {
@@ -171,17 +172,6 @@ impl Emitter<'_> {
         let width = if logic && self.as_words(a, b) { D } else { width };
         if width == Q {
             self.extend(b);
-        }
-        if let (None, Some(b)) = (pinned(op.rd), pinned(b))
-            && a == op.rd
-        {
-            let at = self.home_width(a, width);
-            self.a.alu_to(alu, width, at, b);
-            match width {
-                D => self.is_word(op.rd),
-                Q => self.written(op.rd),
-            }
-            return;
         }
         // The destination may be the second operand, which is still needed.
         let work = if b == op.rd && a != op.rd { Rax } else { Emitter::target(op.rd, Rax) };
