@@ -6,6 +6,7 @@ mod corners;
 mod differential;
 mod dirty;
 mod float;
+mod neighbours;
 mod peek;
 mod privileged;
 mod support;
