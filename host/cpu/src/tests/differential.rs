@@ -8,6 +8,7 @@ mod assembler;
 mod course;
 mod dice;
 mod program;
+mod vectors;
 mod world;
 
 use crate::{Engine, ExitReason, HartConfig, Privilege, mnemonics};
@@ -53,7 +54,7 @@ impl Pair {
     fn run(&mut self, program: &Program, cut: u64) -> Result<(), Difference> {
         self.reference.load(program);
         self.tested.load(program);
-        let mut course = Course::new(program.seed, program.harts, program.length);
+        let mut course = Course::of(program);
         let (mut same, mut exits) = (0, 0);
         while let Some(step) = course.step(self.reference.icount)
             && self.reference.icount < cut
@@ -114,7 +115,7 @@ impl Pair {
     fn trace(&mut self, program: &Program, end: u64) -> String {
         let world = &mut self.reference;
         world.load(program);
-        let mut course = Course::new(program.seed, program.harts, program.length);
+        let mut course = Course::of(program);
         let mut lines = String::new();
         while let Some(step) = course.step(world.icount)
             && world.icount < end
@@ -200,7 +201,7 @@ impl Census {
     fn count(&mut self, program: &Program) {
         let mut world = World::new(HartConfig::default(), program.harts, Engine::Interp);
         world.load(program);
-        let mut course = Course::new(program.seed, program.harts, program.length);
+        let mut course = Course::of(program);
         let mut places = BTreeMap::new();
         while let Some(step) = course.step(world.icount) {
             while world.icount < step.end {

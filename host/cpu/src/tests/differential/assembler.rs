@@ -66,9 +66,14 @@ impl Code {
         label
     }
 
+    /// Where a label is that is bound.
+    pub(in crate::tests) fn offset(&self, label: Label) -> usize {
+        self.labels[label.0].expect("the label is bound")
+    }
+
     /// Bytes from a label that is bound to here.
     pub(in crate::tests) fn since(&self, label: Label) -> usize {
-        self.here() - self.labels[label.0].expect("the label is bound")
+        self.here() - self.offset(label)
     }
 
     pub(in crate::tests) fn branch(&mut self, funct3: u32, rs1: u32, rs2: u32, to: Label) {

@@ -1,6 +1,7 @@
 //! How a program is run: in which pieces, by which hart, with which interrupts. A function of the seed.
 
 use super::dice::Dice;
+use super::program::Program;
 use super::world::Meddle;
 use crate::Engine;
 
@@ -29,10 +30,15 @@ pub(super) struct Course {
 }
 
 impl Course {
-    pub(super) fn new(seed: u64, harts: usize, length: u64) -> Course {
+    pub(super) fn of(program: &Program) -> Course {
+        let Program { seed, harts, length, .. } = *program;
         let mut dice = Dice::new(!seed);
         let (noisy, meddles) = (dice.one_in(3), dice.one_in(3));
-        Course { dice, harts, length, quantum: 0, left: 0, noisy, meddles }
+        let course = Course { dice, harts, length, quantum: 0, left: 0, noisy, meddles };
+        match program.in_one {
+            true => Course { quantum: length, left: u64::MAX, noisy: false, meddles: false, ..course },
+            false => course,
+        }
     }
 
     /// The step from this instruction on; none at the end.

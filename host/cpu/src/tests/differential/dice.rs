@@ -70,10 +70,22 @@ impl Dice {
 
     /// The bits of a floating-point register: special values, numbers of all formats, and boxes that are none.
     pub(in crate::tests) fn float(&mut self) -> u64 {
+        // So few that they meet their equals and opposites.
+        const COMMON: [u64; 8] = [
+            0,
+            1 << 63,
+            0x3ff0_0000_0000_0000,
+            0xffff_ffff_0000_0000,
+            0xffff_ffff_8000_0000,
+            0xffff_ffff_3f80_0000,
+            0xffff_ffff_ffff_0000,
+            0xffff_ffff_ffff_8000,
+        ];
         let bits = self.bits();
         let (double, single, half) =
             (self.exponent(bits, 11, 52), self.exponent(bits, 8, 23), self.exponent(bits, 5, 10));
-        match self.below(8) {
+        match self.below(10) {
+            8 | 9 => self.pick(&COMMON),
             0 | 1 => double,
             2 | 3 => single | !0 << 32,
             4 | 5 => half | !0 << 16,

@@ -21,6 +21,8 @@ const CODE_PAGES: u64 = 4;
 const HANDLER_PAGE: u64 = 4;
 /// What the handlers need: page-table entries as they were, and pointers for each mode.
 const HANDLER_DATA_PAGE: u64 = 5;
+/// A function that is seen at the first of these pages, or at its place a variant of it in the second.
+const TWIN_PAGES: [u64; 2] = [6, 7];
 const DATA_PAGE: u64 = 8;
 const DATA_PAGES: u64 = 8;
 /// Sv39's root, and the tables below it for each address space; above it those of Sv48 and Sv57.
@@ -134,6 +136,8 @@ pub(super) struct Program {
     pub(super) f: Vec<[u64; 32]>,
     /// How many instructions of it are run.
     pub(super) length: u64,
+    /// In one piece, with nothing from outside.
+    pub(super) in_one: bool,
 }
 
 /// Writes one program.
@@ -148,6 +152,8 @@ struct Author {
     owed: Vec<Label>,
     /// Those that lie there.
     slots: Vec<Label>,
+    /// The function that has a twin, once something calls it.
+    twin: Option<Label>,
     /// Statements that may still be written: nesting must end.
     budget: u32,
     in_function: bool,
@@ -175,7 +181,7 @@ impl Program {
         let length = dice.pick(&[3_000, 6_000, 12_000, 25_000]);
         let x = (0..harts).map(|_| std::array::from_fn(|n| if n == 0 { 0 } else { dice.value() })).collect();
         let f = (0..harts).map(|_| std::array::from_fn(|_| dice.float())).collect();
-        Program { seed, harts, ram, numbers, x, f, length }
+        Program { seed, harts, ram, numbers, x, f, length, in_one: false }
     }
 }
 
@@ -203,6 +209,7 @@ impl Author {
             functions: Vec::new(),
             owed: Vec::new(),
             slots: Vec::new(),
+            twin: None,
             budget: 0,
             in_function: false,
             rounds: 1,
@@ -246,7 +253,7 @@ impl Author {
         let (start, end) = (DATA_PAGE * PAGE, (DATA_PAGE + DATA_PAGES) * PAGE);
         for at in (start..end).step_by(8) {
             let value = match at / PAGE - DATA_PAGE {
-                0 => self.dice.float(),
+                0 | 3 | 4 => self.dice.float(),
                 1 | 2 => self.dice.value(),
                 _ => at.wrapping_mul(0x9e37_79b9_7f4a_7c15),
             };

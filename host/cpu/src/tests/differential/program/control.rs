@@ -1,15 +1,16 @@
 //! What a program's statements are, and how they nest: loops, branches, calls, jumps by table.
 
 use super::super::assembler::{Fields, Label, add, andi, encode, jalr};
+use super::patch::vary_twin;
 use super::{Author, CODE_PAGES, Kind, PAGE};
 use crate::compressed;
 use crate::disasm;
 use crate::isa::{ROWS, Reg, Row};
-use crate::tests::support::{ECALL, addi, ld, sd, slli};
+use crate::tests::support::{ECALL, addi, i, ld, sd, slli};
 use std::sync::LazyLock;
 
 /// Loops in loops, outside functions.
-const DEPTH: usize = 3;
+pub(super) const DEPTH: usize = 3;
 /// Of all loops around a statement, so that the whole program runs within its length.
 const MAX_ROUNDS: u64 = 150;
 /// The operands of what computes in integer registers and does nothing else.
@@ -54,8 +55,10 @@ impl Author {
             self.gap();
             self.function(function);
         }
-        let code = std::mem::take(&mut self.code).finish();
-        assert!(code.len() as u64 <= CODE_PAGES * PAGE, "{} bytes of code", code.len());
+        assert!(self.code.here() as u64 <= CODE_PAGES * PAGE, "{} bytes of code", self.code.here());
+        let slots = self.write_twin();
+        let mut code = std::mem::take(&mut self.code).finish();
+        vary_twin(&mut code, &slots);
         code
     }
 
@@ -116,10 +119,23 @@ impl Author {
         let fields = match self.dice.below(6) {
             0 => Fields { rs1: fields.rd, ..fields },
             1 => Fields { rs2: fields.rd, ..fields },
+            2 => return self.constant(),
             _ => fields,
         };
         let filling = self.dice.bits() as u32;
         self.code.word(encode(row, fields, filling));
+    }
+
+    /// A constant, and what is computed from it alone.
+    fn constant(&mut self) {
+        let (from, to, value) = (self.scratch(), self.target(), self.dice.value());
+        self.code.li(from, value);
+        let imm = self.dice.bits() as i32 >> self.dice.between(20, 31);
+        self.code.word(match self.dice.below(3) {
+            0 => i(0x1b, 0, to, from, imm),
+            1 => slli(to, from, imm & 63),
+            _ => addi(to, from, imm),
+        });
     }
 
     /// A compressed one, if the dice soon find one that writes what may be written.

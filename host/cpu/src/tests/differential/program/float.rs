@@ -17,6 +17,9 @@ const FCSR: u32 = 3;
 
 impl Author {
     pub(super) fn float(&mut self) {
+        if self.dice.one_in(4) {
+            return self.fresh_float();
+        }
         let row = self.dice.pick(&FLOATS);
         // Few registers, so that results are operands again.
         let mut any = || self.dice.below(12) as u32 * 2 + self.dice.below(3) as u32;
@@ -31,6 +34,13 @@ impl Author {
         };
         let fields = if self.dice.one_in(200) { Fields { rm: 5, ..fields } } else { fields };
         self.code.word(encode(row, fields, 0));
+    }
+
+    /// A value from memory: what is computed for long is a NaN in the end.
+    fn fresh_float(&mut self) {
+        let (base, offset) = (self.data_pointer(), (self.dice.below(500) * 8) as i32 - 2000);
+        let rd = self.dice.below(25) as u32;
+        self.code.word(i(0x07, self.dice.pick(&[1, 2, 3, 3, 3]), rd, base, offset));
     }
 
     /// Reads, sets and clears flags and rounding mode.

@@ -1,7 +1,8 @@
 //! Code that changes: instructions that are patched, data beside code, code that is copied.
 
-use super::super::assembler::{FENCE_I, Label, add, and, jalr, store, xor};
-use super::{Author, PAGE, RAM_SIZE, SPARE_PAGE};
+use super::super::assembler::{FENCE_I, Label, add, and, andi, jalr, store, xor};
+use super::control::DEPTH;
+use super::{ALIAS_TABLES, Author, PAGE, RAM_SIZE, RAM_TABLES, SPARE_PAGE, TWIN_PAGES};
 use crate::tests::support::{addi, i, ld, lui, sd, sw};
 
 impl Author {
@@ -47,11 +48,68 @@ impl Author {
     }
 
     pub(super) fn patch(&mut self) {
-        match self.dice.below(6) {
+        match self.dice.below(9) {
             0 => self.data_beside_code(),
             1 => self.copied_code(),
-            _ => self.flip(),
+            2 => self.swap_twins(),
+            3 | 4 => self.call_twin(),
+            5 | 6 => self.flip(),
+            _ => {
+                // Seldom, so that what is patched is hot each time.
+                let over = self.code.label();
+                let (by, counter) = (self.scratch(), self.dice.pick(&self.roles.counters));
+                self.code.word(andi(by, counter, self.dice.pick(&[1, 31, 63])));
+                self.code.branch(1, by, 0, over);
+                self.flip();
+                self.code.bind(over);
+            }
         }
+    }
+
+    fn call_twin(&mut self) {
+        let twin = match self.twin {
+            Some(twin) => twin,
+            None => *self.twin.insert(self.code.label()),
+        };
+        let link = self.roles.links[1];
+        self.code.far(link, link, twin);
+    }
+
+    /// Another page is seen in the place of the function that has a twin, in one space or the other.
+    fn swap_twins(&mut self) {
+        let (table, at) = (self.roles.table, self.scratch());
+        let word = self.scratch_but(&[at]);
+        let distance = if self.dice.one_in(2) { 0 } else { ALIAS_TABLES[1] - RAM_TABLES[1] };
+        self.code.words(&[lui(at, distance as u32), add(at, at, table)]);
+        let offset = 8 * TWIN_PAGES[0] as i32;
+        self.code.words(&[ld(word, at, offset), i(0x13, 4, word, word, 0x400), sd(word, at, offset)]);
+    }
+
+    /// The function with a twin: some blocks in one page. Returns where its slots are.
+    pub(super) fn write_twin(&mut self) -> Vec<usize> {
+        let Some(twin) = self.twin else { return Vec::new() };
+        self.code.skip_to((TWIN_PAGES[0] * PAGE) as usize);
+        self.code.bind(twin);
+        let first = self.slots.len();
+        let end = self.code.label();
+        let counter = self.roles.counters[DEPTH];
+        self.code.word(addi(counter, 0, self.dice.pick(&[1, 2, 5])));
+        let top = self.code.bound();
+        for _ in 0..self.dice.between(1, 3) {
+            let (slot, skip) = (self.code.label(), self.code.label());
+            let (rs1, rs2) = (self.source(), self.source());
+            self.slot(slot);
+            self.code.branch(self.dice.pick(&[0, 1, 4, 5]), rs1, rs2, skip);
+            self.compute();
+            self.code.bind(skip);
+        }
+        self.code.branch(5, 0, counter, end);
+        self.code.word(addi(counter, counter, -1));
+        self.code.jal(0, top);
+        self.code.bind(end);
+        self.code.word(jalr(0, self.roles.links[1], 0));
+        assert!(self.code.here() as u64 <= TWIN_PAGES[1] * PAGE, "the function lies in one page");
+        self.slots.split_off(first).into_iter().map(|slot| self.code.offset(slot)).collect()
     }
 
     /// Flips bits of an instruction near by or far away, in front or behind, at times of the very block that runs.
@@ -122,5 +180,19 @@ impl Author {
             self.code.word(FENCE_I);
         }
         self.code.word(jalr(link, to, 0));
+    }
+}
+
+/// The other page: the same but for bits of the slots.
+pub(super) fn vary_twin(code: &mut Vec<u8>, slots: &[usize]) {
+    if slots.is_empty() {
+        return;
+    }
+    let [first, second] = TWIN_PAGES.map(|page| (page * PAGE) as usize);
+    code.resize(second, 0);
+    code.extend_from_within(first..second);
+    for slot in slots {
+        // An immediate in both forms.
+        code[slot - first + second + 2] ^= 0x10;
     }
 }

@@ -11,6 +11,7 @@ use crate::tests::support::{
     BASE, ECALL, MRET, PORT, SRET, WFI, addi, csrrc, csrrs, csrrw, i, ld, lui, r, sd, slli,
 };
 
+const EBREAK: u32 = 0x0010_0073;
 const MSTATUS: u32 = 0x300;
 const MIE: u32 = 0x304;
 const MEPC: u32 = 0x341;
@@ -105,6 +106,7 @@ impl Author {
         match self.dice.below(20) {
             // Returns to nowhere in particular: wherever the last trap came from.
             0 => self.code.word(self.dice.pick(&[MRET, SRET])),
+            1 | 2 => self.code.word(EBREAK),
             _ => self.code.word(ECALL),
         }
     }
@@ -128,6 +130,7 @@ impl Author {
             3 => self.delegate(),
             4 => self.sleep(),
             5 => self.timer(),
+            6 | 7 => self.critical_section(),
             _ => {
                 // Values without much effect, or with one on interrupts.
                 let plain = [
@@ -224,6 +227,20 @@ impl Author {
             self.code.words(&[i(0x73, 6, 0, 2, 0x344), i(0x73, 6, 0, 2, MIE as i32)]);
         }
         self.code.word(self.dice.pick(&[WFI, WFI, 0x00d0_0073, 0x01d0_0073]));
+    }
+
+    /// Interrupts off and on again, perhaps with one that waits for it.
+    fn critical_section(&mut self) {
+        let saved = self.scratch();
+        let (csr, bit) = self.dice.pick(&[(MSTATUS, 8), (MSTATUS, 2), (SSTATUS, 2)]);
+        self.code.word(i(0x73, 7, saved, bit, csr as i32));
+        if self.dice.one_in(3) {
+            self.code.words(&[i(0x73, 6, 0, 2, MIE as i32), i(0x73, 6, 0, 2, 0x344)]);
+        }
+        self.memory();
+        let by_mask = self.dice.one_in(2);
+        self.code.word(andi(saved, saved, bit as i32));
+        self.code.word(if by_mask { csrrs(0, csr, saved) } else { i(0x73, 6, saved, bit, csr as i32) });
     }
 
     fn timer(&mut self) {
