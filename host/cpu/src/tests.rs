@@ -9,3 +9,4 @@ mod float;
 mod peek;
 mod privileged;
 mod support;
+mod threaded;
