@@ -68,19 +68,24 @@ fn the_guests_exit_code_is_ours() {
     assert_eq!(Reprise::run("exit-code").args(["-bios", &guest]).end().code, Some(0x2a));
 }
 
-/// An ELF of five instructions that writes `code << 16 | 0x3333` to the finisher and waits.
-fn finisher_elf(code: u32) -> Vec<u8> {
+/// Five instructions that write `code << 16 | 0x3333` to the finisher and wait.
+pub(crate) fn finisher_elf(code: u32) -> Vec<u8> {
     let value = code << 16 | 0x3333;
     let high = value.wrapping_add(0x800) & 0xffff_f000;
     let low = value.wrapping_sub(high) & 0xfff;
     let lui = |rd: u32, imm: u32| imm | rd << 7 | 0x37;
-    let text = [
+    elf(&[
         lui(5, 0x10_0000),                   // lui t0, 0x100: the finisher
         lui(6, high),                        // lui t1, %hi
         low << 20 | 6 << 15 | 6 << 7 | 0x1b, // addiw t1, t1, %lo
         6 << 20 | 5 << 15 | 2 << 12 | 0x23,  // sw t1, 0(t0)
         0x0000_006f,                         // j .
-    ];
+    ])
+}
+
+/// An ELF of these instructions, which begin where RAM does.
+pub(crate) fn elf(text: &[u32]) -> Vec<u8> {
+    let bytes = 4 * text.len() as u64;
     let mut elf = vec![0; 0x78];
     elf[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
     let mut put = |at: usize, bytes: &[u8]| elf[at..at + bytes.len()].copy_from_slice(bytes);
@@ -92,8 +97,8 @@ fn finisher_elf(code: u32) -> Vec<u8> {
     put(0x48, &0x78_u64.to_le_bytes()); // file offset
     put(0x50, &0x8000_0000_u64.to_le_bytes());
     put(0x58, &0x8000_0000_u64.to_le_bytes());
-    put(0x60, &20_u64.to_le_bytes());
-    put(0x68, &20_u64.to_le_bytes());
+    put(0x60, &bytes.to_le_bytes());
+    put(0x68, &bytes.to_le_bytes());
     put(0x70, &4_u64.to_le_bytes());
     elf.extend(text.iter().flat_map(|word| word.to_le_bytes()));
     elf

@@ -18,6 +18,7 @@ mod debian;
 mod determinism;
 mod divergence;
 mod engines;
+mod flight;
 mod golden;
 mod host;
 mod plugins;

@@ -1,8 +1,9 @@
 //! The command line.
 
 use crate::{
-    control::{CallArgs, MonitorArgs, PsArgs, StatusArgs},
+    control::{CallArgs, FlightCommand, MonitorArgs, PsArgs, StatusArgs},
     failure::Failure,
+    flight,
     place::Place,
     recording::{InfoArgs, LogArgs, PackArgs, UnpackArgs},
     timeline::Keeping,
@@ -71,6 +72,8 @@ pub(crate) enum Action {
     Status(StatusArgs),
     /// List, delete, check and compare snapshots
     Snapshot(crate::snapshots::SnapshotCommand),
+    /// Save what the flight recorder of a running machine keeps
+    Flight(FlightCommand),
     /// Let a running machine stand still; the guest cannot tell
     Stop(CallArgs),
     /// Let it go on
@@ -179,6 +182,10 @@ pub(crate) struct RunArgs {
     /// Give the first disk device without a disk an empty one, for this run
     #[arg(long)]
     pub(crate) scratch_disk: bool,
+    /// Keep the last stretch of the run in so much memory, and save it as a recording when the guest fails, by SIGUSR1
+    /// or by `reprise flight save`: SIZE[,reach=N][,dir=DIR]
+    #[arg(long, value_name = "SIZE", value_parser = flight::Plan::parse)]
+    pub(crate) flight_recorder: Option<flight::Plan>,
     /// Begin where this snapshot was taken, with its machine: FOLDER/NAME
     #[arg(long, value_name = "SNAPSHOT")]
     pub(crate) from: Option<PathBuf>,
@@ -547,7 +554,7 @@ fn told(error: &clap::Error) -> Failure {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return Failure::usage("a command is missing")
             .help("commands: run, record, replay, verify, ask, info, log, diff, pack, unpack, trim, demo")
-            .help("for those that run: ps, status, stop, cont, monitor; for what was kept: snapshot")
+            .help("for those that run: ps, status, stop, cont, monitor, flight; for what was kept: snapshot")
             .help("and: machine check|print|dtb|schema, plugin list|describe")
             .help("`reprise --help` tells more");
     }
@@ -640,7 +647,7 @@ fn interval(text: &str) -> Result<Interval, String> {
 }
 
 /// A size as QEMU writes it: 512M, 2G.
-fn size_bytes(text: &str) -> Result<usize, String> {
+pub(crate) fn size_bytes(text: &str) -> Result<usize, String> {
     let (digits, shift) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
         Some(b'M') => (&text[..text.len() - 1], 20),

@@ -20,6 +20,7 @@ mod disk;
 mod durable;
 mod ending;
 mod failure;
+mod flight;
 mod from;
 mod inspect;
 mod io;
@@ -95,6 +96,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Action::Trim(args) => trim::trim(&args, &catalog),
         Action::Ps(args) => args.run(),
         Action::Status(args) => args.run(),
+        Action::Flight(args) => args.run(),
         Action::Stop(args) => args.run("stop"),
         Action::Cont(args) => args.run("cont"),
         Action::Monitor(args) => args.run(),

@@ -13,7 +13,7 @@ use crate::{
         DeviceRow, DiskRow, EndRow, FORMAT, Hash, ImageRow, Images, Manifest, ParentRow, PluginRow, Recorder,
         Store, check_source, damage,
     },
-    run::{self, Ended, Parts},
+    run::{self, Ended, Keeper, Parts},
     setup::{self, BootFiles, BootImages, Content, PortKey},
     tape::Course,
     trail::{Pace, Trail},
@@ -34,6 +34,13 @@ use std::{
 
 /// Record the run of this command line. Returns the exit code.
 pub(crate) fn record(args: &RecordArgs, catalog: &Plugins) -> Result<u8, Failure> {
+    if args.run.flight_recorder.is_some() {
+        return Err(Failure::usage(
+            "a run that is recorded needs no flight recorder: the recording has all of it",
+        )
+        .at("--flight-recorder")
+        .help("leave it out, or write `run` for `record -o RUN.rec`"));
+    }
     let ended = match from::snapshot_of(&args.run)? {
         Some(taken) => record_parts(args, taken.parts(&args.run, catalog, true)?)?,
         None => {
@@ -58,14 +65,7 @@ pub(crate) fn record_board(
 /// Record the run of a machine that is ready.
 fn record_parts(args: &RecordArgs, mut parts: Parts) -> Result<Ended, Failure> {
     let digest_every = args.digest_every.0;
-    let manifest = Manifest {
-        digest_every,
-        images: image_rows(&parts.images),
-        plugins: plugin_rows(&parts.plugins),
-        disks: disk_rows(&parts.disks),
-        parent: parts.parent.clone(),
-        ..manifest(&parts.board, &parts.plans)
-    };
+    let manifest = manifest_of(&parts, digest_every);
     // Their bytes are needed no more: what boots has them, and what is loaded is.
     let contents = taken(&mut parts.images, &mut parts.plugins);
     let contents = hashes(&manifest).into_iter().zip(contents).collect();
@@ -80,7 +80,7 @@ fn record_parts(args: &RecordArgs, mut parts: Parts) -> Result<Ended, Failure> {
     match begun.and_then(|()| parts.connect(&args.run, gate, digest_every, Some(&recording))) {
         Ok(running) => {
             recording.attach(running.machine.stop_handle());
-            running.finish(Some(recording))
+            running.finish(Keeper::Recording(Box::new(recording)))
         }
         Err(failure) => {
             recording.discard();
@@ -271,6 +271,18 @@ fn with_extent(failure: Failure, path: &Path) -> Failure {
     }
 }
 
+/// What the recording of a run says that is made of these parts.
+pub(crate) fn manifest_of(parts: &Parts, digest_every: Option<u64>) -> Manifest {
+    Manifest {
+        digest_every,
+        images: image_rows(&parts.images),
+        plugins: plugin_rows(&parts.plugins),
+        disks: disk_rows(&parts.disks),
+        parent: parts.parent.clone(),
+        ..manifest(&parts.board, &parts.plans)
+    }
+}
+
 /// What a recording says of a machine, but for what it is made of.
 fn manifest(board: &Board, plans: &[PortPlan]) -> Manifest {
     // A clock before 1970 is not set.
@@ -346,6 +358,17 @@ fn taken(images: &mut BootImages, plugins: &mut BTreeMap<String, Installed>) -> 
     images.chain(plugins).collect()
 }
 
+/// What a recording of these parts, of which it says this, keeps by its hash.
+pub(crate) fn contents_of<'a>(
+    manifest: &Manifest,
+    parts: &'a Parts,
+) -> impl Iterator<Item = (Hash, &'a [u8])> {
+    let BootImages { firmware, kernel, initrd } = &parts.images;
+    let images = [firmware, kernel, initrd].into_iter().flatten().map(|(_, bytes)| bytes.as_slice());
+    let plugins = parts.plugins.values().map(|installed| installed.bytes.as_slice());
+    hashes(manifest).into_iter().zip(images.chain(plugins))
+}
+
 /// Everything that a recording keeps by its hash: boot images, then plugins.
 fn hashes(manifest: &Manifest) -> Vec<Hash> {
     let Images { firmware, kernel, initrd } = &manifest.images;
@@ -358,7 +381,8 @@ pub(crate) fn disk_rows(disks: &BTreeMap<PortKey, HostDisk>) -> Vec<DiskRow> {
     disks.iter().map(|(key, disk)| rebuild::disk_row(key, &disk.facts())).collect()
 }
 
-fn end_row(reason: EndReason, stand: &Stand) -> EndRow {
+/// How a recording ended.
+pub(crate) fn end_row(reason: EndReason, stand: &Stand) -> EndRow {
     let (name, code, has_state) = match reason {
         EndReason::PowerOff { code } => ("power-off", Some(code), true),
         EndReason::Stopped => ("stopped", None, true),

@@ -511,7 +511,7 @@ impl Live {
         // Signals are the I/O thread's now.
         drop(desk);
         let ended = Running { machine, io, control, disks: BTreeMap::new(), summary, shelf }
-            .finish(Some(recording))?;
+            .finish(run::Keeper::Recording(Box::new(recording)))?;
         run::say(&ended.words);
         Ok(ended.code)
     }

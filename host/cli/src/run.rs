@@ -7,11 +7,12 @@ use crate::{
     disk::{DiskSpec, HostDisk},
     ending::{End, Stand, Summary},
     failure::Failure,
+    flight::{self, Flight},
     from,
     io::{HostOutside, IoThread, PortPlan},
     plugins::{Installed, Plugins},
     rebuild::{Start, not_built, unusable},
-    record::{self, Recording},
+    record::{self, Recording, Sealed},
     recording::{Hash, Manifest, ParentRow},
     setup::{self, BootFiles, BootImages, PortKey},
     shelf::{Contents, Shelf, Tag, Wish},
@@ -35,18 +36,22 @@ use std::{
 
 /// Run the machine of this command line. Returns the exit code.
 pub(crate) fn run(args: &RunArgs, catalog: &Plugins) -> Result<u8, Failure> {
+    let plan = args.flight_recorder.as_ref();
     let parts = match from::snapshot_of(args)? {
-        Some(taken) => taken.parts(args, catalog, false)?,
+        Some(taken) => taken.parts(args, catalog, plan.is_some())?,
         None => {
             let board = setup::board_of(args, catalog)?;
-            Parts::gather(args, catalog, board, BootFiles::from_args(args)?, HostDisk::open)?
+            let open = if plan.is_some() { flight::open_disk } else { HostDisk::open };
+            Parts::gather(args, catalog, board, BootFiles::from_args(args)?, open)?
         }
     };
-    let gate = match &parts.start {
-        Some(start) => Gate::live_from(&start.stand),
-        None => Gate::live(parts.seed),
+    let (flight, gate) = match (plan, &parts.start) {
+        (Some(plan), _) => Flight::prepare(plan, &parts).map(|(flight, gate)| (Some(flight), gate))?,
+        (None, Some(start)) => (None, Gate::live_from(&start.stand)),
+        (None, None) => (None, Gate::live(parts.seed)),
     };
-    let ended = parts.connect(args, gate, None, None)?.finish(None)?;
+    let running = parts.connect(args, gate, None, None)?;
+    let ended = running.finish(flight.map_or(Keeper::Nobody, |flight| Keeper::Flight(Box::new(flight))))?;
     say(&ended.words);
     Ok(ended.code)
 }
@@ -121,7 +126,9 @@ impl Parts {
         let recording = recording.map(Recording::path);
         let Self { board, plugins, boot, disks, plans, clock_ns, summary, start, .. } = self;
         let what = if recording.is_some() { What::Record } else { What::Run };
-        let control = Control::open(args.control.as_deref(), Facts::of(&board, &plans, what, recording))?;
+        let mut facts = Facts::of(&board, &plans, what, recording);
+        facts.has_flight_recorder = args.flight_recorder.is_some();
+        let control = Control::open(args.control.as_deref(), facts)?;
         let io = IoThread::start(&plans, args.status, Arc::clone(control.hub()))?;
         let outside = HostOutside::new(io.link().clone(), log_level(args.verbose), clock_ns);
         let setup = Setup {
@@ -206,6 +213,15 @@ pub(crate) struct Running<'a> {
     pub(crate) shelf: Shelf<'a>,
 }
 
+/// Who keeps what enters.
+pub(crate) enum Keeper {
+    Nobody,
+    /// All of it.
+    Recording(Box<Recording>),
+    /// The last stretch.
+    Flight(Box<Flight>),
+}
+
 /// How a run ended.
 pub(crate) struct Ended {
     pub(crate) code: u8,
@@ -220,33 +236,42 @@ pub(crate) struct Ended {
 }
 
 impl Running<'_> {
-    /// Let the machine go on until it ends, and put everything away. `recording`: what its gate records to.
-    pub(crate) fn finish(self, mut recording: Option<Recording>) -> Result<Ended, Failure> {
+    /// Let the machine go on until it ends, and put everything away. `keeper`: whom its gate records for.
+    pub(crate) fn finish(self, keeper: Keeper) -> Result<Ended, Failure> {
+        let (mut recording, flight) = match keeper {
+            Keeper::Nobody => (None, None),
+            Keeper::Recording(recording) => (Some(*recording), None),
+            Keeper::Flight(flight) => (None, Some(*flight)),
+        };
         // The socket goes last: whoever waits for its end finds everything put away.
         let Self { machine, io, control, disks, summary, shelf } = self;
         let trail = recording.as_mut().and_then(|recording| recording.trail.take());
         let failed = || recording.as_ref().is_some_and(Recording::has_failed);
         let over = || io.link().end_reason().is_some() || failed();
         let mut driven = Driving::of(machine, trail, shelf, recording.is_some());
+        driven.flight = flight.map(|flight| attached(flight, &driven.machine, &io));
         let (stop, host_time) = control.hub().drive(&mut driven, &over);
-        let Driving { mut machine, trail, shelf, .. } = driven;
+        let Driving { mut machine, trail, shelf, flight, .. } = driven;
         // Everybody who waits for a snapshot gets an answer.
         drop(shelf);
         trail.into_iter().for_each(Trail::finish);
         let end = End::of(stop, io.link().end_reason());
         control.hub().ended(Some(&end));
-        if recording.is_some()
-            && let Some(reason) = end.recorded()
-        {
+        let keeps = recording.is_some() || flight.is_some() && flight::why(&end).is_some();
+        if keeps && let Some(reason) = end.recorded() {
             machine.end(reason);
         }
         let status = machine.status();
-        let wants_digest = summary.is_some() || recording.is_some();
+        let wants_digest = summary.is_some() || keeps;
         let digest = if wants_digest { machine.digest() } else { [0; 32] };
         let stand = Stand { status, host_time, digest };
         let log_error = machine.log_error().map(ToString::to_string);
         drop(machine);
-        let recorded = recording.map(|recording| recording.seal(&end, &stand, log_error));
+        let recorded = match (recording, flight) {
+            (Some(recording), _) => recording.seal(&end, &stand, log_error).map(Some),
+            (None, Some(flight)) => land(flight, &end, &stand).map(Some),
+            (None, None) => Ok(None),
+        };
         // Everything that the guest said is out, and the terminal as it was, before we speak.
         drop(io);
         // What the guest wrote comes first: whatever fails after it, it is on the disk.
@@ -256,7 +281,7 @@ impl Running<'_> {
         }
         let mut words = end.words() + &committed?;
         let mut log_bytes = 0;
-        if let Some(sealed) = recorded.transpose()? {
+        if let Some(sealed) = recorded? {
             words += &sealed.words;
             log_bytes = sealed.log_bytes;
         }
@@ -273,6 +298,22 @@ impl Running<'_> {
     }
 }
 
+/// A flight recorder that can reach its machine, and the user.
+fn attached(mut flight: Flight, machine: &Machine, io: &IoThread) -> Flight {
+    let link = Arc::clone(io.link());
+    flight.attach(machine.stop_handle(), move |text| link.notice(text));
+    flight
+}
+
+/// What the flight recorder saves at the end. How the run ended counts more than that it could not.
+fn land(flight: Flight, end: &End, stand: &Stand) -> Result<Sealed, Failure> {
+    match flight.finish(end, stand) {
+        Ok(words) => Ok(Sealed { words, log_bytes: 0 }),
+        Err(failure) if end.code() == 0 => Err(failure),
+        Err(failure) => Ok(Sealed { words: failure.to_string(), log_bytes: 0 }),
+    }
+}
+
 /// A machine that is connected to the outside, while it runs.
 struct Driving<'a> {
     machine: Machine,
@@ -280,6 +321,8 @@ struct Driving<'a> {
     trail: Option<Trail>,
     /// Those that are saved by name.
     shelf: Shelf<'a>,
+    /// What keeps the last stretch.
+    flight: Option<Flight>,
     is_recorded: bool,
     /// It is of no use any more, for this reason.
     broken: Option<String>,
@@ -290,7 +333,7 @@ impl<'a> Driving<'a> {
         if let Some(trail) = &mut trail {
             trail.plan(&mut machine);
         }
-        Self { machine, trail, shelf, is_recorded, broken: None }
+        Self { machine, trail, shelf, flight: None, is_recorded, broken: None }
     }
 }
 
@@ -304,11 +347,14 @@ impl Driven for Driving<'_> {
             return Leg::Stop(Stop::DiskFailed(why.clone()));
         }
         loop {
+            if let Some(flight) = &mut self.flight {
+                flight.look(&mut self.machine);
+            }
             let stop = self.machine.run();
+            let is_checkpoint = stop == Stop::Until && !self.machine.has_arrived();
             match &mut self.trail {
-                Some(trail) if stop == Stop::Until && !self.machine.has_arrived() => {
-                    trail.step(&mut self.machine);
-                }
+                Some(trail) if is_checkpoint => trail.step(&mut self.machine),
+                None if is_checkpoint && self.flight.is_some() => (),
                 Some(_) | None => return Leg::Stop(stop),
             }
         }
@@ -317,6 +363,11 @@ impl Driven for Driving<'_> {
     fn load(&mut self, tag: Tag) -> Answer {
         if self.is_recorded {
             let why = "this run is recorded, and a log has no way back: begin another with record --from";
+            return Err(Refusal::new(why));
+        }
+        if self.flight.is_some() {
+            let why =
+                "this run has a flight recorder, and a log has no way back: begin another with run --from";
             return Err(Refusal::new(why));
         }
         let name = tag.name.clone();
@@ -332,6 +383,13 @@ impl Driven for Driving<'_> {
 
     fn shelve(&mut self, wish: Wish, reply: Reply) {
         self.shelf.fulfil(wish, &mut self.machine, reply);
+    }
+
+    fn save_flight(&mut self, wish: flight::Wish, reply: Reply) {
+        match &mut self.flight {
+            Some(flight) => flight.save(wish, &mut self.machine, reply),
+            None => reply(Err(flight::none())),
+        }
     }
 }
 

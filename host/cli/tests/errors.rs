@@ -62,6 +62,33 @@ const CASES: &[Case] = &[
     Case("snapshots in no memory", "ask @/no.rec digest --snapshot-memory lots", 2),
     Case("save without a machine", "snapshot save a @/no.sock", 6),
     Case("load without a name", "snapshot load", 2),
+    Case("flight recorder without a size", "run --flight-recorder lots --firmware @/ok.elf", 2),
+    Case("flight recorder that holds nothing", "run --flight-recorder 64k --firmware @/ok.elf", 2),
+    Case(
+        "flight recorder with an unknown option",
+        "run --flight-recorder 64M,every=5 --firmware @/ok.elf",
+        2,
+    ),
+    Case("flight recorder that reaches nowhere", "run --flight-recorder 64M,reach=1 --firmware @/ok.elf", 2),
+    Case(
+        "flight recorder into a missing folder",
+        "run --flight-recorder 64M,dir=@/no --firmware @/ok.elf",
+        6,
+    ),
+    Case("flight recorder into a file", "run --flight-recorder 64M,dir=@/ok.elf --firmware @/ok.elf", 6),
+    Case(
+        "flight recorder of a recorded run",
+        "record -o @/new.rec --flight-recorder 64M --firmware @/ok.elf",
+        2,
+    ),
+    Case("flight recorder of a replay", "replay @/no.rec --flight-recorder 64M", 2),
+    Case(
+        "flight recorder and a commit",
+        "run --flight-recorder 64M --disk disk0=@/raw.img,commit --firmware @/ok.elf",
+        2,
+    ),
+    Case("save a flight without a machine", "flight save @/no.sock", 6),
+    Case("flight without a command", "flight", 2),
     // Boards.
     Case("missing board", "machine check @/missing.toml", 6),
     Case("folder as board", "machine check @", 3),

@@ -1,9 +1,9 @@
 //! The decoded-block cache, shared by all harts and keyed by physical address.
 //!
 //! A block is a run of instructions in one page that is entered at its first one. It goes on behind conditional
-//! branches and ends with a jump, an instruction that may change the rules, at [`MAX_BLOCK`] instructions, or at the
-//! end of the page. Stores drop blocks with the precision of a byte, found by way of a bitmap of 64-byte lines, so
-//! that data beside code costs little.
+//! branches forwards and ends with a branch backwards, a jump, an instruction that may change the rules, at
+//! [`MAX_BLOCK`] instructions, or at the end of the page. Stores drop blocks with the precision of a byte, found by way
+//! of a bitmap of 64-byte lines, so that data beside code costs little.
 
 use crate::decode::Decoder;
 use crate::isa::{Kind, Op};
@@ -240,7 +240,7 @@ impl Arena {
             op.idx = (self.ops.len() - start) as u8;
             bytes += u64::from(op.len);
             self.ops.push(op);
-            if ends_block(&op) {
+            if ends_block(&op) || closes_loop(&op) {
                 break;
             }
         }
@@ -257,6 +257,13 @@ impl Arena {
         self.heat.push(NEVER);
         Span { start: self.ops.len() as u32 - 1, len: 1 }
     }
+}
+
+/// A conditional branch backwards is taken more often than not: what is behind it is another block, or each turn of a
+/// loop would be charged for it and given it back.
+fn closes_loop(op: &Op) -> bool {
+    let branches = matches!(op.kind, Kind::beq | Kind::bne | Kind::blt | Kind::bge | Kind::bltu | Kind::bgeu);
+    branches && op.imm < 0
 }
 
 fn ends_block(op: &Op) -> bool {

@@ -217,6 +217,12 @@ impl GuestRam {
         self.clears.set(self.clears.get() + u64::from(cleared));
     }
 
+    /// How many pages [`GuestRam::take_dirty`] would call this follower with.
+    pub fn dirty_pages(&self, follower: Follower) -> usize {
+        let wanted = PAGE_DIRTY | follower.owed();
+        self.flags.iter().map(|page| usize::from(page.get() & wanted != 0)).sum()
+    }
+
     /// Copies the page with this index.
     pub fn page(&self, index: usize, into: &mut [u8; PAGE_SIZE as usize]) {
         let gpa = self.base + index as u64 * PAGE_SIZE;

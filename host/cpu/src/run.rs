@@ -114,6 +114,32 @@ pub(crate) fn trapped(h: &mut Hart, cx: &mut Cx<'_>, trap: Trap, pc: u64, attemp
     h.take_trap(trap, pc);
 }
 
+/// A block is about to run: counts it. Whether it is hot.
+#[inline(always)]
+fn warm(heat: &mut u8) -> bool {
+    if *heat == HOT {
+        return true;
+    }
+    *heat = heat.saturating_add(u8::from(*heat < HOT));
+    false
+}
+
+/// The block at `pc`, as far as it fits the budget: an op is an instruction.
+#[inline(always)]
+fn next_block<const TIERED: bool>(h: &Hart, cx: &Cx<'_>, heat: &mut [u8], pc: u64) -> Result<Span, Pause> {
+    let left = cx.limit - cx.icount;
+    if left == 0 {
+        return Err(Pause::Limit);
+    }
+    let Some(span) = h.caches.block(pc) else {
+        return Err(Pause::Miss);
+    };
+    if TIERED && warm(&mut heat[span.start as usize]) {
+        return Err(Pause::Hot(span));
+    }
+    Ok(Span { len: span.len.min(left.min(64) as u32), ..span })
+}
+
 /// Runs known blocks until something else must happen. THE hot loop. `TIERED`: it counts how often each block runs, and
 /// stops at one that ran often.
 #[inline(never)]
@@ -122,26 +148,13 @@ pub(crate) fn execute<const TIERED: bool>(h: &mut Hart, cx: &mut Cx<'_>, arena: 
     let ops = ops.as_slice();
     let mut pc = h.pc;
     'block: loop {
-        let left = cx.limit - cx.icount;
-        if left == 0 {
-            h.pc = pc;
-            return Pause::Limit;
-        }
-        let Some(Span { start, len }) = h.caches.block(pc) else {
-            h.pc = pc;
-            return Pause::Miss;
-        };
-        if TIERED {
-            let heat = &mut heat[start as usize];
-            if *heat == HOT {
+        let (base, block) = match next_block::<TIERED>(h, cx, heat, pc) {
+            Ok(Span { start, len }) => (pc, &ops[start as usize..][..len as usize]),
+            Err(pause) => {
                 h.pc = pc;
-                return Pause::Hot(Span { start, len });
+                return pause;
             }
-            *heat = heat.saturating_add(u8::from(*heat < HOT));
-        }
-        // A block that does not fit the budget is run as far as it goes: an op is an instruction.
-        let count = (len as usize).min(left.min(64) as usize);
-        let (base, block) = (pc, &ops[start as usize..][..count]);
+        };
         for op in block {
             macro_rules! this {
                 (pc) => {
@@ -221,6 +234,7 @@ pub(crate) fn execute<const TIERED: bool>(h: &mut Hart, cx: &mut Cx<'_>, arena: 
             }
             for_each_insn!(arms);
         }
+        let count = block.len();
         let last = &block[count - 1];
         pc = base.wrapping_add(u64::from(last.off) * 2 + u64::from(last.len));
         cx.icount += count as u64;

@@ -73,8 +73,8 @@ const fn empty<const N: usize>() -> [Slot; N] {
     slots
 }
 
-const EMPTY: [Slot; SLOTS] = empty();
-const EMPTY_FETCH: [Slot; FETCH_SLOTS] = empty();
+static EMPTY: [Slot; SLOTS] = empty();
+static EMPTY_FETCH: [Slot; FETCH_SLOTS] = empty();
 
 /// Where the decoded block, or the translated code, for a virtual pc lies. Translated code reads the latter.
 #[derive(Clone, Copy)]

@@ -173,6 +173,29 @@ impl Machine {
         Snapshot { sections, ram, disks }
     }
 
+    /// The machine as it stands, as the beginning of a log ([`Snapshot::as_beginning`]): blocks of disks that were read
+    /// before are told again when they are read again.
+    ///
+    /// # Errors
+    /// A disk does not take its own changes.
+    pub fn begin_anew(&mut self) -> Result<Snapshot, RestoreError> {
+        let beginning = self.snapshot().as_beginning()?;
+        for (place, changes) in self.services.disks.images() {
+            let changes = DiskChanges { first_reads: Arc::default(), ..changes };
+            if let Err(why) = self.services.disks.set_image(place, &changes) {
+                return Err(RestoreError::Disk { port: self.port_name(place.0, place.1), why });
+            }
+        }
+        Ok(beginning)
+    }
+
+    /// Pages of RAM, at most, in which a snapshot of this machine differs from one that were taken now: so much memory
+    /// the older one would cost beside the newer.
+    #[must_use]
+    pub fn pages_apart(&self, older: &RamImage) -> usize {
+        self.ram_tracker.apart(&self.services.ram, older)
+    }
+
     fn run_section(&self) -> Vec<u8> {
         let here = (self.services.clock.icount(), self.services.clock.vtime_ns());
         let [window, passed, suppressed] = self.services.warnings.state();

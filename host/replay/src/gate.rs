@@ -255,9 +255,7 @@ impl Gate {
     /// place that configuration and guest alone decide.
     pub fn digest(&mut self, vtime_ns: u64, digest: StateDigest) {
         for chain in [&mut self.chain].into_iter().chain(&mut self.cut) {
-            let mut hasher = blake3::Hasher::new();
-            hasher.update(chain).update(&digest.whole);
-            *chain = *hasher.finalize().as_bytes();
+            *chain = digest.chained(chain);
         }
         self.mark(vtime_ns, Entry::Digest(digest));
     }

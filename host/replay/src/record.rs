@@ -63,6 +63,16 @@ pub struct StateDigest {
     pub parts: Vec<u32>,
 }
 
+impl StateDigest {
+    /// The chain over digests, with this one behind those that `chain` is over. It begins with zeroes.
+    #[must_use]
+    pub fn chained(&self, chain: &[u8; 32]) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(chain).update(&self.whole);
+        *hasher.finalize().as_bytes()
+    }
+}
+
 /// An [`Entry`] in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {

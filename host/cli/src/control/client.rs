@@ -6,7 +6,7 @@ use crate::{
     inspect,
     io::grouped,
 };
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::{
     io::{self, BufRead, BufReader, IsTerminal, Write},
@@ -59,6 +59,25 @@ pub(crate) struct NamedArgs {
     /// The folder that it is in; default: the machine's own
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
+}
+
+/// `reprise flight`
+#[derive(Debug, Args)]
+pub(crate) struct FlightCommand {
+    #[command(subcommand)]
+    action: FlightAction,
+}
+
+#[derive(Debug, Subcommand)]
+enum FlightAction {
+    /// Save what the flight recorder of a running machine keeps; returns when it is on the disk
+    Save {
+        #[command(flatten)]
+        call: CallArgs,
+        /// The recording: a new folder; default: a name of its own, where --flight-recorder says
+        #[arg(short, long, value_name = "NEW.rec")]
+        output: Option<PathBuf>,
+    },
 }
 
 /// `reprise monitor`
@@ -192,11 +211,7 @@ impl NamedArgs {
     pub(crate) fn run(&self, command: &str) -> Result<u8, Failure> {
         let mut arguments = json!({ "tag": self.name });
         if let Some(folder) = &self.folder {
-            // The machine's process may be elsewhere.
-            let absolute = std::path::absolute(folder);
-            let absolute = absolute
-                .map_err(|error| Failure::io("cannot name the folder", &error).at(folder.display()))?;
-            arguments["folder"] = absolute.display().to_string().into();
+            arguments["folder"] = absolute(folder)?.into();
         }
         let answer = Peer::connect(&self.call.socket()?, PATIENCE)?.execute(command, &arguments)?;
         if let (Some(icount), Some(bytes)) = (answer["icount"].as_u64(), answer["bytes-written"].as_u64()) {
@@ -205,6 +220,29 @@ impl NamedArgs {
             return inspect::out(&format!("{folder}/{name}: icount {icount}, {bytes} bytes written\n"));
         }
         Ok(0)
+    }
+}
+
+/// The machine's process may be elsewhere.
+fn absolute(path: &Path) -> Result<String, Failure> {
+    let absolute = std::path::absolute(path);
+    let absolute =
+        absolute.map_err(|error| Failure::io("cannot name the folder", &error).at(path.display()))?;
+    Ok(absolute.display().to_string())
+}
+
+impl FlightCommand {
+    /// Returns when it is done.
+    pub(crate) fn run(&self) -> Result<u8, Failure> {
+        let FlightAction::Save { call, output } = &self.action;
+        let mut arguments = json!({});
+        if let Some(path) = output {
+            arguments["filename"] = absolute(path)?.into();
+        }
+        let answer = Peer::connect(&call.socket()?, PATIENCE)?.execute("flight-save", &arguments)?;
+        let path = answer["filename"].as_str().unwrap_or("?");
+        let [from, to] = ["from-icount", "icount"].map(|name| grouped(answer[name].as_u64().unwrap_or(0)));
+        inspect::out(&format!("{path}: from icount {from} to {to}\n"))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::order::{Answer, Refusal, Reply};
 use crate::{
+    flight,
     place::Place,
     shelf::{Tag, Wish},
     timeline::Leg,
@@ -29,6 +30,12 @@ pub(crate) trait Driven {
 
     /// Become what a snapshot says, and run or stand still as before.
     fn load(&mut self, tag: Tag) -> Answer;
+
+    /// Save what the flight recorder keeps. `reply` is called later, from another thread.
+    fn save_flight(&mut self, wish: flight::Wish, reply: Reply) {
+        let _there_is_none = wish;
+        reply(Err(flight::none()));
+    }
 
     /// Save, delete or list snapshots. `reply` is called later, from another thread.
     fn shelve(&mut self, wish: Wish, reply: Reply);

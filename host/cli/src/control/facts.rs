@@ -32,6 +32,8 @@ pub(crate) struct Facts {
     /// It has somewhere to go at a non-maskable interrupt.
     pub(super) takes_nmi: bool,
     pub(super) what: What,
+    /// The last stretch of the run is kept.
+    pub(crate) has_flight_recorder: bool,
     /// The recording that is written or replayed.
     pub(super) recording: Option<String>,
     /// Ports and the backends that they are connected to.
@@ -48,6 +50,7 @@ impl Facts {
             harts: board.machine.harts,
             takes_nmi: board.machine.nmi_vector.is_some(),
             what,
+            has_flight_recorder: false,
             recording: recording.map(|path| path.display().to_string()),
             ports: plans.iter().map(port).collect(),
             map: map(board),

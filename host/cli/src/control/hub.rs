@@ -5,11 +5,17 @@ use super::{
     facts::Facts,
     order::{Answer, Order, Refusal, Reply},
 };
-use crate::{ending::End, io::EndReason, timeline::Leg};
+use crate::{
+    ending::End,
+    flight::{self, Occasion},
+    io::EndReason,
+    timeline::Leg,
+};
 use reprise_machine::{Asked, ControlInput, Status, Stop};
 use serde_json::{Value, json};
 use std::{
     collections::VecDeque,
+    path::PathBuf,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -161,10 +167,17 @@ impl Hub {
             };
             let mut paused = state.run == RunState::Paused;
             drop(state);
-            if let Order::Shelf(wish) = order {
-                driven.shelve(wish, reply);
-                continue;
-            }
+            let order = match order {
+                Order::Shelf(wish) => {
+                    driven.shelve(wish, reply);
+                    continue;
+                }
+                Order::Flight(wish) => {
+                    driven.save_flight(wish, reply);
+                    continue;
+                }
+                order => order,
+            };
             let answer = order.carry_out(driven, &mut paused, over);
             self.progress(driven.machine().status());
             self.set_paused(paused);
@@ -214,6 +227,9 @@ impl Hub {
             Asked::FromOutside => (false, "host-qmp-system-reset"),
         };
         self.event("RESET", Some(json!({ "guest": guest, "reason": reason })));
+        if guest && self.state().facts.has_flight_recorder {
+            self.save_flight(Occasion::Reset, None, Box::new(drop));
+        }
     }
 
     pub(crate) fn powered_off(&self, asked: Asked) {
@@ -236,6 +252,11 @@ impl Hub {
         if let Some(reach) = reach {
             reach.call();
         }
+    }
+
+    /// Have saved what the flight recorder keeps.
+    pub(crate) fn save_flight(&self, occasion: Occasion, path: Option<PathBuf>, reply: Reply) {
+        self.submit(Order::Flight(flight::Wish { occasion, path }), reply);
     }
 
     pub(super) fn press(&self, button: ControlInput) -> Answer {
@@ -265,7 +286,7 @@ impl Hub {
         self.changed.notify_all();
     }
 
-    pub(super) fn facts(&self) -> Facts {
+    pub(crate) fn facts(&self) -> Facts {
         self.state().facts.clone()
     }
 

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     failure::printable,
+    flight::Occasion,
     io::grouped,
     place::Place,
     shelf::{Tag, Wish},
@@ -38,6 +39,7 @@ const HELP: &str = "\
     loadvm NAME          become what it says; a recorded run cannot\n\
     delvm NAME           delete it\n\
     info snapshots       those that there are\n\
+    flight_save [FILE]   save what the flight recorder keeps, as a recording; the machine goes on\n\
     replay_seek PLACE    go there in a replay and stand still: an icount, vtime:1.5s, 50%, event:N, line:N\n\
     replay_break ICOUNT  stand still there when a replay comes by\n\
     replay_delete_break  no more\n\
@@ -65,6 +67,10 @@ pub(crate) fn execute(hub: &Arc<Hub>, line: &str, screen: Screen) {
         ["savevm", name] => return hub.submit(Order::Shelf(Wish::Save(tag(name))), quietly(screen)),
         ["loadvm", name] => return hub.submit(Order::Load(tag(name)), quietly(screen)),
         ["delvm", name] => return hub.submit(Order::Shelf(Wish::Delete(tag(name))), quietly(screen)),
+        ["flight_save"] => return hub.save_flight(Occasion::Command, None, said_flight(screen)),
+        ["flight_save", path] => {
+            return hub.save_flight(Occasion::Command, Some(path.into()), said_flight(screen));
+        }
         ["savevm" | "loadvm" | "delvm", ..] => format!("usage: {} NAME\n", words[0]),
         ["replay_seek", place] => {
             match place.parse().map_or_else(|_| Place::parse(place), |n| Ok(Place::Icount(n))) {
@@ -98,6 +104,7 @@ pub(crate) fn execute(hub: &Arc<Hub>, line: &str, screen: Screen) {
             | "nmi"
             | "help"
             | "?"
+            | "flight_save"
             | "replay_seek"
             | "replay_break"
             | "replay_delete_break",
@@ -152,6 +159,15 @@ fn tag(name: &str) -> Tag {
 /// For what says nothing if it is done.
 fn quietly(screen: Screen) -> Box<dyn FnOnce(Answer) + Send> {
     Box::new(move |answer| screen(words_of(answer.map(|_| serde_json::Value::Null))))
+}
+
+fn said_flight(screen: Screen) -> Box<dyn FnOnce(Answer) + Send> {
+    let said = |answer: serde_json::Value| {
+        let path = printable(answer["filename"].as_str().unwrap_or_default());
+        let [from, to] = ["from-icount", "icount"].map(|name| grouped(answer[name].as_u64().unwrap_or(0)));
+        format!("{path}: from icount {from} to {to}\n").into()
+    };
+    Box::new(move |answer: Answer| screen(words_of(answer.map(said))))
 }
 
 fn said_snapshots(answer: &serde_json::Value) -> serde_json::Value {
@@ -331,6 +347,7 @@ mod tests {
             machine: "virt".into(),
             harts: 2,
             takes_nmi: false,
+            has_flight_recorder: false,
             what: What::Replay,
             recording: Some("a.rec".into()),
             ports: vec![("uart0.serial".into(), "pty".into())],

@@ -4,6 +4,7 @@ use super::driven::Driven;
 use crate::{
     ending::hex,
     failure::Failure,
+    flight,
     place::Place,
     shelf::{Tag, Wish},
 };
@@ -31,6 +32,8 @@ pub(crate) enum Order {
     Load(Tag),
     /// Save, delete or list snapshots.
     Shelf(Wish),
+    /// Save what the flight recorder keeps.
+    Flight(flight::Wish),
 }
 
 /// A look at guest memory.
@@ -133,7 +136,9 @@ impl Order {
             Self::Seek(place) => return driven.seek(place, paused, over),
             Self::Break(icount) => return driven.set_break(icount),
             Self::Load(tag) => return driven.load(tag),
-            Self::Shelf(_) => unreachable!("the hub hands it to the shelf, which answers later"),
+            Self::Shelf(_) | Self::Flight(_) => {
+                unreachable!("the hub hands it to the shelf or the flight recorder, which answer later")
+            }
         }
         Ok(json!({}))
     }

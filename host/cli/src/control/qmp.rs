@@ -7,6 +7,7 @@ use super::{
     wire::Splitter,
 };
 use crate::{
+    flight::Occasion,
     place::Place,
     shelf::{Tag, Wish},
 };
@@ -38,13 +39,14 @@ enum Command {
     Load,
     Delete,
     Snapshots,
+    Flight,
     Quit,
     Human,
 }
 
 /// Every command: its name, what it is, and the arguments that it takes. A new one is a row here and an arm of
 /// [`execute`]; what needs the machine is an [`Order`].
-const COMMANDS: [(&str, Command, &[&str]); 23] = [
+const COMMANDS: [(&str, Command, &[&str]); 24] = [
     ("qmp_capabilities", Command::Capabilities, &["enable"]),
     ("query-version", Command::Version, &[]),
     ("query-commands", Command::Commands, &[]),
@@ -66,6 +68,7 @@ const COMMANDS: [(&str, Command, &[&str]); 23] = [
     ("snapshot-load", Command::Load, &SNAPSHOT),
     ("snapshot-delete", Command::Delete, &SNAPSHOT),
     ("query-snapshots", Command::Snapshots, &["folder"]),
+    ("flight-save", Command::Flight, &["filename"]),
     ("quit", Command::Quit, &[]),
     ("human-monitor-command", Command::Human, &["command-line", "cpu-index"]),
 ];
@@ -221,6 +224,10 @@ pub(super) fn execute(hub: &Arc<Hub>, execution: Execution, reply: Reply) {
             }
         }
         Command::DeleteBreak => return hub.submit(Order::Break(None), reply),
+        Command::Flight => match text(&arguments, "filename") {
+            Ok(path) => return hub.save_flight(Occasion::Command, path.map(Into::into), reply),
+            Err(refusal) => Err(refusal),
+        },
         Command::Quit => {
             hub.quit();
             Ok(json!({}))
@@ -328,6 +335,7 @@ mod tests {
             machine: "virt".into(),
             harts: 2,
             takes_nmi: false,
+            has_flight_recorder: false,
             what: What::Record,
             recording: Some("a.rec".into()),
             ports: vec![("uart0.serial".into(), "stdio".into())],

@@ -23,8 +23,9 @@ use block_store::Spill;
 use open::{Opened, Opener, Target};
 use overlay::Overlay;
 use reprise_machine::{Disk, DiskChanges, DiskError};
+pub(crate) use spec::split;
 use std::{cell::RefCell, io, rc::Rc};
-pub(crate) use sys::unnamed_file;
+pub(crate) use sys::{check_writable, unnamed_file};
 use watched::Watched;
 
 /// What disks count in.

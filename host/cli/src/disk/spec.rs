@@ -131,7 +131,7 @@ fn on_off(key: &str, value: &str) -> Result<bool, String> {
 }
 
 /// Parts between commas; `,,` is a comma in a file's name, as in QEMU.
-fn split(text: &str) -> Vec<String> {
+pub(crate) fn split(text: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut rest = text.chars().peekable();
     while let Some(c) = rest.next() {

@@ -70,6 +70,6 @@ impl From<&Metadata> for Identity {
 }
 
 /// Whether files can be made in a folder.
-pub(super) fn check_writable(folder: &Path) -> io::Result<()> {
+pub(crate) fn check_writable(folder: &Path) -> io::Result<()> {
     Ok(access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
 }

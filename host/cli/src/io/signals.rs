@@ -2,7 +2,7 @@
 
 use mio::net::UnixStream;
 use signal_hook::{
-    consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP},
+    consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1},
     flag, low_level,
 };
 use std::{
@@ -28,6 +28,8 @@ pub(super) enum Signal {
     Suspend,
     /// And us again.
     Continue,
+    /// What the flight recorder keeps is wanted.
+    Save,
 }
 
 /// The registered signals.
@@ -41,7 +43,7 @@ impl Signals {
         let (read, write) = StdStream::pair()?;
         read.set_nonblocking(true)?;
         let mut flags = Vec::new();
-        for signal in ENDING.into_iter().chain([SIGTSTP, SIGCONT]) {
+        for signal in ENDING.into_iter().chain([SIGTSTP, SIGCONT, SIGUSR1]) {
             let flag = Arc::new(AtomicBool::new(false));
             // Handlers run in the order of registration: the flag is up before the byte wakes us.
             flag::register(signal, Arc::clone(&flag))?;
@@ -63,6 +65,7 @@ impl Signals {
             .map(|signal| match signal {
                 SIGTSTP => Signal::Suspend,
                 SIGCONT => Signal::Continue,
+                SIGUSR1 => Signal::Save,
                 ending => Signal::End(ending),
             })
             .collect()

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     control::Hub,
     failure::{Failure, reason},
+    flight::Occasion,
     terminal::{self, RawTerminal},
 };
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -237,9 +238,19 @@ impl Worker {
                     self.raw_again();
                 }
                 Signal::Continue => self.raw_again(),
+                Signal::Save => self.save_flight(),
             }
         }
         false
+    }
+
+    fn save_flight(&self) {
+        let hub = self.link.hub();
+        match hub.facts().has_flight_recorder {
+            // It tells the user itself what came of it.
+            true => hub.save_flight(Occasion::Signal, None, Box::new(drop)),
+            false => self.link.notice("warning: SIGUSR1: this machine has no flight recorder\n"),
+        }
     }
 
     fn raw_again(&self) {

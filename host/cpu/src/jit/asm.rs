@@ -144,6 +144,13 @@ impl Asm {
         self.origin = origin;
     }
 
+    /// Fills up until `ahead` more bytes will end at a multiple of `to`.
+    pub(super) fn align(&mut self, to: u32, ahead: u32) {
+        while !(self.here() + ahead).is_multiple_of(to) {
+            self.byte(0xcc);
+        }
+    }
+
     /// Four bytes that are no instruction.
     pub(super) fn number(&mut self, number: u32) {
         self.bytes.extend_from_slice(&number.to_le_bytes());
@@ -166,7 +173,7 @@ impl Asm {
         self.bytes.extend_from_slice(&value.to_le_bytes());
     }
 
-    /// Prefix, REX, opcode, ModRM, SIB, displacement. `byte_regs`: a register operand is a byte, and needs a REX to mean
+    /// Prefix, REX, opcode, ModRM, SIB, displacement. `byte_regs`: register operands are bytes, and need a REX to mean
     /// the low byte of rsp to rdi.
     fn encode(&mut self, prefix: Option<u8>, width: Width, opcode: &[u8], reg: u8, rm: Rm, byte_regs: bool) {
         let (x, b, low) = match rm {
@@ -345,8 +352,8 @@ impl Asm {
         self.byte(by);
     }
 
-    /// `dst` = the low half of `src`, rotated right; bits that come in from the right are of no use to callers, so that a
-    /// shift will do where the host has no BMI2.
+    /// `dst` = the low half of `src`, rotated right; bits that come in from the right are of no use to callers, so that
+    /// a shift will do where the host has no BMI2.
     pub(super) fn rotate_into(&mut self, dst: Gpr, src: Gpr, by: u8) {
         if !std::arch::is_x86_feature_detected!("bmi2") {
             self.mov(Width::D, dst, src);

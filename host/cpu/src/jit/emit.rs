@@ -5,12 +5,29 @@ mod float;
 mod integer;
 mod memory;
 
-use super::asm::{Alu, Asm, Cc, Fixup, Gpr, Precision, Rm, Width};
+use super::asm::{Alu, Asm, Cc, Fixup, Gpr, Precision, Rm, Widen, Width};
 use super::layout::{CODE_PAGE, NATIVE_SHIFT, NATIVES, home, pinned};
 use super::stubs::{self, Stubs};
 use crate::isa::{Extension, Kind, Op, Reg};
 use crate::ram::PAGE_SIZE;
 use crate::tlb::Caches;
+
+/// A set of integer registers, by their numbers.
+type Words = u64;
+
+fn bit(reg: Reg) -> Words {
+    1 << reg as u8
+}
+
+fn last_writes(ops: &[Op]) -> [u8; 33] {
+    let mut last = [0; 33];
+    for op in ops {
+        if op.kind.row().is_some_and(|row| row.operands.starts_with('d')) {
+            last[op.rd as usize] = op.idx;
+        }
+    }
+    last
+}
 
 fn in_page(place: i64) -> bool {
     (0..PAGE_SIZE as i64).contains(&place)
@@ -33,19 +50,40 @@ impl Draft {
     }
 }
 
+/// Puts the upper half of `reg` in place, by way of `scratch` if it is in memory. Flags stay.
+fn sign_extend(a: &mut Asm, reg: Reg, scratch: Gpr) {
+    match pinned(reg) {
+        Some(host) => a.widen(Widen::S32, host, host),
+        None => {
+            a.widen(Widen::S32, scratch, home(reg));
+            a.store(Width::Q, home(reg), scratch);
+        }
+    }
+}
+
+/// Puts the upper halves of these registers in place.
+fn extend(a: &mut Asm, mut words: Words) {
+    while words != 0 {
+        sign_extend(a, Reg::of(words.trailing_zeros()), Gpr::Rdx);
+        words &= words - 1;
+    }
+}
+
 /// Something that happens rarely, emitted behind the block.
 #[derive(Clone, Copy)]
 enum Cold {
     /// The body of `op` does it all; then on at `back`. `loaded`: the floating-point state is and stays it.
-    Perform { from: Fixup, op: u32, loaded: bool, back: u32 },
+    Perform { from: Fixup, op: u32, loaded: bool, words: Words, back: u32 },
     /// The floating-point state is to be loaded, or `op` and what follows it are their bodies'.
-    LoadFloats { from: Fixup, op: u32, back: u32 },
+    LoadFloats { from: Fixup, op: u32, words: Words, back: u32 },
     /// `op` and what follows it are their bodies'.
-    Finish { from: Fixup, op: u32 },
+    Finish { from: Fixup, op: u32, words: Words },
     /// The result of an operation on floating-point numbers is no number.
     NotANumber { from: Fixup, rd: Reg, of: Precision, back: u32 },
+    /// Accesses to neighbouring places that are not all known: each looks for itself, then on at `back`.
+    OneByOne { from: Fixup, first: u8, count: u8, floats: bool, words: Words, back: u32 },
     /// A branch is taken with `spare` instructions charged and not attempted.
-    Side { from: Fixup, target: i64, spare: i32 },
+    Side { from: Fixup, target: i64, spare: i32, words: Words },
     /// The block does not fit the budget.
     Budget { from: Fixup },
 }
@@ -73,6 +111,16 @@ pub(super) struct Emitter<'a> {
     ops: &'a [Op],
     cold: &'a mut Vec<Cold>,
     links: &'a mut Vec<(u32, u64)>,
+    /// Registers of which only the low half is in place: the value is that, sign-extended.
+    words: Words,
+    /// The same before the instruction in the making.
+    words_before: Words,
+    /// Registers whose value is the sign extension of its low half, whether that is in place or not.
+    narrow: Words,
+    /// For each integer register, the number of the last instruction that writes it.
+    last_write: [u8; 33],
+    /// The number of the instruction in the making.
+    index: u8,
     /// What registers are known to hold.
     known: [Option<u64>; 33],
     /// The privilege is at least this: nothing in a block lowers it and goes on.
@@ -86,8 +134,8 @@ pub(super) struct Emitter<'a> {
 }
 
 impl<'a> Emitter<'a> {
-    /// For the block `ops`, which is at `start` in the arena, seen at `at`, as translation `native`. Its links are numbered
-    /// from `first_link`.
+    /// For the block `ops`, which is at `start` in the arena, seen at `at`, as translation `native`. Its links are
+    /// numbered from `first_link`.
     pub(super) fn new(
         draft: &'a mut Draft,
         stubs: &'a Stubs,
@@ -111,6 +159,11 @@ impl<'a> Emitter<'a> {
             ops,
             cold,
             links,
+            words: 0,
+            words_before: 0,
+            narrow: bit(Reg::X0),
+            last_write: last_writes(ops),
+            index: 0,
             known,
             privilege: 0,
             floats: false,
@@ -125,11 +178,18 @@ impl<'a> Emitter<'a> {
         self.a.alu_imm(Alu::Sub, Width::Q, Gpr::R15, count);
         let from = self.a.branch_ahead(Cc::Less);
         self.cold.push(Cold::Budget { from });
-        for op in self.ops {
-            self.op(op);
+        let mut rest = self.ops;
+        while !rest.is_empty() {
+            let (now, then) = rest.split_at(Emitter::neighbours(rest));
+            match now {
+                [op] => self.op(op),
+                _ => self.ops_together(now),
+            }
+            rest = then;
         }
         let last = self.ops[self.ops.len() - 1];
         if last.kind.row().is_some_and(|row| !row.ends_block) {
+            self.extend_all();
             self.go_to(self.place(&last) + i64::from(last.len));
         }
         let mut next = 0;
@@ -178,7 +238,17 @@ impl<'a> Emitter<'a> {
         }
     }
 
+    fn ops_together(&mut self, ops: &[Op]) {
+        self.access_all(ops);
+        for op in ops {
+            self.known[op.rd as usize] = None;
+        }
+        self.known[Reg::X0 as usize] = Some(0);
+    }
+
     fn op(&mut self, op: &Op) {
+        self.words_before = self.words;
+        self.index = op.idx;
         if let Some(value) = self.foreseen(op) {
             self.set_constant(op.rd, value);
             return;
@@ -189,6 +259,7 @@ impl<'a> Emitter<'a> {
         }
         if !(self.integer(op) || self.memory(op) || self.control(op) || self.csr(op) || self.float(op)) {
             self.perform(op);
+            self.written(op.rd);
             self.boxed[op.rd as usize] = false;
         }
         // Of an instruction without an integer destination this forgets too much, which does no harm.
@@ -215,6 +286,10 @@ impl<'a> Emitter<'a> {
             return;
         }
         self.known[rd as usize] = Some(value);
+        self.written(rd);
+        if i32::try_from(value as i64).is_ok() {
+            self.narrow |= bit(rd);
+        }
         match (pinned(rd), i32::try_from(value as i64)) {
             (Some(host), _) => self.a.mov_imm(host, value),
             (None, Ok(value)) => self.a.store_imm(Width::Q, home(rd), value),
@@ -225,28 +300,77 @@ impl<'a> Emitter<'a> {
         }
     }
 
+    /// Where `reg` is, all of it. Flags stay.
+    fn home(&mut self, reg: Reg) -> Rm {
+        self.extend(reg);
+        home(reg)
+    }
+
+    /// Puts the upper half of `reg` in place.
+    fn extend(&mut self, reg: Reg) {
+        if self.words & bit(reg) != 0 {
+            self.words &= !bit(reg);
+            sign_extend(self.a, reg, Gpr::Rdx);
+        }
+    }
+
+    /// Puts all upper halves in place: what follows leaves the block.
+    fn extend_all(&mut self) {
+        extend(self.a, std::mem::take(&mut self.words));
+    }
+
+    /// All of `reg` was written.
+    fn written(&mut self, reg: Reg) {
+        self.words &= !bit(reg);
+        self.narrow &= !bit(reg) | bit(Reg::X0);
+    }
+
     /// A register that holds `reg`: its own, or `scratch` filled with it. Flags may change.
     fn get(&mut self, reg: Reg, scratch: Gpr) -> Gpr {
         match pinned(reg) {
-            Some(host) => host,
-            None if reg == Reg::X0 => {
-                self.a.zero(scratch);
-                scratch
+            Some(host) => {
+                self.extend(reg);
+                host
             }
             None => {
-                self.a.mov(Width::Q, scratch, home(reg));
+                self.load(scratch, reg);
                 scratch
             }
         }
+    }
+
+    /// The same if only the low half matters.
+    fn get_word(&mut self, reg: Reg, scratch: Gpr) -> Gpr {
+        pinned(reg).unwrap_or_else(|| {
+            self.load_word(scratch, reg);
+            scratch
+        })
     }
 
     /// `into` = `reg`. Flags may change.
     fn load(&mut self, into: Gpr, reg: Reg) {
         if reg == Reg::X0 {
             self.a.zero(into);
-        } else if home(reg) != Rm::Reg(into) {
+        } else if self.words & bit(reg) != 0 && pinned(reg).is_none() {
+            self.a.widen(Widen::S32, into, home(reg));
+        } else if self.home(reg) != Rm::Reg(into) {
             self.a.mov(Width::Q, into, home(reg));
         }
+    }
+
+    /// `into` = the low half of `reg`, without a sign. Flags may change.
+    pub(super) fn load_word(&mut self, into: Gpr, reg: Reg) {
+        if reg == Reg::X0 {
+            self.a.zero(into);
+        } else if home(reg) != Rm::Reg(into) {
+            self.a.mov(Width::D, into, home(reg));
+        }
+    }
+
+    /// Whether what is to be done with these registers can be done with their low halves, and is better done so.
+    fn as_words(&self, a: Reg, b: Reg) -> bool {
+        let both = bit(a) | bit(b);
+        self.narrow & both == both && self.words & both != 0
     }
 
     /// Where to compute what goes to `rd`: its register, or `scratch`; [`Emitter::put`] must follow.
@@ -256,6 +380,7 @@ impl<'a> Emitter<'a> {
 
     /// `rd` = `value`.
     fn put(&mut self, rd: Reg, value: Gpr) {
+        self.written(rd);
         match pinned(rd) {
             Some(host) => self.a.copy(host, value),
             None if rd == Reg::Sink => {}
@@ -263,8 +388,30 @@ impl<'a> Emitter<'a> {
         }
     }
 
+    /// `rd` = the low half of `value`, sign-extended, when somebody asks for that.
+    pub(super) fn put_word(&mut self, rd: Reg, value: Gpr) {
+        if rd == Reg::Sink {
+            return;
+        }
+        match pinned(rd) {
+            Some(host) if host == value => {}
+            Some(host) => self.a.mov(Width::D, host, value),
+            // In memory, one that stays would have to be loaded for it again.
+            None if self.index == self.last_write[rd as usize] => {
+                self.a.widen(Widen::S32, Gpr::Rax, value);
+                self.put(rd, Gpr::Rax);
+                self.narrow |= bit(rd);
+                return;
+            }
+            None => self.a.store(Width::D, home(rd), value),
+        }
+        self.words |= bit(rd);
+        self.narrow |= bit(rd);
+    }
+
     /// The interpreter's body does it, here and now.
     fn perform(&mut self, op: &Op) {
+        self.extend_all();
         self.call_body(self.number(op), self.floats);
     }
 
@@ -286,7 +433,7 @@ impl<'a> Emitter<'a> {
     /// The body does it all if the jump is taken; then it goes on here.
     fn perform_if(&mut self, from: Fixup, op: &Op) {
         let (op, back) = (self.number(op), self.a.here());
-        self.cold.push(Cold::Perform { from, op, loaded: self.floats, back });
+        self.cold.push(Cold::Perform { from, op, loaded: self.floats, words: self.words_before, back });
     }
 
     fn control(&mut self, op: &Op) -> bool {
@@ -300,6 +447,7 @@ impl<'a> Emitter<'a> {
             Kind::auipc => self.put_address(op.rd, self.place(op) + i64::from(op.imm)),
             Kind::jal => {
                 self.put_address(op.rd, self.place(op) + i64::from(op.len));
+                self.extend_all();
                 self.go_to(self.place(op) + i64::from(op.imm));
             }
             Kind::jalr => self.jump_to_register(op),
@@ -309,30 +457,47 @@ impl<'a> Emitter<'a> {
     }
 
     fn branch(&mut self, op: &Op, cc: Cc) {
+        if usize::from(op.idx) + 1 == self.ops.len() {
+            // Both ways leave the block: they need it alike.
+            self.extend_all();
+        }
         self.compare(op.rs1, op.rs2);
         let from = self.a.branch_ahead(cc);
         let target = self.place(op) + i64::from(op.imm);
         let spare = self.ops.len() as i32 - i32::from(op.idx) - 1;
-        self.cold.push(Cold::Side { from, target, spare });
+        self.cold.push(Cold::Side { from, target, spare, words: self.words });
     }
 
-    /// Flags of `a - b`.
+    /// Flags of `a - b`. Of words they are those of the sign extensions, also without a sign.
     fn compare(&mut self, a: Reg, b: Reg) {
+        let width = if self.as_words(a, b) { Width::D } else { Width::Q };
+        if width == Width::Q {
+            self.extend(a);
+            self.extend(b);
+        }
         match (b, pinned(a)) {
-            (Reg::X0, Some(a)) => self.a.test(Width::Q, a, a),
-            (Reg::X0, None) if a != Reg::X0 => self.a.alu_imm(Alu::Cmp, Width::Q, home(a), 0),
+            (Reg::X0, Some(a)) => self.a.test(width, a, a),
+            (Reg::X0, None) if a != Reg::X0 => self.a.alu_imm(Alu::Cmp, width, home(a), 0),
             _ => {
-                let a = self.get(a, Gpr::Rax);
+                let a = self.get_width(a, Gpr::Rax, width);
                 if b == Reg::X0 {
-                    self.a.test(Width::Q, a, a);
+                    self.a.test(width, a, a);
                 } else {
-                    self.a.alu(Alu::Cmp, Width::Q, a, home(b));
+                    self.a.alu(Alu::Cmp, width, a, home(b));
                 }
             }
         }
     }
 
+    fn get_width(&mut self, reg: Reg, scratch: Gpr, width: Width) -> Gpr {
+        match width {
+            Width::D => self.get_word(reg, scratch),
+            Width::Q => self.get(reg, scratch),
+        }
+    }
+
     fn jump_to_register(&mut self, op: &Op) {
+        self.extend_all();
         let base = self.get(op.rs1, Gpr::Rax);
         self.a.lea(Width::Q, Gpr::Rax, Rm::Mem(base, op.imm));
         self.a.alu_imm(Alu::And, Width::Q, Gpr::Rax, -2);
@@ -372,28 +537,42 @@ impl<'a> Emitter<'a> {
 
     fn cold(&mut self, cold: Cold) {
         match cold {
-            Cold::Perform { from, op, loaded, back } => {
+            Cold::Perform { from, op, loaded, words, back } => {
                 self.a.bind(from);
+                extend(self.a, words);
                 self.call_body(op, loaded);
                 self.a.jump(back);
             }
-            Cold::LoadFloats { from, op, back } => {
+            Cold::LoadFloats { from, op, words, back } => {
                 self.a.bind(from);
+                extend(self.a, words);
                 self.call_stub(op, self.stubs.load_floats);
                 self.a.jump(back);
             }
-            Cold::Finish { from, op } => {
+            Cold::Finish { from, op, words } => {
                 self.a.bind(from);
+                extend(self.a, words);
                 self.call_stub(op, self.stubs.finish);
+            }
+            Cold::OneByOne { from, first, count, floats, words, back } => {
+                self.a.bind(from);
+                extend(self.a, words);
+                (self.words, self.words_before, self.floats) = (0, 0, floats);
+                let ops = self.ops;
+                for op in &ops[usize::from(first)..][..usize::from(count)] {
+                    self.memory(op);
+                }
+                self.a.jump(back);
             }
             Cold::NotANumber { from, rd, of, back } => {
                 self.a.bind(from);
                 self.put_canonical_nan(rd, of);
                 self.a.jump(back);
             }
-            Cold::Side { from, target, spare: 0 } if in_page(target) => self.link(from, target),
-            Cold::Side { from, target, spare } => {
+            Cold::Side { from, target, spare: 0, words: 0 } if in_page(target) => self.link(from, target),
+            Cold::Side { from, target, spare, words } => {
                 self.a.bind(from);
+                extend(self.a, words);
                 if spare != 0 {
                     self.a.alu_imm(Alu::Add, Width::Q, Gpr::R15, spare);
                 }

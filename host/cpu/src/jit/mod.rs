@@ -10,18 +10,18 @@
 //! | r14 | the [`DataBank`](crate::tlb::DataBank) of loads and stores |
 //! | rdi rsi rbx r8 r9 r10, r11 r12, r13 | a0 to a5, s0 s1, sp |
 //! | rax rcx rdx | nothing, between instructions |
-//! | xmm2 to xmm9, xmm10 to xmm15 | fa0 to fa7, ft0 to ft5, while the floating-point state is loaded: [`stubs::float`] |
+//! | xmm2 to xmm9, xmm10 to xmm15 | fa0 to fa7, ft0 to ft5, while those are loaded: [`stubs::float`] |
 //! | xmm0 xmm1 | nothing, between instructions |
 //!
-//! Everything that is not a few instructions long is a call of the interpreter's body for it ([`helper`]), at an exact
-//! instruction count; so is what a template finds not to be its case (a miss of the TLB, a device). A block that does not
-//! fit what is left of the budget is interpreted. Nothing is polled: compiled code leaves at the end of the budget, and
-//! after an instruction whose body says so.
+//! Everything that is not a few instructions long is a call of the interpreter's body for it ([`body`]), at an exact
+//! instruction count; so is what a template finds not to be its case (a miss of the TLB, a device). A block that does
+//! not fit what is left of the budget is interpreted. Nothing is polled: compiled code leaves at the end of the budget,
+//! and after an instruction whose body says so.
 #![expect(unsafe_code, reason = "the code that is made here is run here, and calls back")]
 
 mod asm;
+mod body;
 mod emit;
-mod helper;
 mod layout;
 mod memory;
 mod stubs;
@@ -34,8 +34,8 @@ use crate::run::{self, Pause};
 use crate::shared::Cx;
 use crate::tlb::Span;
 
+use body::Frame;
 use emit::{At, Draft, Emitter};
-use helper::Frame;
 use memory::CodeMemory;
 use stubs::{Exit, Stubs};
 
@@ -256,6 +256,7 @@ impl Jit {
         let index = self.natives.len() as u32;
         let at = At { page: known_page(h), offset: h.pc - page(h.pc) };
         self.draft.a.restart(self.memory.used());
+        self.draft.a.align(16, NUMBER_BYTES);
         self.draft.a.number(index);
         let entry = self.draft.a.here();
         let first_link = self.links.len() as u32;
@@ -273,7 +274,7 @@ impl Jit {
         h.caches.install_native(h.pc, entry);
     }
 
-    /// The way is taken directly from now on, if both its ends are in one physical page as they are in one virtual page.
+    /// The way is taken directly from now on, if both its ends are in one physical page, as they are in a virtual one.
     fn connect(&mut self, came: Came, pc: u64, entry: u32) {
         let to = self.natives[self.memory.number(entry - NUMBER_BYTES) as usize];
         let leads = |from: &Native, offset: u64| {

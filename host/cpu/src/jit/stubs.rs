@@ -3,7 +3,7 @@
 pub(super) mod float;
 
 use super::asm::{Alu, Asm, Cc, Gpr, Rm, Width};
-use super::helper::{self, Frame};
+use super::body::{self, Frame};
 use super::layout::{
     CODE_BASE, CODE_PAGE, KEY, NATIVE_SHIFT, NATIVES, PC, PINNED, SLOT_KEY, SLOT_PC, SLOT_PLACE, saved,
 };
@@ -79,7 +79,7 @@ impl Stubs {
         let go = a.here();
         indirect(&mut a, unknown);
         let [perform, perform_loaded, finish] =
-            [(helper::address(), false), (helper::address(), true), (helper::finish_address(), false)].map(
+            [(body::address(), false), (body::address(), true), (body::finish_address(), false)].map(
                 |(body, loaded)| {
                     let at = a.here();
                     perform_code(&mut a, Shared { exit, go, save_floats }, body, loaded);
@@ -105,7 +105,7 @@ impl Stubs {
         type Enter = unsafe extern "sysv64" fn(*mut Frame, *const u8, i64) -> u64;
         // SAFETY: the stub is code of that signature: `enter_code`.
         let enter: Enter = unsafe { std::mem::transmute(memory.base().wrapping_add(self.enter as usize)) };
-        // SAFETY: `entry` is the offset of a translation, which keeps to the map of registers and leaves by `exit_code`;
+        // SAFETY: `entry` is that of a translation, which keeps to the map of registers and leaves by `exit_code`;
         // the frame holds what it reaches: hart, banks and RAM, all of which outlive the call.
         let reason = unsafe { enter(frame, memory.base().wrapping_add(entry as usize), left) };
         match reason as u32 {
@@ -197,7 +197,7 @@ struct Shared {
     save_floats: u32,
 }
 
-/// Calls `body`, [`helper::perform`] or its like, with everything in place, and does what it says. `loaded`: the
+/// Calls `body`, [`body::perform`] or its like, with everything in place, and does what it says. `loaded`: the
 /// floating-point state is loaded again if the next instruction is to follow.
 fn perform_code(a: &mut Asm, Shared { exit, go, save_floats }: Shared, body: u64, loaded: bool) {
     spill(a);
@@ -222,7 +222,7 @@ fn perform_code(a: &mut Asm, Shared { exit, go, save_floats }: Shared, body: u64
     a.pop(Gpr::Rcx);
     a.mov(Width::Q, Gpr::Rcx, Rm::Mem(Gpr::Rsp, 0));
     a.mov(Width::Q, Gpr::R15, Rm::Mem(Gpr::Rcx, Frame::LEFT));
-    a.alu_imm(Alu::Cmp, Width::D, Gpr::Rax, helper::LEAVE as i32);
+    a.alu_imm(Alu::Cmp, Width::D, Gpr::Rax, body::LEAVE as i32);
     let jumps = a.branch_ahead(Cc::NotEqual);
     a.mov_imm(Gpr::Rax, LEFT.into());
     a.jump(exit);

@@ -142,6 +142,11 @@ impl RamTracker {
         (self.last.clone(), fresh)
     }
 
+    /// Pages of an image, at most, whose memory the next one taken will not share.
+    pub(crate) fn apart(&self, ram: &GuestRam, image: &RamImage) -> usize {
+        image.alone(&self.last, None) + ram.dirty_pages(Follower::Snapshot)
+    }
+
     /// Make RAM what an image says. Returns how many pages that took.
     pub(crate) fn put(&mut self, ram: &GuestRam, image: &RamImage) -> usize {
         assert!(image.pages == self.last.pages, "an image of other RAM: the caller checks that");
@@ -223,6 +228,23 @@ mod tests {
         ram.write(BASE + 1999 * PAGE_SIZE, &[3]).unwrap();
         assert_eq!(tracker.put(&ram, &before), 1);
         assert_eq!(tracker.put(&ram, &before), 0);
+    }
+
+    #[test]
+    fn what_an_image_will_cost_is_known_before_the_next_is_taken() {
+        let ram = ram(2000);
+        let mut tracker = RamTracker::new(&ram);
+        (0..1000).for_each(|page| ram.write(BASE + page * PAGE_SIZE, &[1]).unwrap());
+        let image = tracker.take(&ram).0;
+        assert_eq!(tracker.apart(&ram, &image), 0);
+        ram.write(BASE, &[2]).unwrap();
+        ram.write(BASE + PAGE_SIZE, &[1]).unwrap();
+        assert_eq!(tracker.apart(&ram, &image), 2, "whether a written page has changed is not known");
+        let between = tracker.take(&ram).0;
+        assert_eq!((tracker.apart(&ram, &image), tracker.apart(&ram, &between)), (1, 0));
+        ram.write(BASE + 2 * PAGE_SIZE, &[0]).unwrap();
+        assert_eq!((tracker.apart(&ram, &image), tracker.apart(&ram, &between)), (2, 1));
+        assert_eq!(image.alone(&tracker.take(&ram).0, None), 2);
     }
 
     #[test]

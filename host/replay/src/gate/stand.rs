@@ -27,6 +27,15 @@ pub struct Stand {
     pub records: u64,
 }
 
+impl Stand {
+    /// The first record of a log that begins here, at `vtime_ns`: its seed.
+    #[must_use]
+    pub fn seed_record(&self, vtime_ns: u64) -> Record {
+        let position = Gate::live_from(self).position_at(vtime_ns);
+        Record { position, icount: self.icount, entry: Entry::Seed(self.seed) }
+    }
+}
+
 impl Gate {
     /// Where the gate stands.
     #[must_use]
@@ -93,12 +102,7 @@ impl Gate {
         mut source: Box<dyn RecordSource>,
     ) -> Result<Gate, LogError> {
         let mut gate = Gate::live_from(stand);
-        let begin = Record {
-            position: gate.position_at(vtime_ns),
-            icount: stand.icount,
-            entry: Entry::Seed(stand.seed),
-        };
-        if source.next()? != Next::Record(begin) {
+        if source.next()? != Next::Record(stand.seed_record(vtime_ns)) {
             return Err(LogError::NoSeed);
         }
         gate.records = 1;

@@ -2,7 +2,7 @@
 
 use super::super::asm::{Alu, Bit, Cc, Gpr, Rm, Shift, Unary, Widen, Width};
 use super::super::layout::{home, pinned};
-use super::Emitter;
+use super::{Emitter, bit};
 use crate::isa::{Kind, Op, Reg};
 
 use Gpr::{Rax, Rcx, Rdx};
@@ -38,13 +38,6 @@ impl Emitter<'_> {
         true
     }
 
-    /// Sign-extends a word in `value` into rd.
-    pub(super) fn put_word(&mut self, rd: Reg, value: Gpr) {
-        let target = Emitter::target(rd, Rax);
-        self.a.widen(Widen::S32, target, value);
-        self.put(rd, target);
-    }
-
     /// `value` of this width goes to rd.
     pub(super) fn put_width(&mut self, rd: Reg, value: Gpr, width: Width) {
         match width {
@@ -53,13 +46,38 @@ impl Emitter<'_> {
         }
     }
 
+    fn load_width(&mut self, into: Gpr, reg: Reg, width: Width) {
+        match width {
+            D => self.load_word(into, reg),
+            Q => self.load(into, reg),
+        }
+    }
+
+    /// Where as much of `reg` is as this width asks for.
+    fn home_width(&mut self, reg: Reg, width: Width) -> Rm {
+        match width {
+            D => home(reg),
+            Q => self.home(reg),
+        }
+    }
+
+    /// The low half of rd was written where it is.
+    fn is_word(&mut self, rd: Reg) {
+        self.words |= bit(rd);
+        self.narrow |= bit(rd);
+    }
+
     fn add_immediate(&mut self, op: &Op) {
         let target = Emitter::target(op.rd, Rax);
-        if op.imm == 0 {
+        if op.imm == 0 && self.words & bit(op.rs1) != 0 {
+            self.load_word(target, op.rs1);
+            return self.put_word(op.rd, target);
+        } else if op.imm == 0 {
             self.load(target, op.rs1);
-        } else if op.rd == op.rs1 {
-            self.a.alu_imm(Alu::Add, Q, home(op.rd), op.imm);
-            return;
+        } else if op.rd == op.rs1 && pinned(op.rd).is_some() {
+            let at = self.home(op.rd);
+            self.a.alu_imm(Alu::Add, Q, at, op.imm);
+            return self.written(op.rd);
         } else {
             let source = self.get(op.rs1, Rax);
             self.a.lea(Q, target, Rm::Mem(source, op.imm));
@@ -68,30 +86,42 @@ impl Emitter<'_> {
     }
 
     fn add_immediate_word(&mut self, op: &Op) {
-        if op.imm == 0 && op.rs1 != Reg::X0 {
-            let target = Emitter::target(op.rd, Rax);
-            self.a.widen(Widen::S32, target, home(op.rs1));
-            self.put(op.rd, target);
+        let target = Emitter::target(op.rd, Rax);
+        if op.imm == 0 {
+            self.load_word(target, op.rs1);
+        } else if op.rd == op.rs1 && pinned(op.rd).is_some() {
+            self.a.alu_imm(Alu::Add, D, home(op.rd), op.imm);
+            return self.is_word(op.rd);
         } else {
-            let source = self.get(op.rs1, Rax);
-            self.a.lea(D, Rax, Rm::Mem(source, op.imm));
-            self.put_word(op.rd, Rax);
+            let source = self.get_word(op.rs1, Rax);
+            self.a.lea(D, target, Rm::Mem(source, op.imm));
         }
+        self.put_word(op.rd, target);
     }
 
     fn logic_immediate(&mut self, op: &Op, alu: Alu) {
-        if op.rd == op.rs1 {
-            self.a.alu_imm(alu, Q, home(op.rd), op.imm);
+        // A sign-extended immediate and a word make a word.
+        let width = if self.as_words(op.rs1, op.rs1) { D } else { Q };
+        // In memory it would take longer: the host forwards what a plain move stored.
+        if op.rd == op.rs1 && pinned(op.rd).is_some() {
+            let at = self.home_width(op.rd, width);
+            self.a.alu_imm(alu, width, at, op.imm);
+            match width {
+                D => self.is_word(op.rd),
+                Q => self.written(op.rd),
+            }
             return;
         }
         let target = Emitter::target(op.rd, Rax);
         if alu == Alu::And && op.imm == 255 && op.rs1 != Reg::X0 {
             self.a.widen(Widen::U8, target, home(op.rs1));
-        } else {
-            self.load(target, op.rs1);
-            self.a.alu_imm(alu, Q, target, op.imm);
+            self.put(op.rd, target);
+            self.narrow |= bit(op.rd);
+            return;
         }
-        self.put(op.rd, target);
+        self.load_width(target, op.rs1, width);
+        self.a.alu_imm(alu, width, target, op.imm);
+        self.put_width(op.rd, target, width);
     }
 
     /// rd = whether `cc`.
@@ -100,6 +130,7 @@ impl Emitter<'_> {
         let target = Emitter::target(rd, Rax);
         self.a.widen(Widen::U8, target, Rax);
         self.put(rd, target);
+        self.narrow |= bit(rd);
     }
 
     fn set_less_immediate(&mut self, op: &Op, cc: Cc) {
@@ -107,7 +138,9 @@ impl Emitter<'_> {
             self.a.zero(Rax);
             self.a.alu_imm(Alu::Cmp, Q, Rax, op.imm);
         } else {
-            self.a.alu_imm(Alu::Cmp, Q, home(op.rs1), op.imm);
+            let width = if self.as_words(op.rs1, op.rs1) { D } else { Q };
+            let at = self.home_width(op.rs1, width);
+            self.a.alu_imm(Alu::Cmp, width, at, op.imm);
         }
         self.put_flag(op.rd, cc);
     }
@@ -122,8 +155,10 @@ impl Emitter<'_> {
             && target != a
             && target != b
         {
+            self.extend(op.rs1);
+            self.extend(op.rs2);
             self.a.lea_scaled(target, a, b, 0);
-            return;
+            return self.written(op.rd);
         }
         self.binary(op, Alu::Add, Q, true);
     }
@@ -133,9 +168,14 @@ impl Emitter<'_> {
         if commutes && (b == op.rd || a == Reg::X0) {
             std::mem::swap(&mut a, &mut b);
         }
+        let logic = matches!(alu, Alu::And | Alu::Or | Alu::Xor);
+        let width = if logic && self.as_words(a, b) { D } else { width };
+        if width == Q {
+            self.extend(b);
+        }
         // The destination may be the second operand, which is still needed.
         let work = if b == op.rd && a != op.rd { Rax } else { Emitter::target(op.rd, Rax) };
-        self.load(work, a);
+        self.load_width(work, a, width);
         match b {
             Reg::X0 if alu == Alu::And => self.a.zero(work),
             Reg::X0 => {}
@@ -172,7 +212,7 @@ impl Emitter<'_> {
     fn shift_immediate(&mut self, op: &Op, shift: Shift, width: Width) {
         let by = op.imm as u8 & if width == Q { 63 } else { 31 };
         let target = Emitter::target(op.rd, Rax);
-        self.load(target, op.rs1);
+        self.load_width(target, op.rs1, width);
         if by != 0 {
             self.a.shift(shift, width, target, by);
         }
@@ -181,9 +221,9 @@ impl Emitter<'_> {
 
     fn shift(&mut self, op: &Op, shift: Shift, width: Width) {
         // The count is out of the way before the destination is written. x86 takes it modulo 64 or 32, too.
-        self.load(Rcx, op.rs2);
+        self.load_word(Rcx, op.rs2);
         let target = Emitter::target(op.rd, Rax);
-        self.load(target, op.rs1);
+        self.load_width(target, op.rs1, width);
         self.a.shift_cl(shift, width, target);
         self.put_width(op.rd, target, width);
     }
@@ -209,8 +249,8 @@ impl Emitter<'_> {
     }
 
     fn low_product(&mut self, op: &Op, width: Width) {
-        self.load(Rax, op.rs1);
-        let b = self.get(op.rs2, Rcx);
+        self.load_width(Rax, op.rs1, width);
+        let b = self.get_width(op.rs2, Rcx, width);
         self.a.imul(width, Rax, b);
         self.put_width(op.rd, Rax, width);
     }
@@ -236,8 +276,8 @@ impl Emitter<'_> {
 
     /// Division by zero and overflow, where x86 faults, have results here.
     fn divide(&mut self, op: &Op, width: Width, signed: bool, remainder: bool) {
-        self.load(Rcx, op.rs2);
-        self.load(Rax, op.rs1);
+        self.load_width(Rcx, op.rs2, width);
+        self.load_width(Rax, op.rs1, width);
         self.a.test(width, Rcx, Rcx);
         let by_zero = self.a.branch_ahead(Cc::Equal);
         let by_minus_one = signed.then(|| {
@@ -293,9 +333,9 @@ impl Emitter<'_> {
             Kind::minu => self.choose(op, Cc::Above),
             Kind::max => self.choose(op, Cc::Less),
             Kind::maxu => self.choose(op, Cc::Below),
-            Kind::sext_b => self.extend(op, Widen::S8),
-            Kind::sext_h => self.extend(op, Widen::S16),
-            Kind::zext_h => self.extend(op, Widen::U16),
+            Kind::sext_b => self.widen_source(op, Widen::S8),
+            Kind::sext_h => self.widen_source(op, Widen::S16),
+            Kind::zext_h => self.widen_source(op, Widen::U16),
             Kind::clz => self.leading_zeros(op, Q),
             Kind::clzw => self.leading_zeros(op, D),
             Kind::ctz => self.trailing_zeros(op, Q),
@@ -312,18 +352,11 @@ impl Emitter<'_> {
         true
     }
 
-    pub(super) fn load_word(&mut self, into: Gpr, reg: Reg) {
-        if reg == Reg::X0 {
-            self.a.zero(into);
-        } else {
-            self.a.mov(D, into, home(reg));
-        }
-    }
-
     fn add_unsigned_word(&mut self, op: &Op) {
         self.load_word(Rax, op.rs1);
         if op.rs2 != Reg::X0 {
-            self.a.alu(Alu::Add, Q, Rax, home(op.rs2));
+            let at = self.home(op.rs2);
+            self.a.alu(Alu::Add, Q, Rax, at);
         }
         self.put(op.rd, Rax);
     }
@@ -364,7 +397,7 @@ impl Emitter<'_> {
         self.put(op.rd, Rax);
     }
 
-    fn extend(&mut self, op: &Op, from: Widen) {
+    fn widen_source(&mut self, op: &Op, from: Widen) {
         let source = self.get(op.rs1, Rax);
         let target = Emitter::target(op.rd, Rax);
         self.a.widen(from, target, source);

@@ -19,7 +19,7 @@ pub(super) const LEAVE: u32 = 1;
 /// What follows is at the hart's pc.
 const GO: u32 = 2;
 
-/// What translated code and its helper share while it runs. References are taken from it one helper call at a time.
+/// What translated code and the bodies share while it runs. References are taken from it one call at a time.
 #[repr(C)]
 pub(super) struct Frame {
     /// The hart's integer registers, biased.
