@@ -10,3 +10,4 @@ mod neighbours;
 mod peek;
 mod privileged;
 mod support;
+mod threaded;
