@@ -6,7 +6,9 @@ use serde_json::Value;
 
 /// Those of this host. The first is the reference.
 pub(crate) const ENGINES: &[&str] =
-    if cfg!(all(target_arch = "x86_64", target_os = "linux")) { &["interp", "jit"] } else { &["interp"] };
+    if JIT { &["interp", "threaded", "jit"] } else { &["interp", "threaded"] };
+
+const JIT: bool = cfg!(all(target_arch = "x86_64", target_os = "linux"));
 
 /// Recorded by each engine, and replayed by each, quietly and disturbed, and by engines that take turns at random.
 fn replay_each_other(run: impl Fn() -> Reprise) -> Recording {
@@ -97,4 +99,39 @@ fn no_trace_is_left() {
         assert_eq!(manifest, first.0);
         assert_eq!(records, first.1);
     }
+}
+
+/// The threaded interpreter's functions end with a jump to the next one's. A call would be right too, for as long as
+/// the stack lasts.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn handlers_jump_to_the_next() {
+    let objdump = std::process::Command::new("objdump")
+        .args(["--disassemble", "--no-show-raw-insn", "--demangle"])
+        .arg(crate::reprise::build_folder().join("reprise"))
+        .output()
+        .expect("binutils are installed");
+    let text = String::from_utf8_lossy(&objdump.stdout);
+    let functions = text.split("\n\n").filter(|function| {
+        function
+            .lines()
+            .next()
+            .is_some_and(|name| name.contains("::threaded::handlers::") && name.ends_with(">:"))
+    });
+    let (mut jumping, mut calling) = (0, Vec::new());
+    for function in functions {
+        let operands = |mnemonic: &str| {
+            let lines =
+                function.lines().filter_map(|line| line.rsplit_once('\t')).map(|(_, code)| code.trim());
+            let of = lines.filter_map(|code| code.strip_prefix(mnemonic)).map(str::trim).collect::<Vec<_>>();
+            // What is found by the program counter is the loader's: a function of a library.
+            of.into_iter().filter(|to| to.starts_with('*') && !to.contains("(%rip)")).count()
+        };
+        jumping += usize::from(operands("jmp") > 0);
+        if operands("call") > 0 {
+            calling.push(function);
+        }
+    }
+    assert!(calling.is_empty(), "{}", calling.join("\n\n"));
+    assert!(jumping > 300, "only {jumping} handlers were found");
 }

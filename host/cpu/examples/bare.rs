@@ -1,10 +1,11 @@
 //! Runs bare ELF files on harts with nothing around them but a UART that prints, a CLINT, a test finisher and
 //! `tohost`: riscv-tests and benchmarks without a machine.
 //!
-//! `cargo run --release -p reprise-cpu --example bare -- [--slice N] [--drop N] [--quiet] ELF...`
+//! `cargo run --release -p reprise-cpu --example bare -- [OPTION]... ELF...`
 //!
-//! `--slice N` ends each run after at most N instructions, `--drop N` drops all caches about every N instructions:
-//! neither may change anything. The exit code is the number of files that did not end well.
+//! `--engine E` chooses what runs them, `--slice N` ends each run after at most N instructions, `--drop N` drops all
+//! caches about every N instructions, `--stack KIB` is the size of the stack they are run on: none of it may change
+//! anything. `--quiet` is silent about what ends well. The exit code is the number of files that did not.
 #![expect(
     clippy::disallowed_methods,
     reason = "a tool for developers: it reads files, arguments and the clock"
@@ -15,7 +16,7 @@ use std::io::Write as _;
 use std::rc::Rc;
 use std::time::Instant;
 
-use reprise_cpu::{AccessFault, Bus, Cluster, Entry, ExitReason, GuestRam, HartConfig, Irq};
+use reprise_cpu::{AccessFault, Bus, Cluster, Engine, Entry, ExitReason, GuestRam, HartConfig, Irq};
 
 const RAM_BASE: u64 = 0x8000_0000;
 const RAM_SIZE: u64 = 256 << 20;
@@ -116,7 +117,9 @@ impl Elf {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Options {
+    engine: Engine,
     slice: u64,
     drop: u64,
     quiet: bool,
@@ -129,6 +132,7 @@ fn run(path: &str, options: &Options) -> (bool, String, u64) {
     let entry = elf.load(&ram);
     let tohost = elf.tohost();
     let mut cluster = Cluster::new(HartConfig::default(), 1, ram.clone());
+    cluster.set_engine(options.engine).expect("an engine that this host has");
     cluster.reset(0, Entry { pc: entry, ..Entry::default() });
     let mut bus =
         Board { quiet: options.quiet, msip: false, mtimecmp: u64::MAX, finished: None, attention: false };
@@ -179,13 +183,24 @@ fn verdict(bus: &Board, tohost: Option<u64>, ram: &GuestRam) -> Option<String> {
     }
 }
 
+/// [`run`] on a stack of so many KiB.
+fn run_on_stack(path: &str, options: Options, stack: usize) -> (bool, String, u64) {
+    let path = path.to_owned();
+    let thread = std::thread::Builder::new().stack_size(stack << 10);
+    let thread = thread.spawn(move || run(&path, &options)).expect("a thread");
+    thread.join().expect("it does not panic")
+}
+
 fn main() {
-    let mut options = Options { slice: 1 << 16, drop: 0, quiet: false };
+    let (mut options, mut stack) =
+        (Options { engine: Engine::Interp, slice: 1 << 16, drop: 0, quiet: false }, 8192);
     let mut files = Vec::new();
     let mut args = std::env::args().skip(1);
     let number = |text: Option<String>| text.and_then(|text| text.parse().ok()).expect("a number");
     while let Some(arg) = args.next() {
         match arg.as_str() {
+            "--engine" => options.engine = args.next().and_then(|name| name.parse().ok()).expect("an engine"),
+            "--stack" => stack = number(args.next()) as usize,
             "--slice" => options.slice = number(args.next()),
             "--drop" => options.drop = number(args.next()),
             "--quiet" => options.quiet = true,
@@ -195,7 +210,7 @@ fn main() {
     let mut bad = 0;
     for path in &files {
         let start = Instant::now();
-        let (good, how, icount) = run(path, &options);
+        let (good, how, icount) = run_on_stack(path, options, stack);
         bad += i32::from(!good);
         if !good || !options.quiet {
             let mips = icount as f64 / start.elapsed().as_secs_f64() / 1e6;

@@ -5,10 +5,13 @@ use std::str::FromStr;
 
 /// The most that may execute an instruction. Each engine falls back to the ones before it, and all agree to the bit, so
 /// a recording does not say which one made it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Engine {
+    #[default]
     /// The interpreter: the reference, on every host.
     Interp,
+    /// The interpreter with one function an instruction, each of which calls the next: on every host.
+    Threaded,
     /// Translation to x86-64 machine code of what runs often.
     Jit,
 }
@@ -26,17 +29,18 @@ pub enum EngineError {
 
 /// A name that no engine has.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("no engine is called `{0}`: there are `interp` and `jit`")]
+#[error("no engine is called `{0}`: there are `interp`, `threaded` and `jit`")]
 pub struct UnknownEngine(String);
 
 impl Engine {
     /// All of them, the slowest first.
-    pub const ALL: [Engine; 2] = [Engine::Interp, Engine::Jit];
+    pub const ALL: [Engine; 3] = [Engine::Interp, Engine::Threaded, Engine::Jit];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Engine::Interp => "interp",
+            Engine::Threaded => "threaded",
             Engine::Jit => "jit",
         }
     }

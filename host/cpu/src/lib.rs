@@ -31,6 +31,7 @@ mod ram;
 mod run;
 mod shared;
 mod state;
+mod threaded;
 mod tiers;
 mod tlb;
 mod trap;

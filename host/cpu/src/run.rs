@@ -6,7 +6,6 @@
 use crate::block::{Arena, HOT};
 use crate::bus::{Attempt, Refused};
 use crate::cluster::ExitReason;
-use crate::engine::Engine;
 use crate::exec;
 use crate::hart::{Hart, Waiting};
 use crate::isa::{Kind, Op, for_each_insn};
@@ -83,19 +82,16 @@ fn run_awake(h: &mut Hart, cx: &mut Cx<'_>, arena: &mut Arena, tiers: &mut Tiers
         }
         cx.stale = false;
         cx.reconsider = false;
-        let mut tier = tiers.engine();
+        let mut watched = false;
         if h.triggers.watch_execution() {
             if let Err(trap) = h.check_execute_triggers(h.pc) {
                 trapped(h, cx, trap, h.pc, 1);
                 continue;
             }
             cx.limit = cx.icount + 1;
-            tier = Engine::Interp;
+            watched = true;
         }
-        let pause = match tier {
-            Engine::Interp => execute::<false>(h, cx, arena),
-            Engine::Jit => tiers.execute(h, cx, arena),
-        };
+        let pause = if watched { execute::<false>(h, cx, arena) } else { tiers.execute(h, cx, arena) };
         cx.limit = limit;
         if let Pause::Miss = pause
             && let Err(trap) = find_block(h, cx, arena)
@@ -304,6 +300,40 @@ macro_rules! body {
     };
 }
 for_each_insn!(define_bodies);
+
+/// What comes after [`step`].
+pub(crate) enum After {
+    /// The instruction behind it, of the same block; the count is still that of the block's start.
+    Next,
+    /// Something may have to be done first. The hart is at an instruction boundary with everything in place.
+    Check,
+    /// What is at the hart's pc, where everything is in place.
+    Go,
+}
+
+/// Executes one instruction of the block at `block`, at whose start `cx.icount` is.
+#[inline(always)]
+pub(crate) fn step(h: &mut Hart, cx: &mut Cx<'_>, op: &Op, block: u64) -> After {
+    let pc = block.wrapping_add(u64::from(op.off) * 2);
+    let done = u64::from(op.idx) + 1;
+    match BODIES[op.kind as usize](h, cx, op, pc) {
+        Ok(Flow::Next) => After::Next,
+        Ok(Flow::Leave) => {
+            h.pc = pc.wrapping_add(op.len.into());
+            cx.icount += done;
+            After::Check
+        }
+        Ok(Flow::Go(next)) => {
+            h.pc = next;
+            cx.icount += done;
+            if h.sample || cx.exit.is_some() || cx.reconsider { After::Check } else { After::Go }
+        }
+        Err(trap) => {
+            trapped(h, cx, trap, pc, done);
+            if cx.exit.is_some() { After::Check } else { After::Go }
+        }
+    }
+}
 
 /// Finds or decodes the block at the pc and enters it into the jump cache.
 #[cold]

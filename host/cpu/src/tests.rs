@@ -6,6 +6,8 @@ mod corners;
 mod differential;
 mod dirty;
 mod float;
+mod neighbours;
 mod peek;
 mod privileged;
 mod support;
+mod threaded;

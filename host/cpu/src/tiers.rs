@@ -1,11 +1,12 @@
-//! The engines of a cluster, and which of them is on. Where there is no back end for the host's architecture, there is
-//! the interpreter.
+//! The engines of a cluster, and which of them is on. Where there is no back end for the host's architecture, there are
+//! the interpreters.
 
 use crate::block::Arena;
 use crate::engine::{Engine, EngineError};
 use crate::hart::Hart;
-use crate::run::Pause;
+use crate::run::{self, Pause};
 use crate::shared::Cx;
+use crate::threaded::Threaded;
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use crate::jit::Jit;
@@ -25,10 +26,11 @@ impl Jit {
     }
 }
 
-/// What executes instructions besides the interpreter.
+/// What executes instructions besides the plain interpreter.
 #[derive(Default)]
 pub(crate) struct Tiers {
-    on: bool,
+    on: Engine,
+    threaded: Threaded,
     /// Kept while it is off: what it translated stays good.
     jit: Option<Box<Jit>>,
 }
@@ -38,16 +40,20 @@ impl Tiers {
         if engine == Engine::Jit && self.jit.is_none() {
             self.jit = Some(Box::new(Jit::new()?));
         }
-        self.on = engine == Engine::Jit;
+        self.on = engine;
         Ok(())
     }
 
     pub(crate) fn engine(&self) -> Engine {
-        if self.on { Engine::Jit } else { Engine::Interp }
+        self.on
     }
 
-    /// As [`crate::run::execute`], by translated code where there is some.
+    /// Runs `h` on the engine that is on, as [`run::execute`] does.
     pub(crate) fn execute(&mut self, h: &mut Hart, cx: &mut Cx<'_>, arena: &mut Arena) -> Pause {
-        self.jit.as_mut().expect("an engine that is on was made").execute(h, cx, arena)
+        match (self.on, &mut self.jit) {
+            (Engine::Interp, _) => run::execute::<false>(h, cx, arena),
+            (Engine::Jit, Some(jit)) => jit.execute(h, cx, arena),
+            (Engine::Threaded | Engine::Jit, _) => self.threaded.execute(h, cx, arena),
+        }
     }
 }

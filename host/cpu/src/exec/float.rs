@@ -47,40 +47,70 @@ fn accrue(h: &mut Hart, env: &Env) {
     h.raise_fp(u32::from(env.flags) & !h.fcsr);
 }
 
+/// What an operation gives: none where it declines, as those of [`fp::quick`] may.
+trait Given {
+    fn given(self) -> Option<u64>;
+}
+
+impl Given for u64 {
+    #[inline(always)]
+    fn given(self) -> Option<u64> {
+        Some(self)
+    }
+}
+
+impl Given for Option<u64> {
+    #[inline(always)]
+    fn given(self) -> Option<u64> {
+        self
+    }
+}
+
 #[inline(always)]
-fn binary<F: Format>(h: &mut Hart, op: &Op, f: fn(u64, u64, &mut Env) -> u64) -> Result<(), Trap> {
+fn binary<F: Format, G: Given>(h: &mut Hart, op: &Op, f: fn(u64, u64, &mut Env) -> G) -> Result<(), Trap> {
     h.require_fp(op)?;
     let mut env = rounding_env(h, op)?;
     let value = f(unboxed::<F>(h.f(op.rs1)), unboxed::<F>(h.f(op.rs2)), &mut env);
-    accrue(h, &env);
+    finish::<F>(h, op, &env, value)
+}
+
+#[inline(always)]
+fn unary<F: Format, G: Given>(h: &mut Hart, op: &Op, f: fn(u64, &mut Env) -> G) -> Result<(), Trap> {
+    convert::<F, F, G>(h, op, f)
+}
+
+/// Writes the result, or has nothing done and says so in whatever way.
+#[inline(always)]
+fn finish<F: Format>(h: &mut Hart, op: &Op, env: &Env, value: impl Given) -> Result<(), Trap> {
+    let value = value.given().ok_or_else(|| Trap::illegal(op))?;
+    accrue(h, env);
     h.set_f(op.rd, boxed::<F>(value));
     Ok(())
 }
 
 #[inline(always)]
-fn unary<F: Format>(h: &mut Hart, op: &Op, f: fn(u64, &mut Env) -> u64) -> Result<(), Trap> {
-    convert::<F, F>(h, op, f)
-}
-
-#[inline(always)]
-fn convert<From: Format, To: Format>(h: &mut Hart, op: &Op, f: fn(u64, &mut Env) -> u64) -> Result<(), Trap> {
+fn convert<From: Format, To: Format, G: Given>(
+    h: &mut Hart,
+    op: &Op,
+    f: fn(u64, &mut Env) -> G,
+) -> Result<(), Trap> {
     h.require_fp(op)?;
     let mut env = rounding_env(h, op)?;
     let value = f(unboxed::<From>(h.f(op.rs1)), &mut env);
-    accrue(h, &env);
-    h.set_f(op.rd, boxed::<To>(value));
-    Ok(())
+    finish::<To>(h, op, &env, value)
 }
 
 #[inline(always)]
-fn fused<F: Format>(h: &mut Hart, op: &Op, f: fn(u64, u64, u64, &mut Env) -> u64) -> Result<(), Trap> {
+fn fused<F: Format, G: Given>(
+    h: &mut Hart,
+    op: &Op,
+    f: fn(u64, u64, u64, &mut Env) -> G,
+) -> Result<(), Trap> {
     h.require_fp(op)?;
     let mut env = rounding_env(h, op)?;
     let [a, b, c] = [op.rs1, op.rs2, op.rs3()].map(|reg| unboxed::<F>(h.f(reg)));
     let value = f(a, b, c, &mut env);
-    accrue(h, &env);
-    h.set_f(op.rd, boxed::<F>(value));
-    Ok(())
+    finish::<F>(h, op, &env, value)
 }
 
 /// Minimum and maximum: the `rm` field is part of the opcode.
@@ -156,16 +186,36 @@ fn move_to_f<F: Format>(h: &mut Hart, op: &Op) -> Result<(), Trap> {
     Ok(())
 }
 
-fn fmsub<F: Format>(a: u64, b: u64, c: u64, env: &mut Env) -> u64 {
-    fp::fma::<F>(a, b, c ^ F::SIGN, env)
+/// The fused operations other than `fma`, over one that is named.
+macro_rules! fused_family {
+    ($fma:path => $given:ty) => {
+        use super::{Env, Format};
+
+        #[inline(always)]
+        pub(super) fn fmsub<F: Format>(a: u64, b: u64, c: u64, env: &mut Env) -> $given {
+            $fma(a, b, c ^ F::SIGN, env)
+        }
+
+        #[inline(always)]
+        pub(super) fn fnmsub<F: Format>(a: u64, b: u64, c: u64, env: &mut Env) -> $given {
+            $fma(a ^ F::SIGN, b, c, env)
+        }
+
+        #[inline(always)]
+        pub(super) fn fnmadd<F: Format>(a: u64, b: u64, c: u64, env: &mut Env) -> $given {
+            $fma(a ^ F::SIGN, b, c ^ F::SIGN, env)
+        }
+    };
 }
 
-fn fnmsub<F: Format>(a: u64, b: u64, c: u64, env: &mut Env) -> u64 {
-    fp::fma::<F>(a ^ F::SIGN, b, c, env)
+mod exact {
+    pub(super) use crate::fp::{add, div, fma, mul, sqrt, sub};
+    fused_family!(fma::<F> => u64);
 }
 
-fn fnmadd<F: Format>(a: u64, b: u64, c: u64, env: &mut Env) -> u64 {
-    fp::fma::<F>(a ^ F::SIGN, b, c ^ F::SIGN, env)
+mod quick {
+    pub(super) use crate::fp::quick::{add, div, fma, mul, sqrt, sub};
+    fused_family!(fma::<F> => Option<u64>);
 }
 
 fn sign_of<F: Format>(a: u64, b: u64) -> u64 {
@@ -197,6 +247,12 @@ mod integer {
     conversions! { I32: to_w from_w U32: to_wu from_wu I64: to_l from_l U64: to_lu from_lu }
 }
 
+/// What is not quick is not done.
+#[inline(always)]
+pub(crate) fn no_retry(_: &mut Hart, _: &Op) -> bool {
+    false
+}
+
 /// `name name name = shape(operation)`: the instruction in half, single and double precision.
 macro_rules! in_each_format {
     ($($(#[$meta:meta])* $half:ident $single:ident $double:ident = $shape:ident($($operation:ident)::+);)*) => {$(
@@ -205,6 +261,17 @@ macro_rules! in_each_format {
         in_each_format!(@one $(#[$meta])* $double F64 $shape $($operation)::+);
     )*};
     (@one $(#[$meta:meta])* $name:ident $format:ident $shape:ident $($operation:ident)::+) => {
+        pub(crate) mod $name {
+            use super::*;
+
+            #[inline(always)]
+            pub(crate) fn quick(h: &mut Hart, op: &Op) -> bool {
+                $shape::<$format>(h, op, $($operation)::+::<$format>).is_ok()
+            }
+
+            pub(crate) use super::no_retry as retry;
+        }
+
         $(#[$meta])*
         pub(crate) fn $name(h: &mut Hart, op: &Op) -> Result<(), Trap> {
             $shape::<$format>(h, op, $($operation)::+::<$format>)
@@ -212,27 +279,62 @@ macro_rules! in_each_format {
     };
 }
 
-// Whatever computes stays out of line: the dispatch loop should be small.
-in_each_format! {
-    /// rd = rs1 + rs2
-    #[inline(never)] fadd_h fadd_s fadd_d = binary(fp::add);
-    /// rd = rs1 - rs2
-    #[inline(never)] fsub_h fsub_s fsub_d = binary(fp::sub);
-    /// rd = rs1 × rs2
-    #[inline(never)] fmul_h fmul_s fmul_d = binary(fp::mul);
-    /// rd = rs1 / rs2
-    #[inline(never)] fdiv_h fdiv_s fdiv_d = binary(fp::div);
-    /// rd = √rs1
-    #[inline(never)] fsqrt_h fsqrt_s fsqrt_d = unary(fp::sqrt);
-    /// rd = rs1 × rs2 + rs3
-    #[inline(never)] fmadd_h fmadd_s fmadd_d = fused(fp::fma);
-    /// rd = rs1 × rs2 - rs3
-    #[inline(never)] fmsub_h fmsub_s fmsub_d = fused(fmsub);
-    /// rd = -(rs1 × rs2) + rs3
-    #[inline(never)] fnmsub_h fnmsub_s fnmsub_d = fused(fnmsub);
-    /// rd = -(rs1 × rs2) - rs3
-    #[inline(never)] fnmadd_h fnmadd_s fnmadd_d = fused(fnmadd);
+/// The same, of operations of `exact` and of `quick`.
+macro_rules! arithmetic {
+    ($($(#[$meta:meta])* $half:ident $single:ident $double:ident = $shape:ident($operation:ident);)*) => {$(
+        arithmetic!(@one $(#[$meta])* $half F16 $shape $operation);
+        arithmetic!(@one $(#[$meta])* $single F32 $shape $operation);
+        arithmetic!(@one $(#[$meta])* $double F64 $shape $operation);
+    )*};
+    (@one $(#[$meta:meta])* $name:ident $format:ident $shape:ident $operation:ident) => {
+        pub(crate) mod $name {
+            use super::*;
 
+            #[inline(always)]
+            pub(crate) fn quick(h: &mut Hart, op: &Op) -> bool {
+                // Then no flag can be new, and there is next to nothing to compute but the result.
+                h.fcsr & u32::from(fp::flag::NX) != 0 && retry(h, op)
+            }
+
+            #[inline(always)]
+            pub(crate) fn retry(h: &mut Hart, op: &Op) -> bool {
+                $shape::<$format, _>(h, op, super::quick::$operation::<$format>).is_ok()
+            }
+        }
+
+        $(#[$meta])*
+        #[inline(never)]
+        pub(crate) fn $name(h: &mut Hart, op: &Op) -> Result<(), Trap> {
+            $shape::<$format, _>(h, op, exact::$operation::<$format>)
+        }
+    };
+}
+
+// Whatever computes stays out of line: the dispatch loop should be small. Beside each instruction is a module of the
+// same name with `quick`: what takes few instructions of the host. It says false, and has done nothing, if that will
+// not do; `retry` takes more.
+arithmetic! {
+    /// rd = rs1 + rs2
+    fadd_h fadd_s fadd_d = binary(add);
+    /// rd = rs1 - rs2
+    fsub_h fsub_s fsub_d = binary(sub);
+    /// rd = rs1 × rs2
+    fmul_h fmul_s fmul_d = binary(mul);
+    /// rd = rs1 / rs2
+    fdiv_h fdiv_s fdiv_d = binary(div);
+    /// rd = √rs1
+    fsqrt_h fsqrt_s fsqrt_d = unary(sqrt);
+    /// rd = rs1 × rs2 + rs3
+    fmadd_h fmadd_s fmadd_d = fused(fma);
+    /// rd = rs1 × rs2 - rs3
+    fmsub_h fmsub_s fmsub_d = fused(fmsub);
+    /// rd = -(rs1 × rs2) + rs3
+    fnmsub_h fnmsub_s fnmsub_d = fused(fnmsub);
+    /// rd = -(rs1 × rs2) - rs3
+    fnmadd_h fnmadd_s fnmadd_d = fused(fnmadd);
+}
+
+in_each_format! {
     /// rd = minimumNumber(rs1, rs2)
     #[inline(never)] fmin_h fmin_s fmin_d = pick(fp::min);
     /// rd = maximumNumber(rs1, rs2)
@@ -274,10 +376,21 @@ in_each_format! {
 /// `name = From => To`: conversions between formats.
 macro_rules! between_formats {
     ($($name:ident = $from:ident => $to:ident;)*) => {$(
+        pub(crate) mod $name {
+            use super::*;
+
+            #[inline(always)]
+            pub(crate) fn quick(h: &mut Hart, op: &Op) -> bool {
+                convert::<$from, $to, _>(h, op, fp::resize::<$from, $to>).is_ok()
+            }
+
+            pub(crate) use super::no_retry as retry;
+        }
+
         /// rd = rs1 in another format
         #[inline(never)]
         pub(crate) fn $name(h: &mut Hart, op: &Op) -> Result<(), Trap> {
-            convert::<$from, $to>(h, op, fp::resize::<$from, $to>)
+            convert::<$from, $to, _>(h, op, fp::resize::<$from, $to>)
         }
     )*};
 }
@@ -294,6 +407,17 @@ between_formats! {
 /// `name = shape Format`: raw moves between the register files.
 macro_rules! moves {
     ($($name:ident = $shape:ident $format:ident;)*) => {$(
+        pub(crate) mod $name {
+            use super::*;
+
+            #[inline(always)]
+            pub(crate) fn quick(h: &mut Hart, op: &Op) -> bool {
+                $shape::<$format>(h, op).is_ok()
+            }
+
+            pub(crate) use super::no_retry as retry;
+        }
+
         /// Bits moved unchanged
         #[inline]
         pub(crate) fn $name(h: &mut Hart, op: &Op) -> Result<(), Trap> {

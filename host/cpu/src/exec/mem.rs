@@ -8,7 +8,7 @@ use crate::bus::Attempt;
 use crate::hart::{Hart, Privilege, envcfg};
 use crate::isa::{Op, Reg};
 use crate::mmu::{Access, translate};
-use crate::ram::PAGE_SIZE;
+use crate::ram::{GuestRam, PAGE_SIZE};
 use crate::run::Stop;
 use crate::shared::Cx;
 use crate::trap::{Exception, Trap};
@@ -21,40 +21,38 @@ fn address(h: &Hart, op: &Op) -> u64 {
     h.x(op.rs1).wrapping_add(sext_imm(op.imm))
 }
 
+// Beside the function of each instruction is a module of the same name with `quick`: the cases that the TLB knows. It
+// says false, and has done nothing, in the others.
+
 /// Functions that load: `name size destination = conversion of the little-endian bytes`.
 macro_rules! loads {
     ($($name:ident $size:literal $set:ident = |$bytes:ident| $value:expr;)*) => {$(
-        #[inline(always)]
-        pub(crate) fn $name(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Stop> {
-            fn convert($bytes: [u8; $size]) -> u64 {
+        pub(crate) mod $name {
+            use super::*;
+
+            #[inline(always)]
+            pub(super) fn convert($bytes: [u8; $size]) -> u64 {
                 $value
             }
-            #[cold]
-            #[inline(never)]
-            fn slow(h: &mut Hart, cx: &mut Cx<'_>, op: &Op, va: u64) -> Result<(), Stop> {
-                let bytes = load_slow::<$size>(h, cx, op, va)?;
-                $set(h, op.rd, convert(bytes));
-                cx.finish()
-            }
-            let va = address(h, op);
-            match h.caches.load(va, $size) {
-                Some(offset) => {
-                    $set(h, op.rd, convert(cx.ram.get(offset)));
-                    Ok(())
-                }
-                None => slow(h, cx, op, va),
+
+            #[inline(always)]
+            pub(crate) fn quick(h: &mut Hart, ram: &GuestRam, op: &Op) -> bool {
+                let Some(offset) = h.caches.load(address(h, op), $size) else { return false };
+                $set(h, op.rd, convert(ram.get(offset)));
+                true
             }
         }
-    )*};
-}
 
-/// The same for floating-point registers: illegal while FS is off.
-macro_rules! fp_loads {
-    ($($name:ident = $load:ident;)*) => {$(
         #[inline(always)]
         pub(crate) fn $name(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Stop> {
-            h.require_fp(op)?;
-            boxed::$load(h, cx, op)
+            #[cold]
+            #[inline(never)]
+            fn slow(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Stop> {
+                let bytes = load_slow::<$size>(h, cx, op, address(h, op))?;
+                $set(h, op.rd, $name::convert(bytes));
+                cx.finish()
+            }
+            if $name::quick(h, cx.ram, op) { Ok(()) } else { slow(h, cx, op) }
         }
     )*};
 }
@@ -62,24 +60,65 @@ macro_rules! fp_loads {
 /// Functions that store the low bytes of a register.
 macro_rules! stores {
     ($($name:ident $size:literal = |$h:ident, $op:ident| $value:expr;)*) => {$(
+        pub(crate) mod $name {
+            use super::*;
+
+            #[inline(always)]
+            pub(super) fn bytes($h: &Hart, $op: &Op) -> [u8; $size] {
+                let value: u64 = $value;
+                *value.to_le_bytes().first_chunk().expect("1 to 8 bytes")
+            }
+
+            #[inline(always)]
+            pub(crate) fn quick(h: &mut Hart, ram: &GuestRam, op: &Op) -> bool {
+                let Some(offset) = h.caches.store(address(h, op), $size) else { return false };
+                ram.put::<$size>(offset, bytes(h, op));
+                true
+            }
+        }
+
         #[inline(always)]
         pub(crate) fn $name(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Stop> {
             #[cold]
             #[inline(never)]
-            fn slow(h: &mut Hart, cx: &mut Cx<'_>, op: &Op, va: u64, bytes: [u8; $size]) -> Result<(), Stop> {
-                store_slow(h, cx, op, va, bytes)?;
+            fn slow(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Stop> {
+                store_slow(h, cx, op, address(h, op), $name::bytes(h, op))?;
                 cx.finish()
             }
-            let ($h, $op) = (&*h, op);
-            let value: u64 = $value;
-            let bytes = *value.to_le_bytes().first_chunk().expect("1 to 8 bytes");
-            let va = address(h, op);
-            match h.caches.store(va, $size) {
-                Some(offset) => {
-                    cx.ram.put::<$size>(offset, bytes);
-                    Ok(())
-                }
-                None => slow(h, cx, op, va, bytes),
+            if $name::quick(h, cx.ram, op) { Ok(()) } else { slow(h, cx, op) }
+        }
+    )*};
+}
+
+/// The same for floating-point registers: illegal while FS is off.
+macro_rules! fp_memory {
+    ($($name:ident = $module:ident::$raw:ident;)*) => {$(
+        pub(crate) mod $name {
+            use super::*;
+
+            #[inline(always)]
+            pub(crate) fn quick(h: &mut Hart, ram: &GuestRam, op: &Op) -> bool {
+                !h.fs_off() && $module::$raw::quick(h, ram, op)
+            }
+        }
+
+        #[inline(always)]
+        pub(crate) fn $name(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Stop> {
+            h.require_fp(op)?;
+            $module::$raw(h, cx, op)
+        }
+    )*};
+}
+
+/// Instructions that have no quick case.
+macro_rules! never_quick {
+    ($($name:ident)*) => {$(
+        pub(crate) mod $name {
+            use super::*;
+
+            #[inline(always)]
+            pub(crate) fn quick(_: &mut Hart, _: &GuestRam, _: &Op) -> bool {
+                false
             }
         }
     )*};
@@ -116,12 +155,6 @@ mod boxed {
     }
 }
 
-fp_loads! {
-    flh = half;
-    flw = single;
-    fld = double;
-}
-
 stores! {
     sb 1 = |h, op| h.x(op.rs2);
     sh 2 = |h, op| h.x(op.rs2);
@@ -139,23 +172,16 @@ mod raw {
     }
 }
 
-#[inline(always)]
-pub(crate) fn fsh(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Stop> {
-    h.require_fp(op)?;
-    raw::half(h, cx, op)
+fp_memory! {
+    flh = boxed::half;
+    flw = boxed::single;
+    fld = boxed::double;
+    fsh = raw::half;
+    fsw = raw::single;
+    fsd = raw::double;
 }
 
-#[inline(always)]
-pub(crate) fn fsw(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Stop> {
-    h.require_fp(op)?;
-    raw::single(h, cx, op)
-}
-
-#[inline(always)]
-pub(crate) fn fsd(h: &mut Hart, cx: &mut Cx<'_>, op: &Op) -> Result<(), Stop> {
-    h.require_fp(op)?;
-    raw::double(h, cx, op)
-}
+never_quick! { cbo_inval cbo_clean cbo_flush cbo_zero }
 
 /// Bytes of `len` at `va` that lie in the first page.
 fn in_first_page(va: u64, len: usize) -> usize {

@@ -2,9 +2,9 @@
 //!
 //! Rust's `+ - * /` and `sqrt` on `f32` and `f64` round to nearest, ties to even, exactly as IEEE 754 says, on
 //! every host; NaN bits and exception flags are not specified. So each function here declines (`None`, and `env`
-//! untouched) unless the mode is RNE, the operands are plain ([`is_plain`]) and the result is out of reach of
-//! overflow and underflow. Then the only flag left is NX: either it is already sticky, or it follows from an
-//! error term that is itself computed exactly.
+//! untouched) unless the mode is RNE and the result is out of reach of overflow and underflow. Then the only flag
+//! left is NX: either it is already sticky, or the operands are plain ([`is_plain`]) and it follows from an error
+//! term that is itself computed exactly.
 
 use std::ops::{Add, Div, Mul, Sub};
 
@@ -161,22 +161,37 @@ fn is_exact_product<F: Format>(a: u64, b: u64, product: u64) -> bool {
     trailing_zeros(a) + trailing_zeros(b) >= F::FRAC_BITS.cast_signed() + carry
 }
 
+/// Once NX is sticky only the result matters: if it is [`is_safe`] the host's is right, whatever the operands were.
+#[inline]
+fn sticky<F: Format>(result: u64, env: &Env) -> Option<u64> {
+    (is_nearest(env) && is_safe::<F>(result)).then_some(result)
+}
+
 /// No result check: sums of plain numbers cannot overflow, and a subnormal sum is always exact.
 #[inline]
 fn add<F: Format, N: Native>(a: u64, b: u64, env: &mut Env) -> Option<u64> {
+    if is_inexact_sticky(env) {
+        let sum = (N::of(a) + N::of(b)).bits();
+        // A sum of zero is exact, and the host knows its sign.
+        let zero = is_nearest(env) && is_zero::<F>(sum);
+        return if zero { Some(sum) } else { sticky::<F>(sum, env) };
+    }
     if !(is_nearest(env) && is_plain::<F>(a) && is_plain::<F>(b)) {
         return None;
     }
     let (x, y) = (N::of(a), N::of(b));
     let sum = x + y;
-    if !is_inexact_sticky(env) {
-        raise_if(sum_error(x, y, sum) != N::ZERO, env);
-    }
+    raise_if(sum_error(x, y, sum) != N::ZERO, env);
     Some(sum.bits())
 }
 
 #[inline]
 fn mul<F: Format, N: Native>(a: u64, b: u64, env: &mut Env) -> Option<u64> {
+    if is_inexact_sticky(env) {
+        let product = (N::of(a) * N::of(b)).bits();
+        let zero = is_nearest(env) && is_zero::<F>(product) && (is_zero::<F>(a) || is_zero::<F>(b));
+        return if zero { Some(product) } else { sticky::<F>(product, env) };
+    }
     if !(is_nearest(env) && is_plain::<F>(a) && is_plain::<F>(b)) {
         return None;
     }
@@ -185,15 +200,16 @@ fn mul<F: Format, N: Native>(a: u64, b: u64, env: &mut Env) -> Option<u64> {
         let exact_zero = is_zero::<F>(a) || is_zero::<F>(b);
         return exact_zero.then_some(product);
     }
-    if !is_inexact_sticky(env) {
-        raise_if(!is_exact_product::<F>(a, b, product), env);
-    }
+    raise_if(!is_exact_product::<F>(a, b, product), env);
     Some(product)
 }
 
 /// A division by zero is not safe, and so declined.
 #[inline]
 fn div<F: Format, N: Native>(a: u64, b: u64, env: &mut Env) -> Option<u64> {
+    if is_inexact_sticky(env) {
+        return sticky::<F>((N::of(a) / N::of(b)).bits(), env);
+    }
     if !(is_nearest(env) && is_plain::<F>(a) && is_plain::<F>(b)) {
         return None;
     }
@@ -201,24 +217,23 @@ fn div<F: Format, N: Native>(a: u64, b: u64, env: &mut Env) -> Option<u64> {
     if !is_safe::<F>(quotient.bits()) {
         return None;
     }
-    if !is_inexact_sticky(env) {
-        let back = quotient * N::of(b);
-        let exact = back.bits() == a && is_exact_product::<F>(quotient.bits(), b, a);
-        raise_if(!exact, env);
-    }
+    let back = quotient * N::of(b);
+    let exact = back.bits() == a && is_exact_product::<F>(quotient.bits(), b, a);
+    raise_if(!exact, env);
     Some(quotient.bits())
 }
 
 #[inline]
 fn sqrt<F: Format, N: Native>(a: u64, env: &mut Env) -> Option<u64> {
+    if is_inexact_sticky(env) {
+        return sticky::<F>(N::of(a).root().bits(), env);
+    }
     if !is_nearest(env) || !is_plain::<F>(a) || is_negative::<F>(a) || is_zero::<F>(a) {
         return None;
     }
     let root = N::of(a).root();
-    if !is_inexact_sticky(env) {
-        let exact = (root * root).bits() == a && is_exact_product::<F>(root.bits(), root.bits(), a);
-        raise_if(!exact, env);
-    }
+    let exact = (root * root).bits() == a && is_exact_product::<F>(root.bits(), root.bits(), a);
+    raise_if(!exact, env);
     Some(root.bits())
 }
 
@@ -255,12 +270,11 @@ fn round_to_odd(sum: f64, error: f64) -> f64 {
 /// binary64: with a sticky NX by the host's fused instruction; before that, as two steps if the product is exact.
 #[inline]
 fn fma_native(a: u64, b: u64, c: u64, env: &mut Env) -> Option<u64> {
+    if is_inexact_sticky(env) {
+        return sticky::<F64>(fused(f64::of(a), f64::of(b), f64::of(c))?.bits(), env);
+    }
     if !(is_nearest(env) && is_plain::<F64>(a) && is_plain::<F64>(b) && is_plain::<F64>(c)) {
         return None;
-    }
-    if is_inexact_sticky(env) {
-        let result = fused(f64::of(a), f64::of(b), f64::of(c))?.bits();
-        return is_safe::<F64>(result).then_some(result);
     }
     let product = (f64::of(a) * f64::of(b)).bits();
     let exact = is_safe::<F64>(product) && is_plain::<F64>(product) && is_exact_product::<F64>(a, b, product);

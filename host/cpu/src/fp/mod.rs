@@ -139,54 +139,80 @@ fn signed<F: Format>(negative: bool, magnitude: u64) -> u64 {
     magnitude | if negative { F::SIGN } else { 0 }
 }
 
+/// What the host's floats alone can do: `None`, with nothing raised, is for `soft`.
+pub(crate) mod quick {
+    use super::{Env, Format};
+
+    /// a + b
+    #[inline(always)]
+    pub(crate) fn add<F: Format>(a: u64, b: u64, env: &mut Env) -> Option<u64> {
+        F::host_add(a, b, env)
+    }
+
+    /// a - b
+    #[inline(always)]
+    pub(crate) fn sub<F: Format>(a: u64, b: u64, env: &mut Env) -> Option<u64> {
+        // A NaN's sign is never looked at, so flipping b's is safe for every operand.
+        F::host_add(a, b ^ F::SIGN, env)
+    }
+
+    /// a * b
+    #[inline(always)]
+    pub(crate) fn mul<F: Format>(a: u64, b: u64, env: &mut Env) -> Option<u64> {
+        F::host_mul(a, b, env)
+    }
+
+    /// a / b
+    #[inline(always)]
+    pub(crate) fn div<F: Format>(a: u64, b: u64, env: &mut Env) -> Option<u64> {
+        F::host_div(a, b, env)
+    }
+
+    /// Square root of a
+    #[inline(always)]
+    pub(crate) fn sqrt<F: Format>(a: u64, env: &mut Env) -> Option<u64> {
+        F::host_sqrt(a, env)
+    }
+
+    /// a * b + c, rounded once. The other three of the family flip signs of a and c.
+    #[inline(always)]
+    pub(crate) fn fma<F: Format>(a: u64, b: u64, c: u64, env: &mut Env) -> Option<u64> {
+        F::host_fma(a, b, c, env)
+    }
+}
+
 /// a + b
 #[inline]
 pub(crate) fn add<F: Format>(a: u64, b: u64, env: &mut Env) -> u64 {
-    match F::host_add(a, b, env) {
-        Some(sum) => sum,
-        None => soft::add::<F>(a, b, env),
-    }
+    quick::add::<F>(a, b, env).unwrap_or_else(|| soft::add::<F>(a, b, env))
 }
 
 /// a - b
 #[inline]
 pub(crate) fn sub<F: Format>(a: u64, b: u64, env: &mut Env) -> u64 {
-    // A NaN's sign is never looked at, so flipping b's is safe for every operand.
-    add::<F>(a, b ^ F::SIGN, env)
+    quick::sub::<F>(a, b, env).unwrap_or_else(|| soft::add::<F>(a, b ^ F::SIGN, env))
 }
 
 /// a * b
 #[inline]
 pub(crate) fn mul<F: Format>(a: u64, b: u64, env: &mut Env) -> u64 {
-    match F::host_mul(a, b, env) {
-        Some(product) => product,
-        None => soft::mul::<F>(a, b, env),
-    }
+    quick::mul::<F>(a, b, env).unwrap_or_else(|| soft::mul::<F>(a, b, env))
 }
 
 /// a / b
 #[inline]
 pub(crate) fn div<F: Format>(a: u64, b: u64, env: &mut Env) -> u64 {
-    match F::host_div(a, b, env) {
-        Some(quotient) => quotient,
-        None => soft::div::<F>(a, b, env),
-    }
+    quick::div::<F>(a, b, env).unwrap_or_else(|| soft::div::<F>(a, b, env))
 }
 
 /// Square root of a
 #[inline]
 pub(crate) fn sqrt<F: Format>(a: u64, env: &mut Env) -> u64 {
-    match F::host_sqrt(a, env) {
-        Some(root) => root,
-        None => soft::sqrt::<F>(a, env),
-    }
+    quick::sqrt::<F>(a, env).unwrap_or_else(|| soft::sqrt::<F>(a, env))
 }
 
 /// a * b + c, rounded once. The other three of the family flip signs of a and c.
 #[inline]
 pub(crate) fn fma<F: Format>(a: u64, b: u64, c: u64, env: &mut Env) -> u64 {
-    match F::host_fma(a, b, c, env) {
-        Some(sum) => sum,
-        None => soft::fma::<F>(a, b, c, env),
-    }
+    quick::fma::<F>(a, b, c, env).unwrap_or_else(|| soft::fma::<F>(a, b, c, env))
 }

@@ -8,7 +8,7 @@ use super::{Native, layout};
 use crate::block::Arena;
 use crate::hart::Hart;
 use crate::isa::Op;
-use crate::run::{self, BODIES, Flow};
+use crate::run::{self, After};
 use crate::shared::Cx;
 use crate::tlb::DataBank;
 
@@ -149,23 +149,9 @@ unsafe fn with_hart(
 
 #[inline(always)]
 fn step(h: &mut Hart, cx: &mut Cx<'_>, op: &Op, block: u64) -> u32 {
-    let pc = block.wrapping_add(u64::from(op.off) * 2);
-    let done = u64::from(op.idx) + 1;
-    match BODIES[op.kind as usize](h, cx, op, pc) {
-        Ok(Flow::Next) => NEXT,
-        Ok(Flow::Leave) => {
-            h.pc = pc.wrapping_add(op.len.into());
-            cx.icount += done;
-            LEAVE
-        }
-        Ok(Flow::Go(next)) => {
-            h.pc = next;
-            cx.icount += done;
-            if h.sample || cx.exit.is_some() || cx.reconsider { LEAVE } else { GO }
-        }
-        Err(trap) => {
-            run::trapped(h, cx, trap, pc, done);
-            if cx.exit.is_some() { LEAVE } else { GO }
-        }
+    match run::step(h, cx, op, block) {
+        After::Next => NEXT,
+        After::Check => LEAVE,
+        After::Go => GO,
     }
 }

@@ -194,10 +194,13 @@ fn nothing_invisible_is_seen() {
         for (slice, meddle, engine) in [
             (1, Meddle::Nothing, Engine::Interp),
             (7, Meddle::Nothing, Engine::Jit),
+            (40, Meddle::Nothing, Engine::Threaded),
             (40, Meddle::DropCaches, Engine::Interp),
             (40, Meddle::Nothing, Engine::Jit),
-            (300, Meddle::SaveAndLoad, Engine::Interp),
+            (100, Meddle::DropCaches, Engine::Threaded),
+            (300, Meddle::SaveAndLoad, Engine::Threaded),
             (300, Meddle::Nothing, Engine::Jit),
+            (u64::MAX >> 12, Meddle::Nothing, Engine::Threaded),
             (u64::MAX >> 12, Meddle::Nothing, Engine::Jit),
         ] {
             let other = outcome(seed, harts, slice, meddle, engine);

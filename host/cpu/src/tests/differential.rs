@@ -151,10 +151,16 @@ fn extent(usual: u64) -> (u64, u64) {
 #[test]
 fn random_programs_do_the_same_on_every_engine() {
     let (count, first) = extent(4_000);
-    let mut pairs = [Pair::new(1, Engine::Jit), Pair::new(2, Engine::Jit)];
+    for engine in [Engine::Threaded, Engine::Jit] {
+        compare(engine, first..first + count);
+    }
+}
+
+/// Runs programs on an engine and on the reference.
+fn compare(engine: Engine, seeds: std::ops::Range<u64>) {
+    let mut pairs = [1, 2].map(|harts| Pair::new(harts, engine));
     let mut reports = Vec::new();
-    for seed in first..first + count {
-        let program = Program::of(seed);
+    for program in seeds.map(Program::of) {
         let pair = &mut pairs[program.harts - 1];
         if let Err(found) = pair.run(&program, u64::MAX) {
             reports.push(pair.report(&program, found));
@@ -163,7 +169,7 @@ fn random_programs_do_the_same_on_every_engine() {
             }
         }
     }
-    assert!(reports.is_empty(), "{}", reports.join("\n"));
+    assert!(reports.is_empty(), "{engine}: {}", reports.join("\n"));
 }
 
 /// An instruction that only one of them has is found, and is the last one that is shown.

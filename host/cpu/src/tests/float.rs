@@ -1,4 +1,4 @@
-//! Floating point, by the interpreter and by translated code: the same to the bit, flags and all.
+//! Floating point, by every engine: the same to the bit, flags and all.
 
 use super::support::*;
 use crate::fp::tests::{Vectors, landmarks};
@@ -241,10 +241,12 @@ fn templates_are_exact() {
 
 fn check(row: &Row, rm: u32, registers: Registers, cases: &[Case]) {
     let code = program(encode(row, rm, registers), registers);
-    let [expected, got] = [Engine::Interp, Engine::Jit].map(|engine| results(&code, cases, engine));
-    let wrong = expected.iter().zip(&got).zip(cases).find(|((expected, got), _)| expected != got);
-    if let Some(((expected, got), case)) = wrong {
-        panic!("{} rm {rm} {registers:?} of {case:x?}: {expected:x?}, not {got:x?}", row.name);
+    let [expected, others @ ..] = Engine::ALL.map(|engine| results(&code, cases, engine));
+    for got in others {
+        let wrong = expected.iter().zip(&got).zip(cases).find(|((expected, got), _)| expected != got);
+        if let Some(((expected, got), case)) = wrong {
+            panic!("{} rm {rm} {registers:?} of {case:x?}: {expected:x?}, not {got:x?}", row.name);
+        }
     }
 }
 
@@ -322,11 +324,13 @@ fn sights(seed: u64, engine: Engine) -> Vec<Vec<(String, Vec<u8>)>> {
 #[test]
 fn random_programs_agree_at_every_stop() {
     for seed in 1..=150 {
-        let [expected, got] = [Engine::Interp, Engine::Jit].map(|engine| sights(seed, engine));
-        for (stop, (expected, got)) in expected.iter().zip(&got).enumerate() {
-            let wrong = expected.iter().zip(got).find(|(expected, got)| expected != got);
-            assert!(wrong.is_none(), "seed {seed}, stop {stop}: {wrong:x?}");
+        let [expected, others @ ..] = Engine::ALL.map(|engine| sights(seed, engine));
+        for (engine, got) in Engine::ALL[1..].iter().zip(others) {
+            for (stop, (expected, got)) in expected.iter().zip(&got).enumerate() {
+                let wrong = expected.iter().zip(got).find(|(expected, got)| expected != got);
+                assert!(wrong.is_none(), "{engine}, seed {seed}, stop {stop}: {wrong:x?}");
+            }
+            assert_eq!(expected.len(), got.len());
         }
-        assert_eq!(expected.len(), got.len());
     }
 }

@@ -161,12 +161,9 @@ impl Emitter<'_> {
 
     /// Instructions that [`Emitter::neighbours`] has counted, at least two.
     pub(super) fn access_all(&mut self, ops: &'_ [Op]) {
+        // No value that is stored needs rdx to be put in place: of what waits in memory, the whole is made on its way.
         let words = self.words;
         let (stores, _) = access(&ops[0]).expect("neighbours are loads or stores");
-        if stores {
-            // What takes rdx comes first.
-            ops.iter().filter(|op| op.kind == Kind::sd).for_each(|op| self.extend(op.rs2));
-        }
         let low = ops.iter().map(|op| op.imm).min().unwrap_or(0);
         let end = |op: &Op| op.imm + access(op).map_or(0, |(_, size)| size as i32);
         let high = ops.iter().map(end).max().unwrap_or(0);

@@ -72,11 +72,12 @@ impl Course {
     }
 }
 
-const MEDDLES: [Meddle; 6] = [
+const MEDDLES: [Meddle; 7] = [
     Meddle::DropCaches,
     Meddle::SaveAndLoad,
     Meddle::TakeDirty,
     Meddle::TakeDirty,
     Meddle::Engine(Engine::Interp),
+    Meddle::Engine(Engine::Threaded),
     Meddle::Engine(Engine::Jit),
 ];

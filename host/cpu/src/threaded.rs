@@ -1,0 +1,225 @@
+//! The threaded interpreter: each instruction of a decoded block is 16 bytes that begin with the function which
+//! executes it, and that function ends with a call of the next one's. The optimiser makes these calls jumps.
+//!
+//! The functions are made from the bodies in [`crate::exec`], as [`crate::run::execute`] is, which is the reference.
+//! They do what is usual: everything else (a miss of the TLB, a device, a CSR, a trap) leaves them, and [`run::step`]
+//! does it.
+//!
+//! A function gets the steps from its own to the end of the block, so their number is that of the instructions not yet
+//! attempted. A block is charged for when it is entered: what is left of the budget, and that number, say the exact
+//! count at every instruction. A block that does not fit the budget is the reference's.
+//!
+//! Tail calls are not guaranteed: tests look for them in the released program. Builds with debug assertions come back
+//! to [`Threaded::execute`] after each instruction instead.
+
+mod handlers;
+
+use crate::block::Arena;
+use crate::hart::Hart;
+use crate::isa::{Kind, Op, Reg};
+use crate::ram::GuestRam;
+use crate::run::{self, After, Pause};
+use crate::shared::Cx;
+use crate::tlb::Span;
+
+/// Executes the first of some steps, which lie in the block at an address, and all that follows; what is left of the
+/// budget is charged with all of them. What stops it is in the [`Run`].
+type Handler = for<'a> fn(&'a [Step], &mut Hart, &mut Run<'a>, u64, u64);
+
+/// One instruction, made from the [`Op`] of the same place in the arena.
+#[derive(Clone, Copy)]
+struct Step {
+    handler: Handler,
+    /// The immediate; of a floating-point instruction, which has none, the bits.
+    imm: i32,
+    rd: Reg,
+    rs1: Reg,
+    rs2: Reg,
+    /// Distance of the instruction from the start of its block in bytes, and in bit 0 whether it has four bytes.
+    place: u8,
+}
+
+const _: () = assert!(size_of::<Step>() == 16);
+
+impl Step {
+    /// Of an instruction that `next` may follow in its block.
+    fn of(op: &Op, next: Option<&Op>) -> Step {
+        let handler = next.and_then(|next| handlers::fused(op.kind, next.kind));
+        Step {
+            handler: handler.unwrap_or_else(|| handlers::of(op.kind)),
+            imm: if handlers::wants_word(op.kind) { op.word as i32 } else { op.imm },
+            rd: op.rd,
+            rs1: op.rs1,
+            rs2: op.rs2,
+            place: op.off << 1 | u8::from(op.len == 4),
+        }
+    }
+
+    /// As much of the `Op` as a body looks at.
+    #[inline(always)]
+    fn op(&self, kind: Kind) -> Op {
+        let (rd, rs1, rs2, len) = (self.rd, self.rs1, self.rs2, 2 + 2 * (self.place & 1));
+        Op { kind, rd, rs1, rs2, len, off: self.place >> 1, idx: 0, imm: self.imm, word: self.imm as u32 }
+    }
+
+    /// Its address in the block at `block`.
+    #[inline(always)]
+    fn pc(&self, block: u64) -> u64 {
+        block.wrapping_add(u64::from(self.place & !1))
+    }
+}
+
+/// What all steps share, and where they stopped.
+struct Run<'a> {
+    steps: &'a [Step],
+    ram: &'a GuestRam,
+    /// The block that is executed, if no other can be at its address yet.
+    whole: &'a [Step],
+    /// Instructions from here on that the block was charged for: none at the start of a block, and otherwise the first
+    /// of them is for `run::step`.
+    charged: usize,
+    /// Its place in `steps`, if there is one.
+    at: usize,
+    /// The block's address.
+    block: u64,
+    /// What is left of the budget.
+    left: u64,
+    /// In builds without tail calls: what to call next, with `block` and `left`.
+    next: Option<&'a [Step]>,
+}
+
+/// Goes on with the block at an address, which may well be the one that is executed.
+#[inline(always)]
+fn branch<'a>(h: &mut Hart, run: &mut Run<'a>, block: u64, pc: u64, left: u64) {
+    let len = run.whole.len() as u64;
+    if pc == block && len <= left && len != 0 {
+        return dispatch(run.whole, h, run, pc, left - len);
+    }
+    enter(h, run, pc, left);
+}
+
+/// Goes on with the block at an address, if it is known and fits.
+#[inline(always)]
+fn enter<'a>(h: &mut Hart, run: &mut Run<'a>, pc: u64, left: u64) {
+    if let Some(Span { start, len }) = h.caches.block(pc)
+        && u64::from(len) <= left
+        && let Some(steps) = run.steps.get(start as usize..).and_then(|steps| steps.get(..len as usize))
+    {
+        run.whole = steps;
+        return dispatch(steps, h, run, pc, left - u64::from(len));
+    }
+    leave(run, pc, left);
+}
+
+/// Executes the first of these steps and what follows.
+#[inline(always)]
+fn dispatch<'a>(steps: &'a [Step], h: &mut Hart, run: &mut Run<'a>, block: u64, left: u64) {
+    let Some(first) = steps.first() else { return };
+    if cfg!(debug_assertions) {
+        (run.next, run.block, run.left) = (Some(steps), block, left);
+    } else {
+        (first.handler)(steps, h, run, block, left);
+    }
+}
+
+/// Stops at the start of a block.
+#[cold]
+#[inline(never)]
+fn leave(run: &mut Run<'_>, pc: u64, left: u64) {
+    (run.charged, run.block, run.left) = (0, pc, left);
+}
+
+/// Stops before the first of these steps.
+#[cold]
+#[inline(never)]
+fn stop<'a>(steps: &'a [Step], _: &mut Hart, run: &mut Run<'a>, block: u64, left: u64) {
+    let here = steps.first().and_then(|first| run.steps.element_offset(first));
+    run.at = here.expect("there are steps, and they are some of the run's");
+    (run.charged, run.block, run.left) = (steps.len(), block, left);
+}
+
+/// Goes on behind the last step of a block that no jump ends.
+#[inline(never)]
+fn fall<'a>(last: &'a [Step], h: &mut Hart, run: &mut Run<'a>, block: u64, left: u64) {
+    let Some(step) = last.first() else { return };
+    enter(h, run, step.pc(block).wrapping_add(2 + 2 * u64::from(step.place & 1)), left);
+}
+
+/// The engine.
+#[derive(Default)]
+pub(crate) struct Threaded {
+    /// By the place of the op in the arena.
+    steps: Vec<Step>,
+    /// The arena's when it was last looked at.
+    generation: u64,
+}
+
+impl Threaded {
+    /// As [`run::execute`].
+    pub(crate) fn execute(&mut self, h: &mut Hart, cx: &mut Cx<'_>, arena: &mut Arena) -> Pause {
+        self.catch_up(arena);
+        let limit = cx.limit;
+        let (pc, left) = (h.pc, limit - cx.icount);
+        let mut run = Run {
+            steps: &self.steps,
+            ram: cx.ram,
+            whole: &[],
+            charged: 0,
+            at: 0,
+            block: pc,
+            left,
+            next: None,
+        };
+        enter(h, &mut run, pc, left);
+        loop {
+            while let Some(steps) = run.next.take() {
+                let (block, left) = (run.block, run.left);
+                (steps[0].handler)(steps, h, &mut run, block, left);
+            }
+            if run.charged == 0 {
+                h.pc = run.block;
+                cx.icount = limit - run.left;
+                return run::execute::<false>(h, cx, arena);
+            }
+            // Address translation may be another behind it.
+            run.whole = &[];
+            let op = &arena.ops[run.at];
+            cx.icount = limit - run.left - run.charged as u64 - u64::from(op.idx);
+            match run::step(h, cx, op, run.block) {
+                After::Next => {
+                    let steps = &run.steps[run.at..][..run.charged];
+                    follow(steps, h, &mut run);
+                }
+                After::Check => return Pause::Check,
+                After::Go => enter(h, &mut run, h.pc, limit - cx.icount),
+            }
+        }
+    }
+
+    /// Makes steps of what was decoded since the last time.
+    fn catch_up(&mut self, arena: &Arena) {
+        if self.generation != arena.generation() {
+            self.generation = arena.generation();
+            self.steps.clear();
+        }
+        let ops = &arena.ops[self.steps.len()..];
+        for (op, next) in ops.iter().zip(ops.iter().skip(1).map(Some).chain([None])) {
+            self.steps.push(Step::of(op, next.filter(|next| next.idx != 0)));
+        }
+    }
+}
+
+/// Goes on behind the first of these steps, which is done.
+fn follow<'a>(steps: &'a [Step], h: &mut Hart, run: &mut Run<'a>) {
+    let (block, left) = (run.block, run.left);
+    match &steps[1..] {
+        [] => fall(steps, h, run, block, left),
+        rest => dispatch(rest, h, run, block, left),
+    }
+}
+
+/// Whether one handler executes both of these in succession.
+#[cfg(test)]
+pub(crate) fn is_pair(first: Kind, second: Kind) -> bool {
+    handlers::fused(first, second).is_some()
+}
