@@ -17,6 +17,8 @@ use program::Program;
 use std::collections::{BTreeMap, BTreeSet};
 use world::{World, differences};
 
+/// What is compared with the interpreter.
+const TESTED: [Engine; 2] = [Engine::Threaded, Engine::Jit];
 /// Instructions before a difference that are shown.
 const SHOWN: u64 = 24;
 /// Memory is compared at so many exits of a run, besides its end: it takes longer than the rest.
@@ -102,8 +104,10 @@ impl Pair {
                 Err(earlier) => (differ, what) = (earlier.differ.min(middle), earlier.what),
             }
         }
+        let engine = self.tested.engine;
         format!(
-            "seed {}: {} harts; the same up to icount {same}, not at {differ}:\n  {}\nbefore it, on the reference:\n{}",
+            "seed {}: {} harts, {engine}; the same up to icount {same}, not at {differ}:\n  {}\n\
+             before it, on the reference:\n{}",
             program.seed,
             program.harts,
             what.join("\n  "),
@@ -151,8 +155,11 @@ fn extent(usual: u64) -> (u64, u64) {
 #[test]
 fn random_programs_do_the_same_on_every_engine() {
     let (count, first) = extent(4_000);
-    for engine in [Engine::Threaded, Engine::Jit] {
-        compare(engine, first..first + count);
+    let end = first + count;
+    for chunk in (first..end).step_by(1000) {
+        for engine in TESTED {
+            compare(engine, chunk..end.min(chunk + 1000));
+        }
     }
 }
 

@@ -10,7 +10,7 @@ mod integer;
 
 use super::assembler::{Code, Label, add};
 use super::program::{PAGE, Program, RAM_SIZE};
-use super::{Pair, World};
+use super::{Pair, TESTED, World};
 use crate::isa::Row;
 use crate::tests::support::{BASE, MRET, WFI, addi, csrrs, csrrw, i, jal, ld};
 use crate::{Engine, HartConfig};
@@ -129,14 +129,16 @@ fn program(seed: u64, code: Vec<u8>, rounds: &[Round]) -> Program {
     Program { seed, harts: 1, ram, numbers, x: vec![x], f: vec![f], length: LENGTH, in_one: true }
 }
 
-/// Runs programs on both engines; every difference is reported, up to a screenful.
+/// Runs programs on all engines; every difference is reported, up to a screenful.
 fn compare(programs: impl IntoIterator<Item = (&'static str, Program)>) {
-    let mut pair = Pair::new(1, Engine::Jit);
+    let mut pairs = TESTED.map(|engine| Pair::new(1, engine));
     let mut reports = Vec::new();
     for (name, program) in programs {
-        match pair.run(&program, u64::MAX) {
-            Ok(()) => assert_eq!(pair.reference.icount, LENGTH, "{name} goes to sleep"),
-            Err(found) => reports.push(format!("{name}: {}", pair.report(&program, found))),
+        for pair in &mut pairs {
+            match pair.run(&program, u64::MAX) {
+                Ok(()) => assert_eq!(pair.reference.icount, LENGTH, "{name} goes to sleep"),
+                Err(found) => reports.push(format!("{name}: {}", pair.report(&program, found))),
+            }
         }
     }
     let shown = reports.len().min(8);

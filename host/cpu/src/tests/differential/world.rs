@@ -101,7 +101,7 @@ pub(super) struct World {
     pub(super) cluster: Cluster,
     pub(super) devices: Devices,
     pub(super) icount: u64,
-    engine: Engine,
+    pub(super) engine: Engine,
     /// The fields of each hart after a reset.
     pristine: Vec<Vec<(String, Vec<u8>)>>,
     memory: Vec<u8>,
