@@ -252,7 +252,10 @@ fn programs_are_hot_and_do_everything() {
         share(census.hot)
     );
     let [user, supervisor, _, machine] = census.modes.map(share);
-    assert!(user > 0.1 && supervisor > 0.1 && machine > 0.1, "{user:.2} {supervisor:.2} {machine:.2}");
+    assert!(
+        user > 0.1 && supervisor > 0.1 && machine > 0.1,
+        "U {user:.2}, S {supervisor:.2}, M {machine:.2}"
+    );
     for cause in [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 15] {
         assert!(census.causes.contains(&cause), "no exception {cause}");
     }

@@ -85,7 +85,7 @@ impl Roles {
         let near = take(if dice.one_in(4) { &[] } else { &[8, 9, 10, 11, 12, 13, 14, 15] });
         let link = take(if dice.one_in(4) { &[] } else { &[1] });
         let mut next = || take(&[]);
-        let modes = [3, dice.below(2), dice.below(2), dice.pick(&[0, 1, 3])];
+        let modes = [3, dice.below(2), dice.below(2), dice.pick(&[0, 0, 1, 3])];
         Roles {
             modes,
             data: [near, next(), next()],

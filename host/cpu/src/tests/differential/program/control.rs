@@ -37,7 +37,7 @@ impl Author {
         self.code.skip_to(start as usize);
         self.code.bind(main);
         self.prologue();
-        if !self.dice.one_in(3) {
+        if !self.dice.one_in(6) {
             self.code.word(ECALL);
         }
         self.budget = 60;

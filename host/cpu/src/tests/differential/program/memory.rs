@@ -52,10 +52,11 @@ impl Author {
     }
 
     pub(super) fn memory(&mut self) {
-        match self.dice.below(8) {
+        match self.dice.below(10) {
             0 => self.indexed(),
             1 => self.compressed_access(),
             2 => self.pair(),
+            3 | 4 => self.neighbours(),
             _ => {
                 let (row, base, offset) = (self.dice.pick(&ACCESSES), self.data_pointer(), self.offset());
                 self.access(row, base, offset);
@@ -81,6 +82,36 @@ impl Author {
         let (written, read) = (self.dice.below(4) as u32, self.dice.below(7) as u32);
         let (rs2, rd) = (self.source(), self.target());
         self.code.words(&[store(0x23, written, rs2, base, offset), i(0x03, read, rd, base, offset)]);
+    }
+
+    /// Several loads or stores side by side, as where a function saves registers: all in a page, or over its end, or the
+    /// last one into the base.
+    fn neighbours(&mut self) {
+        let (base, start) = (self.data_pointer(), self.offset());
+        let base = if self.dice.one_in(6) { self.roles.stack } else { base };
+        let is_store = self.dice.one_in(2);
+        let letter = if is_store { 't' } else { 'd' };
+        for index in 0..self.dice.between(2, 7) as i32 {
+            let row = self.dice.pick(&INTEGER_ACCESSES);
+            let row = if row.operands.starts_with(letter) && !self.dice.one_in(8) {
+                row
+            } else {
+                self.dice.pick(&ACCESSES)
+            };
+            let near = self.dice.pick(&[8 * index, 8 * index, -8 * index, 3 * index, 0]);
+            self.access(row, base, (start + near).clamp(-2048, 2047));
+        }
+        if self.dice.one_in(4) {
+            // Into a copy of the base, which is gone then.
+            let copy = self.scratch();
+            let (first, second) = (self.dice.between(0, 6) as u32, self.dice.between(0, 6) as u32);
+            let near = (start + 8).clamp(-2048, 2047);
+            self.code.words(&[
+                addi(copy, base, 0),
+                i(0x03, first, copy, copy, start),
+                i(0x03, second, copy, copy, near),
+            ]);
+        }
     }
 
     /// A compressed load or store, with another halfword behind it: what traps is skipped as four bytes.

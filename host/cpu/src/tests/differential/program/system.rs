@@ -405,11 +405,21 @@ impl Author {
             link(tables[0], address >> 21 & 511, tables[1]);
         }
         put_u64(ram, RAM_TABLES[0] * PAGE + (LARGE >> 21 & 511) * 8, entry(BASE, LEAF));
-        for page in 0..RAM_SIZE / PAGE {
-            // Accessed and dirty bits have to be set by somebody, here and there.
-            let flags = if self.dice.one_in(6) { LEAF & !self.dice.pick(&[0x40, 0x80, 0xc0]) } else { LEAF };
-            put_u64(ram, RAM_TABLES[1] * PAGE + page * 8, entry(at_page(page), flags));
-            put_u64(ram, ALIAS_TABLES[1] * PAGE + page * 8, entry(at_page(page), flags | USER));
+        for (table, user) in [(RAM_TABLES[1], 0), (ALIAS_TABLES[1], USER)] {
+            let mut data: Vec<u64> = (DATA_PAGE..DATA_PAGE + DATA_PAGES).collect();
+            self.dice.shuffle(&mut data);
+            for page in 0..RAM_SIZE / PAGE {
+                // Pages of data are not in order, so that what goes over the end of one lands elsewhere.
+                let is_data = (DATA_PAGE..DATA_PAGE + DATA_PAGES).contains(&page);
+                let to = if is_data { data[(page - DATA_PAGE) as usize] } else { page };
+                // Accessed and dirty bits have to be set by somebody, here and there; some pages are read-only or none.
+                let missing = match self.dice.below(24) {
+                    0..4 => self.dice.pick(&[0x40, 0x80, 0xc0]),
+                    4 if is_data => self.dice.pick(&[1, 4, 8]),
+                    _ => 0,
+                };
+                put_u64(ram, table * PAGE + page * 8, entry(at_page(to), LEAF & !missing | user));
+            }
         }
         put_u64(ram, PORT_TABLES[1] * PAGE, entry(PORT, LEAF));
         put_u64(ram, PORT_TABLES[1] * PAGE + 8, entry(PORT, LEAF | USER));
