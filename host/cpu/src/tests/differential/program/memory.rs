@@ -84,8 +84,8 @@ impl Author {
         self.code.words(&[store(0x23, written, rs2, base, offset), i(0x03, read, rd, base, offset)]);
     }
 
-    /// Several loads or stores side by side, as where a function saves registers: all in a page, or over its end, or the
-    /// last one into the base.
+    /// Several loads or stores side by side, as where a function saves registers: all in a page, or over its end, or
+    /// the last one into the base.
     fn neighbours(&mut self) {
         let (base, start) = (self.data_pointer(), self.offset());
         let base = if self.dice.one_in(6) { self.roles.stack } else { base };
