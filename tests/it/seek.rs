@@ -167,7 +167,7 @@ fn a_trail_of_snapshots_changes_nothing() {
         run.args(["--port", "uart0=null"]).end().success();
         recording
     };
-    let (with, without) = (recorded("100"), recorded("off"));
+    let (with, without) = (recorded("20"), recorded("off"));
     assert_eq!(undigested(&with), undigested(&without));
     let snapshots = std::fs::read_dir(format!("{with}/snapshots")).unwrap().count();
     assert!(snapshots > 3, "{snapshots} entries");

@@ -87,10 +87,14 @@ pub(crate) fn translate(
         walk(h, cx, va, access, privilege, levels)?
     };
     // Physical addresses have 56 bits; beyond them nothing answers.
-    if pa >> 56 != 0 || !h.pmp.allows(pa, len, access, privilege) {
+    if pa >> 56 != 0 {
         return Err(access.access_fault(va));
     }
+    // What holds for the page holds for all in it: one question for nearly every access.
     let whole_page = h.pmp.allows(pa & !(PAGE_SIZE - 1), PAGE_SIZE, access, privilege);
+    if !whole_page && !h.pmp.allows(pa, len, access, privilege) {
+        return Err(access.access_fault(va));
+    }
     Ok(Mapped { pa, whole_page })
 }
 

@@ -314,9 +314,15 @@ pub(crate) enum After {
 /// Executes one instruction of the block at `block`, at whose start `cx.icount` is.
 #[inline(always)]
 pub(crate) fn step(h: &mut Hart, cx: &mut Cx<'_>, op: &Op, block: u64) -> After {
+    step_by(BODIES[op.kind as usize], h, cx, op, block)
+}
+
+/// As [`step`], where its body is known.
+#[inline(always)]
+pub(crate) fn step_by(body: Body, h: &mut Hart, cx: &mut Cx<'_>, op: &Op, block: u64) -> After {
     let pc = block.wrapping_add(u64::from(op.off) * 2);
     let done = u64::from(op.idx) + 1;
-    match BODIES[op.kind as usize](h, cx, op, pc) {
+    match body(h, cx, op, pc) {
         Ok(Flow::Next) => After::Next,
         Ok(Flow::Leave) => {
             h.pc = pc.wrapping_add(op.len.into());

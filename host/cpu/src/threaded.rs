@@ -2,8 +2,8 @@
 //! executes it, and that function ends with a call of the next one's. The optimiser makes these calls jumps.
 //!
 //! The functions are made from the bodies in [`crate::exec`], as [`crate::run::execute`] is, which is the reference.
-//! They do what is usual: everything else (a miss of the TLB, a device, a CSR, a trap) leaves them, and [`run::step`]
-//! does it.
+//! They do what is usual, from their 16 bytes and with few of the host's registers; the rest (a miss of the TLB, a
+//! device, a CSR, a trap) is a body's that gets the whole [`Op`], out of line ([`perform`]).
 //!
 //! A function gets the steps from its own to the end of the block, so their number is that of the instructions not yet
 //! attempted. A block is charged for when it is entered: what is left of the budget, and that number, say the exact
@@ -18,13 +18,13 @@ use crate::block::Arena;
 use crate::hart::Hart;
 use crate::isa::{Kind, Op, Reg};
 use crate::ram::GuestRam;
-use crate::run::{self, After, Pause};
+use crate::run::{self, After, BODIES, Body, Pause};
 use crate::shared::Cx;
-use crate::tlb::Span;
+use crate::tlb::{MAX_BLOCK, Span};
 
 /// Executes the first of some steps, which lie in the block at an address, and all that follows; what is left of the
 /// budget is charged with all of them. What stops it is in the [`Run`].
-type Handler = for<'a> fn(&'a [Step], &mut Hart, &mut Run<'a>, u64, u64);
+type Handler = for<'a> fn(&'a [Step], &mut Hart, &mut Run<'a, '_>, u64, u64);
 
 /// One instruction, made from the [`Op`] of the same place in the arena.
 #[derive(Clone, Copy)]
@@ -40,6 +40,8 @@ struct Step {
 }
 
 const _: () = assert!(size_of::<Step>() == 16);
+// `place` holds the distance of a block's last instruction.
+const _: () = assert!((MAX_BLOCK - 1) * 4 < 1 << 8);
 
 impl Step {
     /// Of an instruction that `next` may follow in its block.
@@ -70,19 +72,22 @@ impl Step {
 }
 
 /// What all steps share, and where they stopped.
-struct Run<'a> {
+struct Run<'a, 'c> {
     steps: &'a [Step],
+    /// What they were made from, by the same places.
+    ops: &'a [Op],
     ram: &'a GuestRam,
+    cx: &'a mut Cx<'c>,
+    /// Where the budget ends.
+    limit: u64,
     /// The block that is executed, if no other can be at its address yet.
     whole: &'a [Step],
-    /// Instructions from here on that the block was charged for: none at the start of a block, and otherwise the first
-    /// of them is for `run::step`.
-    charged: usize,
-    /// Its place in `steps`, if there is one.
-    at: usize,
-    /// The block's address.
+    /// Something may have to be done first; the hart is at an instruction boundary with everything in place. Otherwise
+    /// the start of a block was reached that is not known or does not fit.
+    paused: bool,
+    /// That block's address.
     block: u64,
-    /// What is left of the budget.
+    /// What is left of the budget there.
     left: u64,
     /// In builds without tail calls: what to call next, with `block` and `left`.
     next: Option<&'a [Step]>,
@@ -90,7 +95,7 @@ struct Run<'a> {
 
 /// Goes on with the block at an address, which may well be the one that is executed.
 #[inline(always)]
-fn branch<'a>(h: &mut Hart, run: &mut Run<'a>, block: u64, pc: u64, left: u64) {
+fn branch<'a>(h: &mut Hart, run: &mut Run<'a, '_>, block: u64, pc: u64, left: u64) {
     let len = run.whole.len() as u64;
     if pc == block && len <= left && len != 0 {
         return dispatch(run.whole, h, run, pc, left - len);
@@ -100,7 +105,7 @@ fn branch<'a>(h: &mut Hart, run: &mut Run<'a>, block: u64, pc: u64, left: u64) {
 
 /// Goes on with the block at an address, if it is known and fits.
 #[inline(always)]
-fn enter<'a>(h: &mut Hart, run: &mut Run<'a>, pc: u64, left: u64) {
+fn enter<'a>(h: &mut Hart, run: &mut Run<'a, '_>, pc: u64, left: u64) {
     if let Some(Span { start, len }) = h.caches.block(pc)
         && u64::from(len) <= left
         && let Some(steps) = run.steps.get(start as usize..).and_then(|steps| steps.get(..len as usize))
@@ -113,7 +118,7 @@ fn enter<'a>(h: &mut Hart, run: &mut Run<'a>, pc: u64, left: u64) {
 
 /// Executes the first of these steps and what follows.
 #[inline(always)]
-fn dispatch<'a>(steps: &'a [Step], h: &mut Hart, run: &mut Run<'a>, block: u64, left: u64) {
+fn dispatch<'a>(steps: &'a [Step], h: &mut Hart, run: &mut Run<'a, '_>, block: u64, left: u64) {
     let Some(first) = steps.first() else { return };
     if cfg!(debug_assertions) {
         (run.next, run.block, run.left) = (Some(steps), block, left);
@@ -125,22 +130,47 @@ fn dispatch<'a>(steps: &'a [Step], h: &mut Hart, run: &mut Run<'a>, block: u64, 
 /// Stops at the start of a block.
 #[cold]
 #[inline(never)]
-fn leave(run: &mut Run<'_>, pc: u64, left: u64) {
-    (run.charged, run.block, run.left) = (0, pc, left);
+fn leave(run: &mut Run<'_, '_>, pc: u64, left: u64) {
+    (run.block, run.left) = (pc, left);
 }
 
-/// Stops before the first of these steps.
+/// Has the first of these steps done by its body, at an exact count and whatever it takes, and goes on.
+#[inline(always)]
+fn perform<'a>(
+    steps: &'a [Step],
+    h: &mut Hart,
+    run: &mut Run<'a, '_>,
+    block: u64,
+    left: u64,
+    body: impl FnOnce(&Op) -> Body,
+) {
+    let Some((first, rest)) = steps.split_first() else { return };
+    let at = run.steps.element_offset(first).expect("a step of the run's");
+    let op = &run.ops[at];
+    // Address translation may be another behind it.
+    run.whole = &[];
+    run.cx.icount = run.limit - left - steps.len() as u64 - u64::from(op.idx);
+    match run::step_by(body(op), h, run.cx, op, block) {
+        After::Next if rest.is_empty() => fall(steps, h, run, block, left),
+        After::Next => dispatch(rest, h, run, block, left),
+        After::Check => run.paused = true,
+        After::Go => {
+            let (pc, left) = (h.pc, run.limit - run.cx.icount);
+            enter(h, run, pc, left);
+        }
+    }
+}
+
+/// The handler of what is not usual for an instruction.
 #[cold]
 #[inline(never)]
-fn stop<'a>(steps: &'a [Step], _: &mut Hart, run: &mut Run<'a>, block: u64, left: u64) {
-    let here = steps.first().and_then(|first| run.steps.element_offset(first));
-    run.at = here.expect("there are steps, and they are some of the run's");
-    (run.charged, run.block, run.left) = (steps.len(), block, left);
+fn unusual<'a>(steps: &'a [Step], h: &mut Hart, run: &mut Run<'a, '_>, block: u64, left: u64) {
+    perform(steps, h, run, block, left, |op| BODIES[op.kind as usize]);
 }
 
 /// Goes on behind the last step of a block that no jump ends.
 #[inline(never)]
-fn fall<'a>(last: &'a [Step], h: &mut Hart, run: &mut Run<'a>, block: u64, left: u64) {
+fn fall<'a>(last: &'a [Step], h: &mut Hart, run: &mut Run<'a, '_>, block: u64, left: u64) {
     let Some(step) = last.first() else { return };
     enter(h, run, step.pc(block).wrapping_add(2 + 2 * u64::from(step.place & 1)), left);
 }
@@ -158,42 +188,30 @@ impl Threaded {
     /// As [`run::execute`].
     pub(crate) fn execute(&mut self, h: &mut Hart, cx: &mut Cx<'_>, arena: &mut Arena) -> Pause {
         self.catch_up(arena);
-        let limit = cx.limit;
-        let (pc, left) = (h.pc, limit - cx.icount);
+        let (pc, limit, left) = (h.pc, cx.limit, cx.limit - cx.icount);
         let mut run = Run {
             steps: &self.steps,
+            ops: &arena.ops,
             ram: cx.ram,
+            cx,
+            limit,
             whole: &[],
-            charged: 0,
-            at: 0,
+            paused: false,
             block: pc,
             left,
             next: None,
         };
         enter(h, &mut run, pc, left);
-        loop {
-            while let Some(steps) = run.next.take() {
-                let (block, left) = (run.block, run.left);
-                (steps[0].handler)(steps, h, &mut run, block, left);
-            }
-            if run.charged == 0 {
-                h.pc = run.block;
-                cx.icount = limit - run.left;
-                return run::execute::<false>(h, cx, arena);
-            }
-            // Address translation may be another behind it.
-            run.whole = &[];
-            let op = &arena.ops[run.at];
-            cx.icount = limit - run.left - run.charged as u64 - u64::from(op.idx);
-            match run::step(h, cx, op, run.block) {
-                After::Next => {
-                    let steps = &run.steps[run.at..][..run.charged];
-                    follow(steps, h, &mut run);
-                }
-                After::Check => return Pause::Check,
-                After::Go => enter(h, &mut run, h.pc, limit - cx.icount),
-            }
+        while let Some(steps) = run.next.take() {
+            let (block, left) = (run.block, run.left);
+            (steps[0].handler)(steps, h, &mut run, block, left);
         }
+        if run.paused {
+            return Pause::Check;
+        }
+        h.pc = run.block;
+        cx.icount = limit - run.left;
+        run::execute::<false>(h, cx, arena)
     }
 
     /// Makes steps of what was decoded since the last time.
@@ -206,15 +224,6 @@ impl Threaded {
         for (op, next) in ops.iter().zip(ops.iter().skip(1).map(Some).chain([None])) {
             self.steps.push(Step::of(op, next.filter(|next| next.idx != 0)));
         }
-    }
-}
-
-/// Goes on behind the first of these steps, which is done.
-fn follow<'a>(steps: &'a [Step], h: &mut Hart, run: &mut Run<'a>) {
-    let (block, left) = (run.block, run.left);
-    match &steps[1..] {
-        [] => fall(steps, h, run, block, left),
-        rest => dispatch(rest, h, run, block, left),
     }
 }
 

@@ -64,8 +64,11 @@ fn program(seed: u64) -> Vec<u32> {
     code
 }
 
+/// The hart, memory, and what the device was told.
+type Sight = (Vec<(String, Vec<u8>)>, Vec<u8>, Vec<(u64, u64, u64)>);
+
 /// Everything that can be seen after runs of so many instructions.
-fn outcome(seed: u64, slice: u64, engine: Engine) -> (Vec<(String, Vec<u8>)>, Vec<u8>, Vec<(u64, u64, u64)>) {
+fn outcome(seed: u64, slice: u64, engine: Engine) -> Sight {
     let mut bench = Bench::with(1, HartConfig::default(), &program(seed));
     bench.cluster.set_engine(engine).unwrap();
     // A handler that goes on behind what trapped.
@@ -88,8 +91,8 @@ fn outcome(seed: u64, slice: u64, engine: Engine) -> (Vec<(String, Vec<u8>)>, Ve
 fn accesses_side_by_side_are_those_one_by_one() {
     for seed in 0..400 {
         let interpreted = outcome(seed, 8_000, Engine::Interp);
-        for slice in [8_000, 37] {
-            assert_eq!(outcome(seed, slice, Engine::Jit), interpreted, "seed {seed}, slices of {slice}");
+        for (slice, engine) in [(8_000, Engine::Jit), (37, Engine::Jit), (8_000, Engine::Threaded)] {
+            assert_eq!(outcome(seed, slice, engine), interpreted, "seed {seed}, slices of {slice}, {engine}");
         }
     }
 }

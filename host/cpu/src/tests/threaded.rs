@@ -30,7 +30,8 @@ fn endless() -> Bench {
     bench
 }
 
-/// Were a handler's last call one that returns, this would be a hundred million calls deep.
+/// Were a handler's last call one that returns, this would be a hundred million calls deep. A build with debug
+/// assertions makes none, so `.ci/run` has it in a release build.
 #[test]
 fn a_long_run_needs_little_stack() {
     let run = || {

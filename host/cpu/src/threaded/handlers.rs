@@ -1,11 +1,12 @@
 //! The handlers of all instructions, made from the bodies by the instruction table.
 
-use super::{Handler, Run, Step, branch, dispatch, enter, fall, stop};
+use super::{Handler, Run, Step, branch, dispatch, enter, fall, perform, unusual};
 use crate::exec;
 use crate::hart::Hart;
 use crate::isa::{Kind, for_each_insn};
+use crate::run::BODIES;
 
-/// Does the first step of some in the usual way and goes on, or leaves with nothing done, for `run::step` to begin
+/// Does the first step of some in the usual way and goes on, or leaves with nothing done, for the whole body to begin
 /// afresh.
 macro_rules! body {
     ($name:ident (alu $m:ident) $step:ident $rest:ident; $steps:ident $h:ident $run:ident $at:ident $left:ident) => {
@@ -16,7 +17,7 @@ macro_rules! body {
     };
     ($name:ident (mem $m:ident) $step:ident $rest:ident; $steps:ident $h:ident $run:ident $at:ident $left:ident) => {
         if !exec::$m::$name::quick($h, $run.ram, &$step.op(Kind::$name)) {
-            return stop($steps, $h, $run, $at, $left);
+            return retry::$name($steps, $h, $run, $at, $left);
         }
     };
     ($name:ident (fp $m:ident) $step:ident $rest:ident; $steps:ident $h:ident $run:ident $at:ident $left:ident) => {
@@ -42,12 +43,12 @@ macro_rules! then {
         pub(super) fn $name<'a>(
             steps: &'a [Step],
             h: &mut Hart,
-            run: &mut Run<'a>,
+            run: &mut Run<'a, '_>,
             block: u64,
             left: u64,
-            _: impl FnOnce(&'a [Step], &mut Hart, &mut Run<'a>, u64, u64),
+            _: impl FnOnce(&'a [Step], &mut Hart, &mut Run<'a, '_>, u64, u64),
         ) {
-            stop(steps, h, run, block, left);
+            perform(steps, h, run, block, left, |_| BODIES[Kind::$name as usize]);
         }
     };
     ($name:ident (jump $m:ident)) => {
@@ -55,10 +56,10 @@ macro_rules! then {
         pub(super) fn $name<'a>(
             steps: &'a [Step],
             h: &mut Hart,
-            run: &mut Run<'a>,
+            run: &mut Run<'a, '_>,
             block: u64,
             left: u64,
-            _: impl FnOnce(&'a [Step], &mut Hart, &mut Run<'a>, u64, u64),
+            _: impl FnOnce(&'a [Step], &mut Hart, &mut Run<'a, '_>, u64, u64),
         ) {
             let Some(step) = steps.first() else { return };
             let target = exec::$m::$name(h, &step.op(Kind::$name), step.pc(block));
@@ -70,10 +71,10 @@ macro_rules! then {
         pub(super) fn $name<'a>(
             steps: &'a [Step],
             h: &mut Hart,
-            run: &mut Run<'a>,
+            run: &mut Run<'a, '_>,
             block: u64,
             left: u64,
-            then: impl FnOnce(&'a [Step], &mut Hart, &mut Run<'a>, u64, u64),
+            then: impl FnOnce(&'a [Step], &mut Hart, &mut Run<'a, '_>, u64, u64),
         ) {
             let Some((step, rest)) = steps.split_first() else { return };
             body!($name ($class $m) step rest; steps h run block left);
@@ -85,15 +86,34 @@ macro_rules! then {
     };
 }
 
-/// The handler of a floating-point instruction that is not quick.
+/// The handler of an instruction that is not quick.
 macro_rules! retry {
+    ($name:ident (mem mem)) => {
+        #[cold]
+        #[inline(never)]
+        pub(super) fn $name<'a>(
+            steps: &'a [Step],
+            h: &mut Hart,
+            run: &mut Run<'a, '_>,
+            block: u64,
+            left: u64,
+        ) {
+            perform(steps, h, run, block, left, |_| BODIES[Kind::$name as usize]);
+        }
+    };
     ($name:ident (fp $m:ident)) => {
         #[cold]
         #[inline(never)]
-        pub(super) fn $name<'a>(steps: &'a [Step], h: &mut Hart, run: &mut Run<'a>, block: u64, left: u64) {
+        pub(super) fn $name<'a>(
+            steps: &'a [Step],
+            h: &mut Hart,
+            run: &mut Run<'a, '_>,
+            block: u64,
+            left: u64,
+        ) {
             let Some((step, rest)) = steps.split_first() else { return };
             if !exec::$m::$name::retry(h, &step.op(Kind::$name)) {
-                return stop(steps, h, run, block, left);
+                return unusual(steps, h, run, block, left);
             }
             if rest.is_empty() {
                 return fall(steps, h, run, block, left);
@@ -123,7 +143,7 @@ macro_rules! define {
                 pub(super) fn $name<'a>(
                     steps: &'a [Step],
                     h: &mut Hart,
-                    run: &mut Run<'a>,
+                    run: &mut Run<'a, '_>,
                     block: u64,
                     left: u64,
                 ) {
@@ -134,7 +154,7 @@ macro_rules! define {
 
         // `fall` is no instruction's: only in a table it keeps its signature, to which the handlers owe that their
         // registers are in place.
-        static HANDLERS: &[Handler] = &[stop, $(handler::$name,)* fall];
+        static HANDLERS: &[Handler] = &[unusual, $(handler::$name,)* fall];
 
         /// Whether the body looks at more of the instruction's bits than the registers.
         pub(super) fn wants_word(kind: Kind) -> bool {
@@ -157,7 +177,7 @@ macro_rules! behind {
     ($first:ident, $second:ident, { $($name:ident)* }) => {
         match $second {
             $(Kind::$name => {
-                fn pair<'a>(steps: &'a [Step], h: &mut Hart, run: &mut Run<'a>, block: u64, left: u64) {
+                fn pair<'a>(steps: &'a [Step], h: &mut Hart, run: &mut Run<'a, '_>, block: u64, left: u64) {
                     then::$first(steps, h, run, block, left, |steps, h, run, block, left| {
                         then::$name(steps, h, run, block, left, dispatch);
                     });

@@ -139,8 +139,8 @@ impl Emitter<'_> {
         }
     }
 
-    /// How many instructions from here on go to places near each other from one base, as where functions save and restore
-    /// registers: loads or stores, with one look at the TLB for all.
+    /// How many instructions from here on go to places near each other from one base, as where functions save and
+    /// restore registers: loads or stores, with one look at the TLB for all.
     pub(super) fn neighbours(ops: &[Op]) -> usize {
         let Some((stores, _)) = access(&ops[0]) else { return 1 };
         let (mut low, mut high) = (ops[0].imm, ops[0].imm);
