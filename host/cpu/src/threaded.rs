@@ -69,6 +69,12 @@ impl Step {
     fn pc(&self, block: u64) -> u64 {
         block.wrapping_add(u64::from(self.place & !1))
     }
+
+    /// The address of what follows it.
+    #[inline(always)]
+    fn behind(&self, block: u64) -> u64 {
+        self.pc(block).wrapping_add(2 + 2 * u64::from(self.place & 1))
+    }
 }
 
 /// What all steps share, and where they stopped.
@@ -89,7 +95,7 @@ struct Run<'a, 'c> {
     block: u64,
     /// What is left of the budget there.
     left: u64,
-    /// In builds without tail calls: what to call next, with `block` and `left`.
+    /// What to call next, with `block` and `left`, where that is not called at once.
     next: Option<&'a [Step]>,
 }
 
@@ -106,14 +112,22 @@ fn branch<'a>(h: &mut Hart, run: &mut Run<'a, '_>, block: u64, pc: u64, left: u6
 /// Goes on with the block at an address, if it is known and fits.
 #[inline(always)]
 fn enter<'a>(h: &mut Hart, run: &mut Run<'a, '_>, pc: u64, left: u64) {
-    if let Some(Span { start, len }) = h.caches.block(pc)
-        && u64::from(len) <= left
-        && let Some(steps) = run.steps.get(start as usize..).and_then(|steps| steps.get(..len as usize))
-    {
-        run.whole = steps;
-        return dispatch(steps, h, run, pc, left - u64::from(len));
+    match find(h, run, pc, left) {
+        Some(steps) => dispatch(steps, h, run, pc, left - steps.len() as u64),
+        None => leave(run, pc, left),
     }
-    leave(run, pc, left);
+}
+
+/// The block at an address, if it is known and fits.
+#[inline(always)]
+fn find<'a>(h: &Hart, run: &mut Run<'a, '_>, pc: u64, left: u64) -> Option<&'a [Step]> {
+    let Span { start, len } = h.caches.block(pc)?;
+    if u64::from(len) > left {
+        return None;
+    }
+    let steps = run.steps.get(start as usize..)?.get(..len as usize)?;
+    run.whole = steps;
+    Some(steps)
 }
 
 /// Executes the first of these steps and what follows.
@@ -134,7 +148,25 @@ fn leave(run: &mut Run<'_, '_>, pc: u64, left: u64) {
     (run.block, run.left) = (pc, left);
 }
 
-/// Has the first of these steps done by its body, at an exact count and whatever it takes, and goes on.
+/// Has the first of these steps done by its body, at an exact count and whatever it takes.
+#[inline(always)]
+fn act<'a>(
+    steps: &'a [Step],
+    h: &mut Hart,
+    run: &mut Run<'a, '_>,
+    block: u64,
+    left: u64,
+    body: impl FnOnce(&Op) -> Body,
+) -> After {
+    let at = run.steps.element_offset(&steps[0]).expect("a step of the run's");
+    let op = &run.ops[at];
+    // Address translation may be another behind it.
+    run.whole = &[];
+    run.cx.icount = run.limit - left - steps.len() as u64 - u64::from(op.idx);
+    run::step_by(body(op), h, run.cx, op, block)
+}
+
+/// As [`act`], and goes on.
 #[inline(always)]
 fn perform<'a>(
     steps: &'a [Step],
@@ -144,15 +176,9 @@ fn perform<'a>(
     left: u64,
     body: impl FnOnce(&Op) -> Body,
 ) {
-    let Some((first, rest)) = steps.split_first() else { return };
-    let at = run.steps.element_offset(first).expect("a step of the run's");
-    let op = &run.ops[at];
-    // Address translation may be another behind it.
-    run.whole = &[];
-    run.cx.icount = run.limit - left - steps.len() as u64 - u64::from(op.idx);
-    match run::step_by(body(op), h, run.cx, op, block) {
-        After::Next if rest.is_empty() => fall(steps, h, run, block, left),
-        After::Next => dispatch(rest, h, run, block, left),
+    match act(steps, h, run, block, left, body) {
+        After::Next if steps.len() == 1 => fall(steps, h, run, block, left),
+        After::Next => dispatch(&steps[1..], h, run, block, left),
         After::Check => run.paused = true,
         After::Go => {
             let (pc, left) = (h.pc, run.limit - run.cx.icount);
@@ -161,18 +187,35 @@ fn perform<'a>(
     }
 }
 
-/// The handler of what is not usual for an instruction.
+/// The handler of what is not usual for an instruction. What it calls has results in memory of its own, so that the
+/// optimiser would not turn a last call into a jump: it goes on by a return.
 #[cold]
 #[inline(never)]
 fn unusual<'a>(steps: &'a [Step], h: &mut Hart, run: &mut Run<'a, '_>, block: u64, left: u64) {
-    perform(steps, h, run, block, left, |op| BODIES[op.kind as usize]);
+    let Some(first) = steps.first() else { return };
+    let (pc, left) = match act(steps, h, run, block, left, |op| BODIES[op.kind as usize]) {
+        After::Next if steps.len() > 1 => {
+            (run.next, run.block, run.left) = (Some(&steps[1..]), block, left);
+            return;
+        }
+        After::Next => (first.behind(block), left),
+        After::Check => {
+            run.paused = true;
+            return;
+        }
+        After::Go => (h.pc, run.limit - run.cx.icount),
+    };
+    match find(h, run, pc, left) {
+        Some(steps) => (run.next, run.block, run.left) = (Some(steps), pc, left - steps.len() as u64),
+        None => leave(run, pc, left),
+    }
 }
 
 /// Goes on behind the last step of a block that no jump ends.
 #[inline(never)]
 fn fall<'a>(last: &'a [Step], h: &mut Hart, run: &mut Run<'a, '_>, block: u64, left: u64) {
     let Some(step) = last.first() else { return };
-    enter(h, run, step.pc(block).wrapping_add(2 + 2 * u64::from(step.place & 1)), left);
+    enter(h, run, step.behind(block), left);
 }
 
 /// The engine.
