@@ -24,6 +24,7 @@ mod hart;
 mod isa;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod jit;
+mod last_tables;
 mod mmu;
 mod peek;
 mod pmp;

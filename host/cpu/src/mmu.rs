@@ -111,13 +111,13 @@ fn walk(
     if ((va << unused) as i64 >> unused) as u64 != va {
         return Err(access.page_fault(va));
     }
-    let mut table = (h.csr.satp & PPN) * PAGE_SIZE;
-    let mut level = levels;
+    let known = h.caches.last_tables.find(h.csr.satp, va);
+    let (mut table, mut level) = known.map_or(((h.csr.satp & PPN) * PAGE_SIZE, levels), |table| (table, 1));
     loop {
         level -= 1;
         // Step 2: read the entry, as S-mode would.
         let at = table + (va >> (12 + 9 * level) & 511) * 8;
-        if !cx.ram.contains(at, 8) || !h.pmp.allows(at, 8, Access::Load, Privilege::Supervisor) {
+        if known.is_none() && !readable_table(h, cx, at, 8) {
             return Err(access.access_fault(va));
         }
         let pte = u64::from_le_bytes(cx.ram.get(at - cx.ram.base()));
@@ -135,6 +135,9 @@ fn walk(
                 return Err(access.page_fault(va));
             }
             table = ppn * PAGE_SIZE;
+            if level == 1 && readable_table(h, cx, table, PAGE_SIZE) {
+                h.caches.last_tables.install(h.csr.satp, va, table);
+            }
             continue;
         }
         // Steps 5 and 6: a leaf.
@@ -157,16 +160,18 @@ fn walk(
     }
 }
 
+/// Whether a walk may read these bytes: it does so as S-mode would.
+fn readable_table(h: &Hart, cx: &Cx<'_>, gpa: u64, len: u64) -> bool {
+    cx.ram.contains(gpa, len) && h.pmp.allows(gpa, len, Access::Load, Privilege::Supervisor)
+}
+
 /// Whether two values of `satp` surely map the upper half of the address space alike: their root tables say the same
 /// there. Both are watched from now on as tables whose entries concern everything.
 pub(crate) fn same_upper_half(h: &mut Hart, cx: &mut Cx<'_>, old: u64, new: u64) -> bool {
     const HALF: u64 = PAGE_SIZE / 2;
     let [old_root, new_root] = [old, new].map(|satp| (satp & PPN) * PAGE_SIZE);
-    let readable = |root| {
-        cx.ram.contains(root, PAGE_SIZE) && h.pmp.allows(root, PAGE_SIZE, Access::Load, Privilege::Supervisor)
-    };
     let paged = old >> MODE_SHIFT == new >> MODE_SHIFT && new >> MODE_SHIFT != 0;
-    if !paged || !readable(old_root) || !readable(new_root) {
+    if !paged || [old_root, new_root].into_iter().any(|root| !readable_table(h, cx, root, PAGE_SIZE)) {
         return false;
     }
     let upper = |root| cx.ram.get::<{ HALF as usize }>(root + HALF - cx.ram.base());

@@ -24,11 +24,15 @@ pub(crate) struct Pmp {
     addr: [u64; 16],
     /// Entries that match something, in order of priority: first byte, last byte, configuration.
     active: Vec<(u64, u64, u8)>,
+    /// Ranges all of which one entry decides, or none: first byte, last byte, configuration. The widest come first,
+    /// as what is asked for lies in RAM nearly always, and one range has most of that.
+    decided: Vec<(u64, u64, Option<u8>)>,
 }
 
 impl Pmp {
     pub(crate) fn new(count: usize) -> Pmp {
-        Pmp { count: count.min(16), cfg: [0; 16], addr: [0; 16], active: Vec::new() }
+        let decided = vec![(0, u64::MAX, None)];
+        Pmp { count: count.min(16), cfg: [0; 16], addr: [0; 16], active: Vec::new(), decided }
     }
 
     /// `pmpcfg0` or `pmpcfg2`: eight entries from `first`.
@@ -83,6 +87,21 @@ impl Pmp {
                 self.active.push((first, last, self.cfg[index]));
             }
         }
+        self.decide();
+    }
+
+    /// Cuts the address space where an entry begins or ends.
+    fn decide(&mut self) {
+        let mut cuts: Vec<u64> = self.active.iter().flat_map(|&(first, last, _)| [first, last + 1]).collect();
+        cuts.push(0);
+        cuts.sort_unstable();
+        cuts.dedup();
+        let ends = cuts[1..].iter().map(|cut| cut - 1).chain([u64::MAX]);
+        let decides = |at: u64| self.active.iter().find(|&&(first, last, _)| first <= at && at <= last);
+        let ranges =
+            cuts.iter().zip(ends).map(|(&first, last)| (first, last, decides(first).map(|entry| entry.2)));
+        self.decided = ranges.collect();
+        self.decided.sort_by_key(|&(first, last, _)| first.wrapping_sub(last));
     }
 
     fn range(&self, index: usize) -> Option<(u64, u64)> {
@@ -105,22 +124,35 @@ impl Pmp {
 
     /// Whether all of `len` bytes at `addr` may be accessed. The entry of highest priority that matches any of them
     /// decides, and must match all of them.
+    #[inline]
     pub(crate) fn allows(&self, addr: u64, len: u64, access: Access, privilege: Privilege) -> bool {
         let last = addr + (len - 1);
-        for &(from, to, cfg) in &self.active {
-            if last < from || to < addr {
-                continue;
-            }
-            let whole = from <= addr && last <= to;
-            let unchecked = privilege == Privilege::Machine && cfg & LOCK == 0;
-            let need = match access {
-                Access::Load => READ,
-                Access::Store => WRITE,
-                Access::Fetch => EXECUTE,
-            };
-            return whole && (unchecked || cfg & need != 0);
+        let decided = self.decided.iter().find(|&&(from, to, _)| from <= addr && last <= to);
+        match decided {
+            Some(&(_, _, cfg)) => self.permits(cfg, access, privilege),
+            None => self.allows_across(addr, last, access, privilege),
         }
-        privilege == Privilege::Machine || self.count == 0
+    }
+
+    /// The same of bytes that more than one entry may concern.
+    #[cold]
+    fn allows_across(&self, addr: u64, last: u64, access: Access, privilege: Privilege) -> bool {
+        let first_match = self.active.iter().find(|&&(from, to, _)| from <= last && addr <= to);
+        let whole = first_match.is_none_or(|&(from, to, _)| from <= addr && last <= to);
+        whole && self.permits(first_match.map(|entry| entry.2), access, privilege)
+    }
+
+    /// What an entry's configuration permits, or that there is none.
+    #[inline]
+    fn permits(&self, cfg: Option<u8>, access: Access, privilege: Privilege) -> bool {
+        let Some(cfg) = cfg else { return privilege == Privilege::Machine || self.count == 0 };
+        let unchecked = privilege == Privilege::Machine && cfg & LOCK == 0;
+        let need = match access {
+            Access::Load => READ,
+            Access::Store => WRITE,
+            Access::Fetch => EXECUTE,
+        };
+        unchecked || cfg & need != 0
     }
 }
 
@@ -163,6 +195,47 @@ mod tests {
         assert!(!tor.allows(0xffe, 2, Access::Fetch, U) && !tor.allows(0x3000, 2, Access::Fetch, U));
         let all = pmp(&[(NAPOT | READ | WRITE | EXECUTE, u64::MAX)]);
         assert!(all.allows((1 << 56) - 8, 8, Access::Store, U));
+    }
+
+    /// The text's own words, byte by byte. Privileged §3.7.1, "Priority and Matching Logic".
+    fn by_definition(pmp: &Pmp, addr: u64, len: u64, access: Access, privilege: Privilege) -> bool {
+        let matches = |index: usize, byte: u64| pmp.range(index).is_some_and(|(a, b)| a <= byte && byte <= b);
+        let bytes = || addr..addr + len;
+        let Some(index) = (0..pmp.count).find(|&index| bytes().any(|byte| matches(index, byte))) else {
+            return privilege == M || pmp.count == 0;
+        };
+        let free = privilege == M && pmp.cfg[index] & LOCK == 0;
+        let right = pmp.cfg[index] & [EXECUTE, READ, WRITE][access as usize] != 0;
+        bytes().all(|byte| matches(index, byte)) && (free || right)
+    }
+
+    #[test]
+    fn many_entries_decide_as_the_text_says() {
+        let mut state = 1_u64;
+        let mut draw = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % below
+        };
+        for _ in 0..2_000 {
+            let mut pmp = Pmp::new(16);
+            for index in 0..16 {
+                pmp.write_addr(index, draw(64) | if draw(8) == 0 { u64::MAX << 6 } else { 0 });
+            }
+            for first in [0, 8] {
+                pmp.write_cfg(first, u64::from_le_bytes(std::array::from_fn(|_| draw(256) as u8)));
+            }
+            for _ in 0..50 {
+                let (addr, len) = (draw(320), 1 << draw(5));
+                let access = [Access::Fetch, Access::Load, Access::Store][draw(3) as usize];
+                let privilege = [U, M][draw(2) as usize];
+                let expected = by_definition(&pmp, addr, len, access, privilege);
+                assert_eq!(
+                    pmp.allows(addr, len, access, privilege),
+                    expected,
+                    "{pmp:?} {addr:#x} {len} {access:?}"
+                );
+            }
+        }
     }
 
     #[test]

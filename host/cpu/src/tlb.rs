@@ -4,6 +4,7 @@
 //! what was derived from it at once, so their content can never be seen (DESIGN §5).
 
 use crate::hart::Privilege;
+use crate::last_tables::LastTables;
 
 /// Slots of each bank for loads, and as many for stores.
 pub(crate) const SLOTS: usize = 2048;
@@ -134,6 +135,7 @@ pub(crate) struct Caches {
     /// Banks in which something was installed since they were last flushed.
     data_used: [bool; DATA_BANKS],
     fetch_used: [bool; FETCH_BANKS],
+    pub(crate) last_tables: LastTables,
     /// The supervisor's bank knows something of the lower half of the address space, which each space has for itself.
     supervisor_low: bool,
 }
@@ -167,6 +169,7 @@ impl Caches {
             newest: 0,
             data_used: [false; DATA_BANKS],
             fetch_used: [false; FETCH_BANKS],
+            last_tables: LastTables::new(),
             supervisor_low: false,
         };
         caches.flush();
@@ -324,6 +327,7 @@ impl Caches {
 
     /// Drops what was derived from page tables.
     pub(crate) fn flush_translations(&mut self) {
+        self.last_tables.flush();
         self.flush_supervisor();
         for space in 0..SPACES {
             self.flush_space(space);

@@ -115,6 +115,43 @@ fn a_page_table_edit_is_seen_at_once_without_a_fence() {
 }
 
 #[test]
+fn another_last_table_is_walked_at_once() {
+    // Two pages of one table are read, the entry that leads to the table changes, and a third page is read.
+    const OTHER: u64 = BASE + 0x14000;
+    let code =
+        [ld(10, 0, 0), lui(5, 1), ld(11, 5, 0), sd(12, 6, 0), lui(5, 2), ld(13, 5, 0), ld(14, 0, 0), SPIN];
+    let mut bench = paged(&code);
+    for page in 0..3 {
+        bench.put_u64(LEAVES + page * 8, pte(BASE + 0x20000, RWX));
+        bench.put_u64(OTHER + page * 8, pte(BASE + 0x21000, RWX));
+    }
+    bench.put_u64(BASE + 0x20000, 1);
+    bench.put_u64(BASE + 0x21000, 2);
+    bench.cluster.set_x(0, 6, MIDDLE);
+    bench.cluster.set_x(0, 12, pte(OTHER, 1));
+    bench.step(7);
+    assert_eq!([10, 11, 13, 14].map(|register| bench.x(register)), [1, 1, 2, 2]);
+}
+
+#[test]
+fn a_last_table_that_may_be_read_in_part_is_asked_about_each_time() {
+    let mut bench = paged(&[ld(10, 0, 0), ld(10, 0, 8), ld(11, 5, 0), SPIN]);
+    bench.cluster.set_x(0, 5, 0x1ff << 12);
+    let mut fields = bench.cluster.save(0);
+    let mut set = |name: &str, bytes: &[u8]| {
+        fields.iter_mut().find(|(field, _)| field == name).unwrap().1[..bytes.len()].copy_from_slice(bytes);
+    };
+    // Entry 0, NAPOT without rights: the second half of the table's page. Entry 1: the rest, with all rights.
+    set("pmpaddr", &[(LEAVES + 0x800) >> 2 | 0xff, u64::MAX >> 10].map(u64::to_le_bytes).concat());
+    set("pmpcfg", &[0x18, 0x1f]);
+    bench.cluster.load(0, &fields).unwrap();
+    bench.step(2);
+    assert_eq!(bench.field("mcause"), 0, "entries 0 to 255 may be read");
+    bench.step(1);
+    assert_eq!((bench.field("mcause"), bench.field("mtval")), (5, 0x1ff << 12), "entry 511 may not");
+}
+
+#[test]
 fn a_store_that_unmaps_its_own_code_is_its_last() {
     let mut bench = paged(&[SPIN]);
     bench.put(BASE + 0x20000, &[sd(0, 5, 0), addi(10, 10, 1), SPIN]);
