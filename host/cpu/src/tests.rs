@@ -9,5 +9,6 @@ mod float;
 mod neighbours;
 mod peek;
 mod privileged;
+mod rotations;
 mod support;
 mod threaded;

@@ -360,11 +360,25 @@ impl Asm {
             self.shift(Shift::Shr, Width::D, dst, by);
             return;
         }
-        // rorx: VEX.LZ.F2.0F3A.W0 F0 /r ib
+        self.rorx(Width::D, dst, src, by);
+    }
+
+    /// `dst` = `src`, rotated right. Flags may change.
+    pub(super) fn rotate_right(&mut self, width: Width, dst: Gpr, src: Gpr, by: u8) {
+        if std::arch::is_x86_feature_detected!("bmi2") && dst != src {
+            return self.rorx(width, dst, src, by);
+        }
+        self.mov(width, dst, src);
+        self.shift(Shift::Ror, width, dst, by);
+    }
+
+    /// VEX.LZ.F2.0F3A.W F0 /r ib
+    fn rorx(&mut self, width: Width, dst: Gpr, src: Gpr, by: u8) {
         let (dst, src) = (dst as u8, src as u8);
+        let wide = if width == Width::Q { 0x80 } else { 0 };
         self.byte(0xc4);
         self.byte(0x43 | ((dst >> 3) ^ 1) << 7 | ((src >> 3) ^ 1) << 5);
-        self.bytes.extend_from_slice(&[0x7b, 0xf0, 0xc0 | (dst & 7) << 3 | src & 7, by]);
+        self.bytes.extend_from_slice(&[0x7b | wide, 0xf0, 0xc0 | (dst & 7) << 3 | src & 7, by]);
     }
 
     /// By cl.

@@ -4,6 +4,7 @@ mod csr;
 mod float;
 mod integer;
 mod memory;
+mod rotation;
 
 use super::asm::{Alu, Asm, Cc, Fixup, Gpr, Precision, Rm, Widen, Width};
 use super::layout::{CODE_PAGE, NATIVE_SHIFT, NATIVES, home, pinned};
@@ -11,6 +12,7 @@ use super::stubs::{self, Stubs};
 use crate::isa::{Extension, Kind, Op, Reg};
 use crate::ram::PAGE_SIZE;
 use crate::tlb::Caches;
+use rotation::Delayed;
 
 /// A set of integer registers, by their numbers.
 type Words = u64;
@@ -61,11 +63,30 @@ fn sign_extend(a: &mut Asm, reg: Reg, scratch: Gpr) {
     }
 }
 
-/// Puts the upper halves of these registers in place.
-fn extend(a: &mut Asm, mut words: Words) {
-    while words != 0 {
-        sign_extend(a, Reg::of(words.trailing_zeros()), Gpr::Rdx);
-        words &= words - 1;
+/// Values of registers that are known and not yet in place.
+#[derive(Clone, Copy)]
+struct Owed {
+    /// Registers of which only the low half is in place: the value is that, sign-extended.
+    words: Words,
+    /// Registers that shifts were to write.
+    delayed: Delayed,
+}
+
+impl Owed {
+    const NOTHING: Owed = Owed { words: 0, delayed: Delayed::NONE };
+
+    fn is_nothing(&self) -> bool {
+        self.words == 0 && self.delayed.is_none()
+    }
+
+    /// Puts everything in place, by way of rdx.
+    fn pay(&self, a: &mut Asm) {
+        self.delayed.pay(a);
+        let mut words = self.words;
+        while words != 0 {
+            sign_extend(a, Reg::of(words.trailing_zeros()), Gpr::Rdx);
+            words &= words - 1;
+        }
     }
 }
 
@@ -73,17 +94,17 @@ fn extend(a: &mut Asm, mut words: Words) {
 #[derive(Clone, Copy)]
 enum Cold {
     /// The body of `op` does it all; then on at `back`. `loaded`: the floating-point state is and stays it.
-    Perform { from: Fixup, op: u32, loaded: bool, words: Words, back: u32 },
+    Perform { from: Fixup, op: u32, loaded: bool, owed: Owed, back: u32 },
     /// The floating-point state is to be loaded, or `op` and what follows it are their bodies'.
-    LoadFloats { from: Fixup, op: u32, words: Words, back: u32 },
+    LoadFloats { from: Fixup, op: u32, owed: Owed, back: u32 },
     /// `op` and what follows it are their bodies'.
-    Finish { from: Fixup, op: u32, words: Words },
+    Finish { from: Fixup, op: u32, owed: Owed },
     /// The result of an operation on floating-point numbers is no number.
     NotANumber { from: Fixup, rd: Reg, of: Precision, back: u32 },
     /// Accesses to neighbouring places that are not all known: each looks for itself, then on at `back`.
-    OneByOne { from: Fixup, first: u8, count: u8, floats: bool, words: Words, back: u32 },
+    OneByOne { from: Fixup, first: u8, count: u8, floats: bool, owed: Owed, back: u32 },
     /// A branch is taken with `spare` instructions charged and not attempted.
-    Side { from: Fixup, target: i64, spare: i32, words: Words },
+    Side { from: Fixup, target: i64, spare: i32, owed: Owed },
     /// The block does not fit the budget.
     Budget { from: Fixup },
 }
@@ -111,10 +132,11 @@ pub(super) struct Emitter<'a> {
     ops: &'a [Op],
     cold: &'a mut Vec<Cold>,
     links: &'a mut Vec<(u32, u64)>,
-    /// Registers of which only the low half is in place: the value is that, sign-extended.
-    words: Words,
+    owed: Owed,
     /// The same before the instruction in the making.
-    words_before: Words,
+    owed_before: Owed,
+    /// Shifts that are to be delayed, by their numbers: their results are but halves of a rotation.
+    halves: u64,
     /// Registers whose value is the sign extension of its low half, whether that is in place or not.
     narrow: Words,
     /// For each integer register, the number of the last instruction that writes it.
@@ -159,8 +181,9 @@ impl<'a> Emitter<'a> {
             ops,
             cold,
             links,
-            words: 0,
-            words_before: 0,
+            owed: Owed::NOTHING,
+            owed_before: Owed::NOTHING,
+            halves: rotation::halves(ops),
             narrow: bit(Reg::X0),
             last_write: last_writes(ops),
             index: 0,
@@ -189,7 +212,7 @@ impl<'a> Emitter<'a> {
         }
         let last = self.ops[self.ops.len() - 1];
         if last.kind.row().is_some_and(|row| !row.ends_block) {
-            self.extend_all();
+            self.pay_all();
             self.go_to(self.place(&last) + i64::from(last.len));
         }
         let mut next = 0;
@@ -239,6 +262,7 @@ impl<'a> Emitter<'a> {
     }
 
     fn ops_together(&mut self, ops: &[Op]) {
+        self.settle_for(ops);
         self.access_all(ops);
         for op in ops {
             self.known[op.rd as usize] = None;
@@ -247,8 +271,11 @@ impl<'a> Emitter<'a> {
     }
 
     fn op(&mut self, op: &Op) {
-        self.words_before = self.words;
+        self.owed_before = self.owed;
         self.index = op.idx;
+        if self.rotation(op) {
+            return;
+        }
         if let Some(value) = self.foreseen(op) {
             self.set_constant(op.rd, value);
             return;
@@ -308,20 +335,21 @@ impl<'a> Emitter<'a> {
 
     /// Puts the upper half of `reg` in place.
     fn extend(&mut self, reg: Reg) {
-        if self.words & bit(reg) != 0 {
-            self.words &= !bit(reg);
+        if self.owed.words & bit(reg) != 0 {
+            self.owed.words &= !bit(reg);
             sign_extend(self.a, reg, Gpr::Rdx);
         }
     }
 
-    /// Puts all upper halves in place: what follows leaves the block.
-    fn extend_all(&mut self) {
-        extend(self.a, std::mem::take(&mut self.words));
+    /// Puts everything in place: what follows leaves the block.
+    fn pay_all(&mut self) {
+        std::mem::replace(&mut self.owed, Owed::NOTHING).pay(self.a);
     }
 
     /// All of `reg` was written.
     fn written(&mut self, reg: Reg) {
-        self.words &= !bit(reg);
+        self.owed.words &= !bit(reg);
+        self.owed.delayed.forget(reg);
         self.narrow &= !bit(reg) | bit(Reg::X0);
     }
 
@@ -351,7 +379,7 @@ impl<'a> Emitter<'a> {
     fn load(&mut self, into: Gpr, reg: Reg) {
         if reg == Reg::X0 {
             self.a.zero(into);
-        } else if self.words & bit(reg) != 0 && pinned(reg).is_none() {
+        } else if self.owed.words & bit(reg) != 0 && pinned(reg).is_none() {
             self.a.widen(Widen::S32, into, home(reg));
         } else if self.home(reg) != Rm::Reg(into) {
             self.a.mov(Width::Q, into, home(reg));
@@ -370,7 +398,7 @@ impl<'a> Emitter<'a> {
     /// Whether what is to be done with these registers can be done with their low halves, and is better done so.
     fn as_words(&self, a: Reg, b: Reg) -> bool {
         let both = bit(a) | bit(b);
-        self.narrow & both == both && self.words & both != 0
+        self.narrow & both == both && self.owed.words & both != 0
     }
 
     /// Where to compute what goes to `rd`: its register, or `scratch`; [`Emitter::put`] must follow.
@@ -405,13 +433,12 @@ impl<'a> Emitter<'a> {
             }
             None => self.a.store(Width::D, home(rd), value),
         }
-        self.words |= bit(rd);
-        self.narrow |= bit(rd);
+        self.is_word(rd);
     }
 
     /// The interpreter's body does it, here and now.
     fn perform(&mut self, op: &Op) {
-        self.extend_all();
+        self.pay_all();
         self.call_body(self.number(op), self.floats);
     }
 
@@ -433,7 +460,7 @@ impl<'a> Emitter<'a> {
     /// The body does it all if the jump is taken; then it goes on here.
     fn perform_if(&mut self, from: Fixup, op: &Op) {
         let (op, back) = (self.number(op), self.a.here());
-        self.cold.push(Cold::Perform { from, op, loaded: self.floats, words: self.words_before, back });
+        self.cold.push(Cold::Perform { from, op, loaded: self.floats, owed: self.owed_before, back });
     }
 
     fn control(&mut self, op: &Op) -> bool {
@@ -447,7 +474,7 @@ impl<'a> Emitter<'a> {
             Kind::auipc => self.put_address(op.rd, self.place(op) + i64::from(op.imm)),
             Kind::jal => {
                 self.put_address(op.rd, self.place(op) + i64::from(op.len));
-                self.extend_all();
+                self.pay_all();
                 self.go_to(self.place(op) + i64::from(op.imm));
             }
             Kind::jalr => self.jump_to_register(op),
@@ -459,13 +486,13 @@ impl<'a> Emitter<'a> {
     fn branch(&mut self, op: &Op, cc: Cc) {
         if usize::from(op.idx) + 1 == self.ops.len() {
             // Both ways leave the block: they need it alike.
-            self.extend_all();
+            self.pay_all();
         }
         self.compare(op.rs1, op.rs2);
         let from = self.a.branch_ahead(cc);
         let target = self.place(op) + i64::from(op.imm);
         let spare = self.ops.len() as i32 - i32::from(op.idx) - 1;
-        self.cold.push(Cold::Side { from, target, spare, words: self.words });
+        self.cold.push(Cold::Side { from, target, spare, owed: self.owed });
     }
 
     /// Flags of `a - b`. Of words they are those of the sign extensions, also without a sign.
@@ -497,7 +524,7 @@ impl<'a> Emitter<'a> {
     }
 
     fn jump_to_register(&mut self, op: &Op) {
-        self.extend_all();
+        self.pay_all();
         let base = self.get(op.rs1, Gpr::Rax);
         self.a.lea(Width::Q, Gpr::Rax, Rm::Mem(base, op.imm));
         self.a.alu_imm(Alu::And, Width::Q, Gpr::Rax, -2);
@@ -537,27 +564,27 @@ impl<'a> Emitter<'a> {
 
     fn cold(&mut self, cold: Cold) {
         match cold {
-            Cold::Perform { from, op, loaded, words, back } => {
+            Cold::Perform { from, op, loaded, owed, back } => {
                 self.a.bind(from);
-                extend(self.a, words);
+                owed.pay(self.a);
                 self.call_body(op, loaded);
                 self.a.jump(back);
             }
-            Cold::LoadFloats { from, op, words, back } => {
+            Cold::LoadFloats { from, op, owed, back } => {
                 self.a.bind(from);
-                extend(self.a, words);
+                owed.pay(self.a);
                 self.call_stub(op, self.stubs.load_floats);
                 self.a.jump(back);
             }
-            Cold::Finish { from, op, words } => {
+            Cold::Finish { from, op, owed } => {
                 self.a.bind(from);
-                extend(self.a, words);
+                owed.pay(self.a);
                 self.call_stub(op, self.stubs.finish);
             }
-            Cold::OneByOne { from, first, count, floats, words, back } => {
+            Cold::OneByOne { from, first, count, floats, owed, back } => {
                 self.a.bind(from);
-                extend(self.a, words);
-                (self.words, self.words_before, self.floats) = (0, 0, floats);
+                owed.pay(self.a);
+                (self.owed, self.owed_before, self.floats) = (Owed::NOTHING, Owed::NOTHING, floats);
                 let ops = self.ops;
                 for op in &ops[usize::from(first)..][..usize::from(count)] {
                     self.memory(op);
@@ -569,10 +596,12 @@ impl<'a> Emitter<'a> {
                 self.put_canonical_nan(rd, of);
                 self.a.jump(back);
             }
-            Cold::Side { from, target, spare: 0, words: 0 } if in_page(target) => self.link(from, target),
-            Cold::Side { from, target, spare, words } => {
+            Cold::Side { from, target, spare: 0, owed } if owed.is_nothing() && in_page(target) => {
+                self.link(from, target);
+            }
+            Cold::Side { from, target, spare, owed } => {
                 self.a.bind(from);
-                extend(self.a, words);
+                owed.pay(self.a);
                 if spare != 0 {
                     self.a.alu_imm(Alu::Add, Width::Q, Gpr::R15, spare);
                 }

@@ -54,7 +54,7 @@ impl Emitter<'_> {
             stubs::float::test(self.a);
             let from = self.a.branch_ahead(Cc::NotEqual);
             let (op, back) = (self.number(op), self.a.here());
-            self.cold.push(Cold::LoadFloats { from, op, words: self.words_before, back });
+            self.cold.push(Cold::LoadFloats { from, op, owed: self.owed_before, back });
             self.floats = true;
         }
     }
@@ -76,7 +76,7 @@ impl Emitter<'_> {
             }
             let from = self.a.branch_ahead(Cc::NotEqual);
             // Not back from there: behind this check it is known.
-            self.cold.push(Cold::Finish { from, op: self.number(op), words: self.words_before });
+            self.cold.push(Cold::Finish { from, op: self.number(op), owed: self.owed_before });
             self.boxed[reg as usize] = true;
         }
     }

@@ -46,7 +46,7 @@ impl Emitter<'_> {
         }
     }
 
-    fn load_width(&mut self, into: Gpr, reg: Reg, width: Width) {
+    pub(super) fn load_width(&mut self, into: Gpr, reg: Reg, width: Width) {
         match width {
             D => self.load_word(into, reg),
             Q => self.load(into, reg),
@@ -62,14 +62,15 @@ impl Emitter<'_> {
     }
 
     /// The low half of rd was written where it is.
-    fn is_word(&mut self, rd: Reg) {
-        self.words |= bit(rd);
+    pub(super) fn is_word(&mut self, rd: Reg) {
+        self.owed.delayed.forget(rd);
+        self.owed.words |= bit(rd);
         self.narrow |= bit(rd);
     }
 
     fn add_immediate(&mut self, op: &Op) {
         let target = Emitter::target(op.rd, Rax);
-        if op.imm == 0 && self.words & bit(op.rs1) != 0 {
+        if op.imm == 0 && self.owed.words & bit(op.rs1) != 0 {
             self.load_word(target, op.rs1);
             return self.put_word(op.rd, target);
         } else if op.imm == 0 {

@@ -162,7 +162,7 @@ impl Emitter<'_> {
     /// Instructions that [`Emitter::neighbours`] has counted, at least two.
     pub(super) fn access_all(&mut self, ops: &'_ [Op]) {
         // No value that is stored needs rdx to be put in place: of what waits in memory, the whole is made on its way.
-        let words = self.words;
+        let owed = self.owed;
         let (stores, _) = access(&ops[0]).expect("neighbours are loads or stores");
         let low = ops.iter().map(|op| op.imm).min().unwrap_or(0);
         let end = |op: &Op| op.imm + access(op).map_or(0, |(_, size)| size as i32);
@@ -178,14 +178,7 @@ impl Emitter<'_> {
             }
         }
         let (first, count) = (ops[0].idx, ops.len() as u8);
-        self.cold.push(Cold::OneByOne {
-            from,
-            first,
-            count,
-            floats: self.floats,
-            words,
-            back: self.a.here(),
-        });
+        self.cold.push(Cold::OneByOne { from, first, count, floats: self.floats, owed, back: self.a.here() });
     }
 
     /// rd = memory; memory = rs2, or memory `alu` rs2. One hart runs at a time, so there is nothing to lock.
