@@ -6,6 +6,7 @@ mod corners;
 mod differential;
 mod dirty;
 mod float;
+mod loops;
 mod neighbours;
 mod peek;
 mod privileged;

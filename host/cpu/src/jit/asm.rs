@@ -104,12 +104,33 @@ pub(super) enum Cc {
     AboveEqual = 3,
     Equal = 4,
     NotEqual = 5,
+    BelowEqual = 6,
     Above = 7,
     Parity = 10,
     NoParity = 11,
     Less = 12,
     GreaterEqual = 13,
+    LessEqual = 14,
     Greater = 15,
+}
+
+impl Cc {
+    /// The opposite.
+    pub(super) fn negated(self) -> Cc {
+        match self {
+            Cc::Overflow | Cc::Parity | Cc::NoParity => unreachable!("no branch is about these"),
+            Cc::Below => Cc::AboveEqual,
+            Cc::AboveEqual => Cc::Below,
+            Cc::Equal => Cc::NotEqual,
+            Cc::NotEqual => Cc::Equal,
+            Cc::Above => Cc::BelowEqual,
+            Cc::BelowEqual => Cc::Above,
+            Cc::Less => Cc::GreaterEqual,
+            Cc::GreaterEqual => Cc::Less,
+            Cc::Greater => Cc::LessEqual,
+            Cc::LessEqual => Cc::Greater,
+        }
+    }
 }
 
 /// What to widen a loaded value from.

@@ -3,11 +3,12 @@
 mod csr;
 mod float;
 mod integer;
+mod loops;
 mod memory;
 mod rotation;
 
 use super::asm::{Alu, Asm, Cc, Fixup, Gpr, Precision, Rm, Widen, Width};
-use super::layout::{CODE_PAGE, NATIVE_SHIFT, NATIVES, home, pinned};
+use super::layout::{CODE_PAGE, Homes, NATIVE_SHIFT, NATIVES};
 use super::stubs::{self, Stubs};
 use crate::isa::{Extension, Kind, Op, Reg};
 use crate::ram::PAGE_SIZE;
@@ -53,12 +54,12 @@ impl Draft {
 }
 
 /// Puts the upper half of `reg` in place, by way of `scratch` if it is in memory. Flags stay.
-fn sign_extend(a: &mut Asm, reg: Reg, scratch: Gpr) {
-    match pinned(reg) {
+fn sign_extend(a: &mut Asm, homes: &Homes, reg: Reg, scratch: Gpr) {
+    match homes.pinned(reg) {
         Some(host) => a.widen(Widen::S32, host, host),
         None => {
-            a.widen(Widen::S32, scratch, home(reg));
-            a.store(Width::Q, home(reg), scratch);
+            a.widen(Widen::S32, scratch, homes.place(reg));
+            a.store(Width::Q, homes.place(reg), scratch);
         }
     }
 }
@@ -80,11 +81,11 @@ impl Owed {
     }
 
     /// Puts everything in place, by way of rdx.
-    fn pay(&self, a: &mut Asm) {
-        self.delayed.pay(a);
+    fn pay(&self, a: &mut Asm, homes: &Homes) {
+        self.delayed.pay(a, homes);
         let mut words = self.words;
         while words != 0 {
-            sign_extend(a, Reg::of(words.trailing_zeros()), Gpr::Rdx);
+            sign_extend(a, homes, Reg::of(words.trailing_zeros()), Gpr::Rdx);
             words &= words - 1;
         }
     }
@@ -133,7 +134,11 @@ pub(super) struct Emitter<'a> {
     cold: &'a mut Vec<Cold>,
     links: &'a mut Vec<(u32, u64)>,
     owed: Owed,
-    /// The same before the instruction in the making.
+    /// Where guest registers live.
+    homes: Homes,
+    /// Where the next round of a loop begins that has homes of its own.
+    again: Option<u32>,
+    /// What was owed before the instruction in the making.
     owed_before: Owed,
     /// Shifts that are to be delayed, by their numbers: their results are but halves of a rotation.
     halves: u64,
@@ -182,6 +187,8 @@ impl<'a> Emitter<'a> {
             cold,
             links,
             owed: Owed::NOTHING,
+            homes: Homes::USUAL,
+            again: None,
             owed_before: Owed::NOTHING,
             halves: rotation::halves(ops),
             narrow: bit(Reg::X0),
@@ -201,6 +208,7 @@ impl<'a> Emitter<'a> {
         self.a.alu_imm(Alu::Sub, Width::Q, Gpr::R15, count);
         let from = self.a.branch_ahead(Cc::Less);
         self.cold.push(Cold::Budget { from });
+        self.enter_loop();
         let mut rest = self.ops;
         while !rest.is_empty() {
             let (now, then) = rest.split_at(Emitter::neighbours(rest));
@@ -254,7 +262,7 @@ impl<'a> Emitter<'a> {
             Some(address) => self.set_constant(rd, address),
             None if rd == Reg::Sink => {}
             None => {
-                let target = Emitter::target(rd, Gpr::Rdx);
+                let target = self.target(rd, Gpr::Rdx);
                 self.load_address(target, place);
                 self.put(rd, target);
             }
@@ -317,9 +325,9 @@ impl<'a> Emitter<'a> {
         if i32::try_from(value as i64).is_ok() {
             self.narrow |= bit(rd);
         }
-        match (pinned(rd), i32::try_from(value as i64)) {
+        match (self.homes.pinned(rd), i32::try_from(value as i64)) {
             (Some(host), _) => self.a.mov_imm(host, value),
-            (None, Ok(value)) => self.a.store_imm(Width::Q, home(rd), value),
+            (None, Ok(value)) => self.a.store_imm(Width::Q, self.homes.place(rd), value),
             (None, Err(_)) => {
                 self.a.mov_imm(Gpr::Rax, value);
                 self.put(rd, Gpr::Rax);
@@ -330,20 +338,20 @@ impl<'a> Emitter<'a> {
     /// Where `reg` is, all of it. Flags stay.
     fn home(&mut self, reg: Reg) -> Rm {
         self.extend(reg);
-        home(reg)
+        self.homes.place(reg)
     }
 
     /// Puts the upper half of `reg` in place.
     fn extend(&mut self, reg: Reg) {
         if self.owed.words & bit(reg) != 0 {
             self.owed.words &= !bit(reg);
-            sign_extend(self.a, reg, Gpr::Rdx);
+            sign_extend(self.a, &self.homes, reg, Gpr::Rdx);
         }
     }
 
     /// Puts everything in place: what follows leaves the block.
     fn pay_all(&mut self) {
-        std::mem::replace(&mut self.owed, Owed::NOTHING).pay(self.a);
+        std::mem::replace(&mut self.owed, Owed::NOTHING).pay(self.a, &self.homes);
     }
 
     /// All of `reg` was written.
@@ -355,7 +363,7 @@ impl<'a> Emitter<'a> {
 
     /// A register that holds `reg`: its own, or `scratch` filled with it. Flags may change.
     fn get(&mut self, reg: Reg, scratch: Gpr) -> Gpr {
-        match pinned(reg) {
+        match self.homes.pinned(reg) {
             Some(host) => {
                 self.extend(reg);
                 host
@@ -369,7 +377,7 @@ impl<'a> Emitter<'a> {
 
     /// The same if only the low half matters.
     fn get_word(&mut self, reg: Reg, scratch: Gpr) -> Gpr {
-        pinned(reg).unwrap_or_else(|| {
+        self.homes.pinned(reg).unwrap_or_else(|| {
             self.load_word(scratch, reg);
             scratch
         })
@@ -379,10 +387,10 @@ impl<'a> Emitter<'a> {
     fn load(&mut self, into: Gpr, reg: Reg) {
         if reg == Reg::X0 {
             self.a.zero(into);
-        } else if self.owed.words & bit(reg) != 0 && pinned(reg).is_none() {
-            self.a.widen(Widen::S32, into, home(reg));
+        } else if self.owed.words & bit(reg) != 0 && self.homes.pinned(reg).is_none() {
+            self.a.widen(Widen::S32, into, self.homes.place(reg));
         } else if self.home(reg) != Rm::Reg(into) {
-            self.a.mov(Width::Q, into, home(reg));
+            self.a.mov(Width::Q, into, self.homes.place(reg));
         }
     }
 
@@ -390,8 +398,8 @@ impl<'a> Emitter<'a> {
     pub(super) fn load_word(&mut self, into: Gpr, reg: Reg) {
         if reg == Reg::X0 {
             self.a.zero(into);
-        } else if home(reg) != Rm::Reg(into) {
-            self.a.mov(Width::D, into, home(reg));
+        } else if self.homes.place(reg) != Rm::Reg(into) {
+            self.a.mov(Width::D, into, self.homes.place(reg));
         }
     }
 
@@ -402,17 +410,17 @@ impl<'a> Emitter<'a> {
     }
 
     /// Where to compute what goes to `rd`: its register, or `scratch`; [`Emitter::put`] must follow.
-    fn target(rd: Reg, scratch: Gpr) -> Gpr {
-        pinned(rd).unwrap_or(scratch)
+    fn target(&self, rd: Reg, scratch: Gpr) -> Gpr {
+        self.homes.pinned(rd).unwrap_or(scratch)
     }
 
     /// `rd` = `value`.
     fn put(&mut self, rd: Reg, value: Gpr) {
         self.written(rd);
-        match pinned(rd) {
+        match self.homes.pinned(rd) {
             Some(host) => self.a.copy(host, value),
             None if rd == Reg::Sink => {}
-            None => self.a.store(Width::Q, home(rd), value),
+            None => self.a.store(Width::Q, self.homes.place(rd), value),
         }
     }
 
@@ -421,7 +429,7 @@ impl<'a> Emitter<'a> {
         if rd == Reg::Sink {
             return;
         }
-        match pinned(rd) {
+        match self.homes.pinned(rd) {
             Some(host) if host == value => {}
             Some(host) => self.a.mov(Width::D, host, value),
             // In memory, one that stays would have to be loaded for it again.
@@ -431,7 +439,7 @@ impl<'a> Emitter<'a> {
                 self.narrow |= bit(rd);
                 return;
             }
-            None => self.a.store(Width::D, home(rd), value),
+            None => self.a.store(Width::D, self.homes.place(rd), value),
         }
         self.is_word(rd);
     }
@@ -452,9 +460,11 @@ impl<'a> Emitter<'a> {
     }
 
     fn call_stub(&mut self, op: u32, stub: u32) {
+        self.leave_homes();
         self.a.mov_imm(Gpr::Rax, op.into());
         self.a.mov_imm(Gpr::Rdx, self.native.into());
         self.a.call(stub);
+        self.take_homes();
     }
 
     /// The body does it all if the jump is taken; then it goes on here.
@@ -484,11 +494,15 @@ impl<'a> Emitter<'a> {
     }
 
     fn branch(&mut self, op: &Op, cc: Cc) {
-        if usize::from(op.idx) + 1 == self.ops.len() {
+        let last = usize::from(op.idx) + 1 == self.ops.len();
+        if last {
             // Both ways leave the block: they need it alike.
             self.pay_all();
         }
         self.compare(op.rs1, op.rs2);
+        if let (true, Some(again)) = (last, self.again) {
+            return self.close_loop(cc, again);
+        }
         let from = self.a.branch_ahead(cc);
         let target = self.place(op) + i64::from(op.imm);
         let spare = self.ops.len() as i32 - i32::from(op.idx) - 1;
@@ -502,15 +516,15 @@ impl<'a> Emitter<'a> {
             self.extend(a);
             self.extend(b);
         }
-        match (b, pinned(a)) {
+        match (b, self.homes.pinned(a)) {
             (Reg::X0, Some(a)) => self.a.test(width, a, a),
-            (Reg::X0, None) if a != Reg::X0 => self.a.alu_imm(Alu::Cmp, width, home(a), 0),
+            (Reg::X0, None) if a != Reg::X0 => self.a.alu_imm(Alu::Cmp, width, self.homes.place(a), 0),
             _ => {
                 let a = self.get_width(a, Gpr::Rax, width);
                 if b == Reg::X0 {
                     self.a.test(width, a, a);
                 } else {
-                    self.a.alu(Alu::Cmp, width, a, home(b));
+                    self.a.alu(Alu::Cmp, width, a, self.homes.place(b));
                 }
             }
         }
@@ -529,7 +543,7 @@ impl<'a> Emitter<'a> {
         self.a.lea(Width::Q, Gpr::Rax, Rm::Mem(base, op.imm));
         self.a.alu_imm(Alu::And, Width::Q, Gpr::Rax, -2);
         if op.rd != Reg::Sink {
-            let target = Emitter::target(op.rd, Gpr::Rdx);
+            let target = self.target(op.rd, Gpr::Rdx);
             self.load_address(target, self.place(op) + i64::from(op.len));
             self.put(op.rd, target);
         }
@@ -566,24 +580,24 @@ impl<'a> Emitter<'a> {
         match cold {
             Cold::Perform { from, op, loaded, owed, back } => {
                 self.a.bind(from);
-                owed.pay(self.a);
+                owed.pay(self.a, &self.homes);
                 self.call_body(op, loaded);
                 self.a.jump(back);
             }
             Cold::LoadFloats { from, op, owed, back } => {
                 self.a.bind(from);
-                owed.pay(self.a);
+                owed.pay(self.a, &self.homes);
                 self.call_stub(op, self.stubs.load_floats);
                 self.a.jump(back);
             }
             Cold::Finish { from, op, owed } => {
                 self.a.bind(from);
-                owed.pay(self.a);
+                owed.pay(self.a, &self.homes);
                 self.call_stub(op, self.stubs.finish);
             }
             Cold::OneByOne { from, first, count, floats, owed, back } => {
                 self.a.bind(from);
-                owed.pay(self.a);
+                owed.pay(self.a, &self.homes);
                 (self.owed, self.owed_before, self.floats) = (Owed::NOTHING, Owed::NOTHING, floats);
                 let ops = self.ops;
                 for op in &ops[usize::from(first)..][..usize::from(count)] {
@@ -596,12 +610,15 @@ impl<'a> Emitter<'a> {
                 self.put_canonical_nan(rd, of);
                 self.a.jump(back);
             }
-            Cold::Side { from, target, spare: 0, owed } if owed.is_nothing() && in_page(target) => {
+            Cold::Side { from, target, spare: 0, owed }
+                if owed.is_nothing() && self.again.is_none() && in_page(target) =>
+            {
                 self.link(from, target);
             }
             Cold::Side { from, target, spare, owed } => {
                 self.a.bind(from);
-                owed.pay(self.a);
+                owed.pay(self.a, &self.homes);
+                self.leave_homes();
                 if spare != 0 {
                     self.a.alu_imm(Alu::Add, Width::Q, Gpr::R15, spare);
                 }

@@ -90,30 +90,43 @@ pub(super) const PINNED: [(Reg, Gpr); 9] = [
     (Reg::X2, Gpr::R13),
 ];
 
-/// For each guest integer register, where it lives.
-const HOMES: [Option<Gpr>; 33] = {
-    let mut homes = [None; 33];
-    let mut index = 0;
-    while index < PINNED.len() {
-        homes[PINNED[index].0 as usize] = Some(PINNED[index].1);
-        index += 1;
-    }
-    homes
-};
-
-/// The host register of a guest integer register, if it has one.
-pub(super) fn pinned(reg: Reg) -> Option<Gpr> {
-    HOMES[reg as usize]
-}
-
 /// Memory of a guest integer register.
 pub(super) fn saved(reg: Reg) -> Rm {
     Rm::Mem(Gpr::Rbp, reg as i32 * 8 - BIAS)
 }
 
-/// Where a guest integer register lives.
-pub(super) fn home(reg: Reg) -> Rm {
-    pinned(reg).map_or_else(|| saved(reg), Rm::Reg)
+/// For each guest integer register, where it lives.
+#[derive(Clone, Copy)]
+pub(super) struct Homes([Option<Gpr>; 33]);
+
+impl Homes {
+    /// As [`PINNED`] has it: everywhere but in loops that have their own.
+    pub(super) const USUAL: Homes = {
+        let mut homes = [None; 33];
+        let mut index = 0;
+        while index < PINNED.len() {
+            homes[PINNED[index].0 as usize] = Some(PINNED[index].1);
+            index += 1;
+        }
+        Homes(homes)
+    };
+
+    /// The host register of a guest integer register, if it has one.
+    pub(super) fn pinned(&self, reg: Reg) -> Option<Gpr> {
+        self.0[reg as usize]
+    }
+
+    /// Where a guest integer register lives.
+    pub(super) fn place(&self, reg: Reg) -> Rm {
+        self.pinned(reg).map_or_else(|| saved(reg), Rm::Reg)
+    }
+
+    /// These registers live in host registers instead of as many others, which must be pinned.
+    pub(super) fn exchange(&mut self, others: &[Reg], these: &[Reg]) {
+        for (&other, &this) in others.iter().zip(these) {
+            self.0[this as usize] = self.0[other as usize].take();
+        }
+    }
 }
 
 /// Guest floating-point registers that live in host registers while the floating-point state is loaded: arguments and

@@ -71,7 +71,7 @@ impl Emitter<'_> {
 
     fn read(&mut self, op: &Op, at: Rm) {
         self.demand_privilege(Emitter::level(op));
-        let target = Emitter::target(op.rd, Rax);
+        let target = self.target(op.rd, Rax);
         self.a.mov(Q, target, at);
         self.put(op.rd, target);
         self.perform_refused(op);

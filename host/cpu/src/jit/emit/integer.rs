@@ -1,7 +1,6 @@
 //! Templates of integer computation: RV64I, M, Zba, Zbb, Zbs, Zicond.
 
 use super::super::asm::{Alu, Bit, Cc, Gpr, Rm, Shift, Unary, Widen, Width};
-use super::super::layout::{home, pinned};
 use super::{Emitter, bit};
 use crate::isa::{Kind, Op, Reg};
 
@@ -56,7 +55,7 @@ impl Emitter<'_> {
     /// Where as much of `reg` is as this width asks for.
     fn home_width(&mut self, reg: Reg, width: Width) -> Rm {
         match width {
-            D => home(reg),
+            D => self.homes.place(reg),
             Q => self.home(reg),
         }
     }
@@ -69,13 +68,13 @@ impl Emitter<'_> {
     }
 
     fn add_immediate(&mut self, op: &Op) {
-        let target = Emitter::target(op.rd, Rax);
+        let target = self.target(op.rd, Rax);
         if op.imm == 0 && self.owed.words & bit(op.rs1) != 0 {
             self.load_word(target, op.rs1);
             return self.put_word(op.rd, target);
         } else if op.imm == 0 {
             self.load(target, op.rs1);
-        } else if op.rd == op.rs1 && pinned(op.rd).is_some() {
+        } else if op.rd == op.rs1 && self.homes.pinned(op.rd).is_some() {
             let at = self.home(op.rd);
             self.a.alu_imm(Alu::Add, Q, at, op.imm);
             return self.written(op.rd);
@@ -87,11 +86,17 @@ impl Emitter<'_> {
     }
 
     fn add_immediate_word(&mut self, op: &Op) {
-        let target = Emitter::target(op.rd, Rax);
-        if op.imm == 0 {
+        let target = self.target(op.rd, Rax);
+        if op.imm == 0 && self.homes.pinned(op.rd).is_none() && op.rs1 != Reg::X0 {
+            // It has to be loaded anyway, so that its sign costs nothing.
+            self.a.widen(Widen::S32, Rax, self.homes.place(op.rs1));
+            self.put(op.rd, Rax);
+            self.narrow |= bit(op.rd);
+            return;
+        } else if op.imm == 0 {
             self.load_word(target, op.rs1);
-        } else if op.rd == op.rs1 && pinned(op.rd).is_some() {
-            self.a.alu_imm(Alu::Add, D, home(op.rd), op.imm);
+        } else if op.rd == op.rs1 && self.homes.pinned(op.rd).is_some() {
+            self.a.alu_imm(Alu::Add, D, self.homes.place(op.rd), op.imm);
             return self.is_word(op.rd);
         } else {
             let source = self.get_word(op.rs1, Rax);
@@ -104,7 +109,7 @@ impl Emitter<'_> {
         // A sign-extended immediate and a word make a word.
         let width = if self.as_words(op.rs1, op.rs1) { D } else { Q };
         // In memory it would take longer: the host forwards what a plain move stored.
-        if op.rd == op.rs1 && pinned(op.rd).is_some() {
+        if op.rd == op.rs1 && self.homes.pinned(op.rd).is_some() {
             let at = self.home_width(op.rd, width);
             self.a.alu_imm(alu, width, at, op.imm);
             match width {
@@ -113,9 +118,9 @@ impl Emitter<'_> {
             }
             return;
         }
-        let target = Emitter::target(op.rd, Rax);
+        let target = self.target(op.rd, Rax);
         if alu == Alu::And && op.imm == 255 && op.rs1 != Reg::X0 {
-            self.a.widen(Widen::U8, target, home(op.rs1));
+            self.a.widen(Widen::U8, target, self.homes.place(op.rs1));
             self.put(op.rd, target);
             self.narrow |= bit(op.rd);
             return;
@@ -128,7 +133,7 @@ impl Emitter<'_> {
     /// rd = whether `cc`.
     pub(super) fn put_flag(&mut self, rd: Reg, cc: Cc) {
         self.a.set(cc, Rax);
-        let target = Emitter::target(rd, Rax);
+        let target = self.target(rd, Rax);
         self.a.widen(Widen::U8, target, Rax);
         self.put(rd, target);
         self.narrow |= bit(rd);
@@ -152,7 +157,8 @@ impl Emitter<'_> {
     }
 
     fn add(&mut self, op: &Op) {
-        if let (Some(a), Some(b), Some(target)) = (pinned(op.rs1), pinned(op.rs2), pinned(op.rd))
+        if let (Some(a), Some(b), Some(target)) =
+            (self.homes.pinned(op.rs1), self.homes.pinned(op.rs2), self.homes.pinned(op.rd))
             && target != a
             && target != b
         {
@@ -175,12 +181,12 @@ impl Emitter<'_> {
             self.extend(b);
         }
         // The destination may be the second operand, which is still needed.
-        let work = if b == op.rd && a != op.rd { Rax } else { Emitter::target(op.rd, Rax) };
+        let work = if b == op.rd && a != op.rd { Rax } else { self.target(op.rd, Rax) };
         self.load_width(work, a, width);
         match b {
             Reg::X0 if alu == Alu::And => self.a.zero(work),
             Reg::X0 => {}
-            _ => self.a.alu(alu, width, work, home(b)),
+            _ => self.a.alu(alu, width, work, self.homes.place(b)),
         }
         self.put_width(op.rd, work, width);
     }
@@ -212,7 +218,7 @@ impl Emitter<'_> {
 
     fn shift_immediate(&mut self, op: &Op, shift: Shift, width: Width) {
         let by = op.imm as u8 & if width == Q { 63 } else { 31 };
-        let target = Emitter::target(op.rd, Rax);
+        let target = self.target(op.rd, Rax);
         self.load_width(target, op.rs1, width);
         if by != 0 {
             self.a.shift(shift, width, target, by);
@@ -223,7 +229,7 @@ impl Emitter<'_> {
     fn shift(&mut self, op: &Op, shift: Shift, width: Width) {
         // The count is out of the way before the destination is written. x86 takes it modulo 64 or 32, too.
         self.load_word(Rcx, op.rs2);
-        let target = Emitter::target(op.rd, Rax);
+        let target = self.target(op.rd, Rax);
         self.load_width(target, op.rs1, width);
         self.a.shift_cl(shift, width, target);
         self.put_width(op.rd, target, width);
@@ -370,7 +376,7 @@ impl Emitter<'_> {
             self.get(op.rs1, Rax)
         };
         let base = self.get(op.rs2, Rcx);
-        let target = Emitter::target(op.rd, Rax);
+        let target = self.target(op.rd, Rax);
         self.a.lea_scaled(target, base, index, scale);
         self.put(op.rd, target);
     }
@@ -400,7 +406,7 @@ impl Emitter<'_> {
 
     fn widen_source(&mut self, op: &Op, from: Widen) {
         let source = self.get(op.rs1, Rax);
-        let target = Emitter::target(op.rd, Rax);
+        let target = self.target(op.rd, Rax);
         self.a.widen(from, target, source);
         self.put(op.rd, target);
     }

@@ -112,7 +112,7 @@ impl Emitter<'_> {
 
     /// By way of rax.
     fn load_from(&mut self, op: &Op, at: Rm, load: Load) {
-        let target = Emitter::target(op.rd, Rax);
+        let target = self.target(op.rd, Rax);
         match load {
             Load::Widen(widen) => self.a.widen(widen, target, at),
             Load::Plain(width) => self.a.mov(width, target, at),

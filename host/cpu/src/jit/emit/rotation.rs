@@ -4,7 +4,7 @@
 //! goes. The `or` then is a rotation of the common source, and the halves are mostly overwritten before anybody asked.
 
 use super::super::asm::{Asm, Gpr, Rm, Shift, Widen, Width};
-use super::super::layout::{home, pinned};
+use super::super::layout::Homes;
 use super::Emitter;
 use crate::isa::{Kind, Op, Reg};
 
@@ -46,14 +46,14 @@ impl Half {
     }
 
     /// Puts the result in place, by way of rdx.
-    fn pay(self, a: &mut Asm) {
+    fn pay(self, a: &mut Asm, homes: &Homes) {
         let shift = if self.left { Shift::Shl } else { Shift::Shr };
-        a.mov(self.width, Gpr::Rdx, home(self.src));
+        a.mov(self.width, Gpr::Rdx, homes.place(self.src));
         a.shift(shift, self.width, Gpr::Rdx, self.by);
         if self.width == D {
             a.widen(Widen::S32, Gpr::Rdx, Gpr::Rdx);
         }
-        match home(self.rd) {
+        match homes.place(self.rd) {
             Rm::Reg(host) => a.copy(host, Gpr::Rdx),
             memory => a.store(Q, memory, Gpr::Rdx),
         }
@@ -69,8 +69,15 @@ fn joins(op: &Op, width: Width) -> bool {
     matches!(op.kind, Kind::or | Kind::xor | Kind::add) || op.kind == Kind::addw && width == D
 }
 
-fn writes_integer(op: &Op) -> bool {
+pub(super) fn writes_integer(op: &Op) -> bool {
     op.kind.row().is_some_and(|row| row.operands.starts_with('d'))
+}
+
+/// Whether the instruction reads this integer register. Its fields may be part of an immediate.
+pub(super) fn reads(op: &Op, reg: Reg) -> bool {
+    let names =
+        |field, letter| field == reg && op.kind.row().is_some_and(|row| row.operands.contains(letter));
+    names(op.rs1, 's') || names(op.rs2, 't')
 }
 
 /// Shifts whose results the registers are owed.
@@ -86,9 +93,9 @@ impl Delayed {
         self.halves.iter().all(Option::is_none)
     }
 
-    pub(super) fn pay(&self, a: &mut Asm) {
+    pub(super) fn pay(&self, a: &mut Asm, homes: &Homes) {
         for half in self.halves.iter().flatten() {
-            half.pay(a);
+            half.pay(a, homes);
         }
     }
 
@@ -116,7 +123,7 @@ pub(super) fn halves(ops: &[Op]) -> u64 {
     let mut found = 0;
     let mut open: [Option<(Half, u8)>; 33] = [None; 33];
     for op in ops {
-        let [a, b] = [op.rs1, op.rs2].map(|source| open[source as usize].take());
+        let [a, b] = [op.rs1, op.rs2].map(|source| open[source as usize].take_if(|_| reads(op, source)));
         if let (Some((half, first)), Some((other, second))) = (a, b)
             && joins(op, half.width)
             && Half::rotates(half, other).is_some()
@@ -160,7 +167,7 @@ impl Emitter<'_> {
     pub(super) fn settle_for(&mut self, ops: &[Op]) {
         for op in ops {
             for half in self.owed.delayed.halves.into_iter().flatten() {
-                if half.rd == op.rs1 || half.rd == op.rs2 || half.src == op.rd && writes_integer(op) {
+                if reads(op, half.rd) || half.src == op.rd && writes_integer(op) {
                     self.settle(half);
                 }
             }
@@ -169,7 +176,7 @@ impl Emitter<'_> {
 
     fn settle(&mut self, half: Half) {
         let shift = if half.left { Shift::Shl } else { Shift::Shr };
-        let target = Emitter::target(half.rd, Gpr::Rax);
+        let target = self.target(half.rd, Gpr::Rax);
         self.load_width(target, half.src, half.width);
         self.a.shift(shift, half.width, target, half.by);
         self.put_width(half.rd, target, half.width);
@@ -198,8 +205,8 @@ impl Emitter<'_> {
         for other in self.owed.delayed.halves.into_iter().flatten().filter(|other| other.src == rd) {
             self.settle(other);
         }
-        let target = Emitter::target(rd, Gpr::Rax);
-        let source = match (pinned(half.src), half.width) {
+        let target = self.target(rd, Gpr::Rax);
+        let source = match (self.homes.pinned(half.src), half.width) {
             (Some(host), _) => host,
             (None, width) => {
                 self.load_width(Gpr::Rax, half.src, width);

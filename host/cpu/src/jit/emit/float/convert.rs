@@ -67,7 +67,7 @@ impl Emitter<'_> {
             self.load_bits(Rax, op.rs1);
             self.put_word(op.rd, Rax);
         } else {
-            let target = Emitter::target(op.rd, Rax);
+            let target = self.target(op.rd, Rax);
             self.load_bits(target, op.rs1);
             self.put(op.rd, target);
         }
