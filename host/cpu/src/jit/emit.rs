@@ -610,9 +610,7 @@ impl<'a> Emitter<'a> {
                 self.put_canonical_nan(rd, of);
                 self.a.jump(back);
             }
-            Cold::Side { from, target, spare: 0, owed }
-                if owed.is_nothing() && self.again.is_none() && in_page(target) =>
-            {
+            Cold::Side { from, target, spare: 0, owed } if owed.is_nothing() && in_page(target) => {
                 self.link(from, target);
             }
             Cold::Side { from, target, spare, owed } => {
