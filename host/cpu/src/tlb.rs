@@ -105,6 +105,19 @@ pub(crate) struct Span {
     pub(crate) len: u32,
 }
 
+/// The page of a device that was reached last.
+#[derive(Clone, Copy)]
+struct DeviceSlot {
+    /// The bank it is for, or none.
+    bank: usize,
+    va: u64,
+    pa: u64,
+}
+
+impl DeviceSlot {
+    const EMPTY: DeviceSlot = DeviceSlot { bank: usize::MAX, va: 0, pa: 0 };
+}
+
 /// The private caches of one hart.
 pub(crate) struct Caches {
     data: Box<[DataBank; DATA_BANKS]>,
@@ -136,6 +149,8 @@ pub(crate) struct Caches {
     data_used: [bool; DATA_BANKS],
     fetch_used: [bool; FETCH_BANKS],
     pub(crate) last_tables: LastTables,
+    /// For loads, and for stores.
+    devices: [DeviceSlot; 2],
     /// The supervisor's bank knows something of the lower half of the address space, which each space has for itself.
     supervisor_low: bool,
 }
@@ -170,6 +185,7 @@ impl Caches {
             data_used: [false; DATA_BANKS],
             fetch_used: [false; FETCH_BANKS],
             last_tables: LastTables::new(),
+            devices: [DeviceSlot::EMPTY; 2],
             supervisor_low: false,
         };
         caches.flush();
@@ -261,6 +277,21 @@ impl Caches {
         self.fetch[self.fetch_bank][Caches::fetch_slot(va)] = self.page(va, offset);
     }
 
+    /// Guest physical address of `va`, if it is in the page of a device that a load, or a store, reached last.
+    #[inline]
+    pub(crate) fn device(&self, va: u64, store: bool) -> Option<u64> {
+        let slot = &self.devices[usize::from(store)];
+        let within = va ^ slot.va;
+        (within < PAGE && slot.bank == self.data_bank).then_some(slot.pa | within)
+    }
+
+    /// The current bank may load from, or store to, the page of `va`, and it is the page of `pa`, which is no RAM.
+    pub(crate) fn install_device(&mut self, va: u64, pa: u64, store: bool) {
+        self.supervisor_low |= self.data_bank == SUPERVISOR && !is_upper(va);
+        let [va, pa] = [va, pa].map(|address| address & !(PAGE - 1));
+        self.devices[usize::from(store)] = DeviceSlot { bank: self.data_bank, va, pa };
+    }
+
     #[inline(always)]
     fn jump_slot(pc: u64) -> usize {
         (pc >> 1) as usize & (JUMP_SLOTS - 1)
@@ -347,6 +378,7 @@ impl Caches {
     }
 
     fn flush_data(&mut self, bank: usize) {
+        self.devices = [DeviceSlot::EMPTY; 2];
         if std::mem::take(&mut self.data_used[bank]) {
             self.data[bank].read = EMPTY;
             self.data[bank].write = EMPTY;
@@ -363,6 +395,7 @@ impl Caches {
     /// Drops what was derived from the leaf page-table entry of one page. `executable`: instructions may have come
     /// from it.
     pub(crate) fn flush_page(&mut self, va: u64, executable: bool) {
+        self.devices = [DeviceSlot::EMPTY; 2];
         let index = Caches::slot(va);
         for bank in (0..DATA_BANKS).filter(|&bank| bank != MACHINE && self.data_used[bank]) {
             self.data[bank].read[index] = Slot::empty(index);

@@ -190,6 +190,11 @@ fn in_first_page(va: u64, len: usize) -> usize {
 
 /// A load that the TLB does not know: walks, PMP, page crossing, devices, triggers.
 fn load_slow<const N: usize>(h: &mut Hart, cx: &mut Cx<'_>, op: &Op, va: u64) -> Result<[u8; N], Trap> {
+    if va.is_multiple_of(N as u64)
+        && let Some(pa) = h.caches.device(va, false)
+    {
+        return load_device(h, cx, op, va, pa);
+    }
     h.check_data_triggers(va, N as u64, Access::Load)?;
     let first = in_first_page(va, N);
     let low = translate(h, cx, va, first as u64, Access::Load)?;
@@ -206,11 +211,25 @@ fn load_slow<const N: usize>(h: &mut Hart, cx: &mut Cx<'_>, op: &Op, va: u64) ->
     if !low.pa.is_multiple_of(N as u64) {
         return Err(Access::Load.access_fault(va));
     }
+    if low.whole_page && !h.triggers.watch_data() {
+        h.caches.install_device(va, low.pa, false);
+    }
+    load_device(h, cx, op, va, low.pa)
+}
+
+/// A load from what is no RAM, and may be nothing.
+fn load_device<const N: usize>(
+    h: &mut Hart,
+    cx: &mut Cx<'_>,
+    op: &Op,
+    va: u64,
+    pa: u64,
+) -> Result<[u8; N], Trap> {
     cx.before_bus(h);
-    let value = cx.bus.load(low.pa, N as u8, cx.icount_of(op));
+    let value = cx.bus.load(pa, N as u8, cx.icount_of(op));
     cx.after_bus(h);
     let value = value.map_err(|_| {
-        cx.refused = Some((low.pa, N as u8, Attempt::Load));
+        cx.refused = Some((pa, N as u8, Attempt::Load));
         Access::Load.access_fault(va)
     })?;
     Ok(*value.to_le_bytes().first_chunk().expect("1 to 8 bytes"))
@@ -240,6 +259,11 @@ fn store_slow<const N: usize>(
     va: u64,
     bytes: [u8; N],
 ) -> Result<(), Trap> {
+    if va.is_multiple_of(N as u64)
+        && let Some(pa) = h.caches.device(va, true)
+    {
+        return store_device(h, cx, op, va, pa, bytes);
+    }
     h.check_data_triggers(va, N as u64, Access::Store)?;
     let first = in_first_page(va, N);
     let low = translate(h, cx, va, first as u64, Access::Store)?;
@@ -253,13 +277,28 @@ fn store_slow<const N: usize>(
     if !low.pa.is_multiple_of(N as u64) {
         return Err(Access::Store.access_fault(va));
     }
+    if low.whole_page && !h.triggers.watch_data() {
+        h.caches.install_device(va, low.pa, true);
+    }
+    store_device(h, cx, op, va, low.pa, bytes)
+}
+
+/// A store to what is no RAM, and may be nothing.
+fn store_device<const N: usize>(
+    h: &mut Hart,
+    cx: &mut Cx<'_>,
+    op: &Op,
+    va: u64,
+    pa: u64,
+    bytes: [u8; N],
+) -> Result<(), Trap> {
     let mut value = [0; 8];
     value[..N].copy_from_slice(&bytes);
     cx.before_bus(h);
-    let stored = cx.bus.store(low.pa, N as u8, u64::from_le_bytes(value), cx.icount_of(op));
+    let stored = cx.bus.store(pa, N as u8, u64::from_le_bytes(value), cx.icount_of(op));
     cx.after_bus(h);
     stored.map_err(|_| {
-        cx.refused = Some((low.pa, N as u8, Attempt::Store));
+        cx.refused = Some((pa, N as u8, Attempt::Store));
         Access::Store.access_fault(va)
     })
 }

@@ -134,6 +134,22 @@ fn another_last_table_is_walked_at_once() {
 }
 
 #[test]
+fn a_page_of_a_device_that_becomes_ram_is_ram() {
+    let access = [ld(10, 5, 0), sd(7, 5, 0), ld(11, 5, 0), sd(7, 5, 0)];
+    let edit = [sd(12, 6, 0), ld(13, 5, 8), sd(7, 5, 16), SPIN];
+    let mut bench = paged(&[&access[..], &edit[..]].concat());
+    bench.put_u64(LEAVES + 5 * 8, pte(PORT, RWX));
+    bench.put_u64(BASE + 0x21008, 0xbbbb);
+    for (register, value) in [(5, 0x5000), (6, LEAVES + 5 * 8), (7, 0x77), (12, pte(BASE + 0x21000, RWX))] {
+        bench.cluster.set_x(0, register, value);
+    }
+    bench.step(7);
+    assert_eq!([10, 11, 13].map(|register| bench.x(register)), [0x42, 0x42, 0xbbbb]);
+    assert_eq!(bench.board.stores.len(), 2, "the third went to RAM");
+    assert_eq!(bench.get_u64(BASE + 0x21010), 0x77);
+}
+
+#[test]
 fn a_last_table_that_may_be_read_in_part_is_asked_about_each_time() {
     let mut bench = paged(&[ld(10, 0, 0), ld(10, 0, 8), ld(11, 5, 0), SPIN]);
     bench.cluster.set_x(0, 5, 0x1ff << 12);
