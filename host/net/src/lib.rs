@@ -1,4 +1,4 @@
-//! The outside's share of virtual time, and (later) the user network that lives on it.
+//! The outside's share of virtual time, and the user network that lives on it.
 //!
 //! DESIGN §3 calls it the EXTERNAL attribute: time as the machine publishes it, which advances at the guest's speed
 //! and stands still while the machine is stopped. What runs on it is outside the replayed guest: it is not recorded and
@@ -7,8 +7,13 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod clock;
+pub mod config;
+pub mod policy;
 mod timers;
 
+pub use address::{AddressError, Cidr, Mac};
 pub use clock::ExternalClock;
+pub use config::{Config, Problem};
 pub use timers::{ExternalTimers, TimerId};
