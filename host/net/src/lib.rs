@@ -11,6 +11,7 @@ mod address;
 mod clock;
 pub mod config;
 pub mod policy;
+pub mod service;
 mod timers;
 
 pub use address::{AddressError, Cidr, Mac};
