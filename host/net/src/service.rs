@@ -5,6 +5,7 @@
 
 pub mod dhcp4;
 pub mod dhcp6;
+pub mod dns;
 mod names;
 pub mod ra;
 mod reader;
