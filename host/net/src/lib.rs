@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+pub mod capture;
 mod clock;
 pub mod config;
 pub mod policy;
