@@ -14,6 +14,7 @@ pub mod config;
 pub mod policy;
 pub mod service;
 mod timers;
+pub mod upstream;
 
 pub use address::{AddressError, Cidr, Mac};
 pub use clock::ExternalClock;
