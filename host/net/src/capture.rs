@@ -1,7 +1,8 @@
-//! Frames written down as pcapng (draft-ietf-opsawg-pcapng), for Wireshark and tcpdump: the guest's side, and the host's.
+//! Frames written down as pcapng (draft-ietf-opsawg-pcapng), for Wireshark and tcpdump: the guest's side, and the
+//! host's.
 //!
-//! Times are those of the EXTERNAL clock, in nanoseconds from the machine's beginning, not of any wall clock. So the same
-//! packet has the same time wherever it is looked at, and times between packets are those that the guest saw.
+//! Times are those of the EXTERNAL clock, in nanoseconds from the machine's beginning, not of any wall clock. So the
+//! same packet has the same time wherever it is looked at, and times between packets are those that the guest saw.
 
 use std::io::{self, Write};
 
@@ -70,8 +71,8 @@ pub struct Frame<'a> {
     pub comment: &'a str,
 }
 
-/// Writes a capture. Each block is one call of `write_all`, so that a reader never sees half of one from a writer that is
-/// not buffered, and a file that was cut short by a crash is whole up to its last block.
+/// Writes a capture. Each block is one call of `write_all`, so that a reader never sees half of one from a writer that
+/// is not buffered, and a file that was cut short by a crash is whole up to its last block.
 #[derive(Debug)]
 pub struct Capture<W> {
     out: W,

@@ -11,6 +11,8 @@ mod address;
 pub mod capture;
 mod clock;
 pub mod config;
+#[cfg(test)]
+mod fuzz;
 pub mod policy;
 pub mod service;
 mod timers;

@@ -1,5 +1,5 @@
-//! The guest's connection through a proxy: SOCKS5 (RFC 1928, 1929) or HTTP CONNECT (RFC 9110 §9.3.6), as a state machine
-//! between the bytes of the proxy and those of the connection.
+//! The guest's connection through a proxy: SOCKS5 (RFC 1928, 1929) or HTTP CONNECT (RFC 9110 §9.3.6), as a state
+//! machine between the bytes of the proxy and those of the connection.
 //!
 //! A proxy is not believed: what it says before the connection stands has a bound, and what is behind its last word
 //! belongs to the connection.
