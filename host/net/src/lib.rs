@@ -8,11 +8,16 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+mod core;
 mod edges;
 pub mod frame;
 mod timers;
 
 pub use clock::ExternalClock;
+pub use core::{
+    Answer, Core, DropReason, Egress, Mac, Network, Prefix, Request, Services, Setup, Stats, TcpInfo,
+    TcpLimits, Transport, UdpInfo, Verdict,
+};
 pub use edges::{
     Datagram, EchoReply, Failure, FlowId, Guest, Host, HostEvent, IcmpError, Kind, Moved, Target,
 };
