@@ -11,8 +11,10 @@
 
 use reprise_net::{
     Answer, Core, Datagram, EchoReply, Egress, Failure, FlowId, Guest, Host, HostEvent, Moved, Network,
-    Request, Services, Setup, Target, TcpLimits, Transport, Verdict,
+    Request, Services, Setup, Target, TcpLimits, Verdict,
     frame::{HEADER_BYTES, Header, NEEDS_CSUM, Offload},
+    policy::Transport,
+    service::dns::Asker,
 };
 use std::{
     collections::BTreeMap,
@@ -80,6 +82,8 @@ impl Host for Sockets {
     fn ping_recv(&mut self, _: FlowId, _: &mut [u8]) -> Option<EchoReply> {
         None
     }
+
+    fn question(&mut self, _: Asker, _: &[u8]) {}
 
     fn close(&mut self, _: FlowId, _: bool) {}
 }

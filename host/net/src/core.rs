@@ -16,8 +16,8 @@ mod stats;
 mod tcp;
 mod udp;
 
-pub use network::{Mac, Network, Prefix};
-pub use route::{Egress, Transport, Verdict};
+pub use network::{Network, Prefix};
+pub use route::{Egress, Verdict};
 pub use stats::{DropReason, Stats};
 pub use tcp::{TcpInfo, TcpLimits};
 pub use udp::UdpInfo;
@@ -25,10 +25,12 @@ pub use udp::UdpInfo;
 use crate::{
     edges::{FlowId, Guest, Host, HostEvent, Kind},
     frame::{GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, Header, NEEDS_CSUM, Offload},
+    service::dns,
 };
 use arp::{Asked, ETHERTYPE_ARP};
 use checksum::Sum;
 use icmp::{Pings, Unreachable};
+use network::Mac;
 use output::{ETHERNET_BYTES, Output, ethertype};
 use packet::{ICMP, ICMPV6, IpHead, Packet, TCP, UDP};
 use reassembly::Reassembly;
@@ -71,7 +73,7 @@ enum Next {
 /// A datagram for one of the network's own services.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    pub mac: Mac,
+    pub mac: [u8; 6],
     pub from: SocketAddr,
     pub to: SocketAddr,
     pub data: &'a [u8],
@@ -81,7 +83,7 @@ pub struct Request<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Whom on the link; the guest that has the address `to` if `None`.
-    pub mac: Option<Mac>,
+    pub mac: Option<[u8; 6]>,
     pub from: SocketAddr,
     pub to: SocketAddr,
     pub data: Vec<u8>,
@@ -301,7 +303,7 @@ impl Core {
             let mut message = vec![134, 0, 0, 0];
             message.extend(fields);
             let head = IpHead {
-                source: Network::LINK_LOCAL.into(),
+                source: self.out.network.link_local.into(),
                 destination: Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1).into(),
                 protocol: ICMPV6,
                 hops: 255,
@@ -351,8 +353,16 @@ impl Core {
     ) {
         use network::Place;
         let place = self.out.network.place(packet.destination);
-        let own = matches!(place, Place::Gateway(_) | Place::Dns | Place::Multicast);
-        if own {
+        if place == Place::Dns && ports[1] == dns::PORT {
+            let (from, to) = (packet.source, packet.destination);
+            let asker = dns::Asker {
+                guest: SocketAddr::new(from, ports[0]),
+                server: SocketAddr::new(to, ports[1]),
+                transport: dns::Transport::Udp,
+            };
+            return turn.host.question(asker, data);
+        }
+        if matches!(place, Place::Gateway | Place::Host | Place::Dns | Place::Multicast) {
             let request = Request {
                 mac: source,
                 from: SocketAddr::new(packet.source, ports[0]),
@@ -400,6 +410,10 @@ impl Core {
                 self.tcp.ready(id, matches!(event, HostEvent::Readable(_)));
             }
             HostEvent::Readable(id) => self.queue(id),
+            HostEvent::Say(answer) => {
+                self.answers.push(answer);
+                self.send_answers(&mut turn);
+            }
             HostEvent::Writable(_) => {}
             HostEvent::Icmp(id, error) => match id.kind() {
                 Kind::Udp => self.udp.error(id, &error, &mut turn, &mut self.out),

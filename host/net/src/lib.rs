@@ -7,16 +7,22 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod clock;
+pub mod config;
 mod core;
 mod edges;
 pub mod frame;
+pub mod policy;
+pub mod service;
 mod timers;
 
+pub use address::{AddressError, Cidr, Mac};
 pub use clock::ExternalClock;
+pub use config::{Config, Problem};
 pub use core::{
-    Answer, Core, DropReason, Egress, Mac, Network, Prefix, Request, Services, Setup, Stats, TcpInfo,
-    TcpLimits, Transport, UdpInfo, Verdict,
+    Answer, Core, DropReason, Egress, Network, Prefix, Request, Services, Setup, Stats, TcpInfo, TcpLimits,
+    UdpInfo, Verdict,
 };
 pub use edges::{
     Datagram, EchoReply, Failure, FlowId, Guest, Host, HostEvent, IcmpError, Kind, Moved, Target,

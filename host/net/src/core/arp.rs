@@ -1,7 +1,7 @@
 //! Who has that address: ARP (RFC 826) and neighbour discovery (RFC 4861).
 
 use super::{
-    network::{Mac, Network},
+    network::Mac,
     output::Output,
     packet::{ICMPV6, IpHead, Packet},
     stats::DropReason,
@@ -87,7 +87,7 @@ impl Output {
 
     fn neighbour_message(&mut self, guest: &mut dyn Guest, to: Ipv6Addr, message: &mut [u8]) {
         let head = IpHead {
-            source: Network::LINK_LOCAL.into(),
+            source: self.network.link_local.into(),
             destination: to.into(),
             protocol: ICMPV6,
             hops: 255,

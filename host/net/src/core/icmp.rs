@@ -5,11 +5,12 @@ use super::{
     network::Place,
     output::Output,
     packet::{ICMP, ICMPV6, IpHead, Packet, UDP},
-    route::{Refusal, Router, Transport},
+    route::{Refusal, Router},
     slab::Slab,
     stats::DropReason,
 };
 use crate::edges::{Failure, FlowId, Guest, IcmpError, Kind};
+use crate::policy::Transport;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
@@ -71,6 +72,8 @@ impl Output {
             _ => return,
         };
         let mut message = vec![numbers[0], numbers[1], 0, 0];
+        // ICMP's MTU has 16 bits (RFC 1191 §4), ICMPv6's 32.
+        let info = if v6 { info } else { info.min(0xffff) };
         message.extend(info.to_be_bytes());
         let most = if v6 { V6_ERROR_BYTES - 48 } else { usize::from(quoted[0] & 15) * 4 + V4_QUOTED_BYTES };
         message.extend(&quoted[..quoted.len().min(most)]);
@@ -173,8 +176,8 @@ impl Pings {
             // Errors about our packets change nothing; other messages have no meaning here.
             return out.stats.dropped(DropReason::Protocol);
         }
-        let to = match out.network.place(packet.destination) {
-            Place::Gateway(_) | Place::Dns => {
+        match out.network.place(packet.destination) {
+            Place::Gateway | Place::Host | Place::Dns => {
                 let mut answer = packet.payload.to_vec();
                 answer[0] = reply;
                 let head = IpHead {
@@ -185,14 +188,14 @@ impl Pings {
                 };
                 return out.icmp(turn.guest, &head, &mut answer);
             }
-            Place::World(ip) => ip,
+            Place::World => {}
             Place::Nobody | Place::Multicast => return out.stats.dropped(DropReason::Multicast),
-        };
+        }
         if packet.hops <= 1 {
             out.stats.dropped(DropReason::Hops);
             return out.hops_exceeded(turn.guest, packet);
         }
-        let to = match router.datagram(Transport::Icmp, SocketAddr::new(to, 0)) {
+        let to = match router.datagram(Transport::Icmp, SocketAddr::new(packet.destination, 0)) {
             Ok(to) => to.ip(),
             Err(refusal) => {
                 out.stats.dropped(DropReason::Policy);

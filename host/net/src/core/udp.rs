@@ -8,11 +8,12 @@ use super::{
     network::Place,
     output::Output,
     packet::{IpHead, Packet, UDP},
-    route::{Refusal, Router, Transport},
+    route::{Refusal, Router},
     slab::Slab,
     stats::DropReason,
 };
 use crate::edges::{FlowId, IcmpError, Kind};
+use crate::policy::Transport;
 use std::{
     collections::{BTreeMap, VecDeque},
     net::{IpAddr, SocketAddr},
@@ -102,20 +103,20 @@ impl Udp {
             }
             return;
         }
-        let ip = match out.network.place(to.ip()) {
-            Place::Gateway(host) => host,
-            Place::World(ip) => ip,
-            Place::Dns => {
+        let place = out.network.place(to.ip());
+        match place {
+            Place::Host | Place::World => {}
+            Place::Gateway | Place::Dns => {
                 out.stats.dropped(DropReason::NoService);
                 return out.unreachable(turn.guest, packet, Unreachable::Port);
             }
             Place::Nobody | Place::Multicast => return out.stats.dropped(DropReason::Multicast),
-        };
-        if packet.hops <= 1 && !ip.is_loopback() {
+        }
+        if packet.hops <= 1 && place == Place::World {
             out.stats.dropped(DropReason::Hops);
             return out.hops_exceeded(turn.guest, packet);
         }
-        let to = match router.datagram(Transport::Udp, SocketAddr::new(ip, to.port())) {
+        let to = match router.datagram(Transport::Udp, to) {
             Ok(to) => to,
             Err(refusal) => {
                 out.stats.dropped(DropReason::Policy);

@@ -28,7 +28,7 @@ fn corpus() -> Vec<Vec<u8>> {
     for (guest, peer, gateway) in [
         ("10.0.2.15", "192.0.2.1", "10.0.2.2"),
         ("fd00::15", "2001:db8::1", "fd00::2"),
-        ("fe80::15", "fe80::2", "ff02::2"),
+        ("fe80::15", "fe80::5055:aff:fe00:202", "ff02::2"),
     ] {
         let at = |ip: &str, port: u16| SocketAddr::new(ip.parse().unwrap(), port);
         let mut push = |(head, payload): (IpHead, Vec<u8>)| all.push(frame(&head, &payload));
@@ -51,7 +51,7 @@ fn corpus() -> Vec<Vec<u8>> {
     for kind in [133, 134, 135, 136, 137] {
         let (mut head, mut message) = echo("fe80::15", "ff02::1:ff00:2", kind, 0, 0, &[0; 32]);
         head.hops = 255;
-        message[8..24].copy_from_slice(&Network::LINK_LOCAL.octets());
+        message[8..24].copy_from_slice(&Network::default().link_local.octets());
         all.push(frame(&head, &message));
     }
     // Extension headers, and fragments of both kinds.

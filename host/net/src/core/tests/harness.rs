@@ -3,13 +3,15 @@
 use super::parse::{GUEST_MAC, check};
 use crate::{
     Answer, Core, Datagram, EchoReply, Egress, Failure, FlowId, Guest, Host, HostEvent, Kind, Moved, Network,
-    Request, Services, Setup, Target, TcpLimits, Transport, Verdict,
+    Request, Services, Setup, Target, TcpLimits, Verdict,
     core::{
         checksum::Sum,
         packet::{IpHead, TCP, UDP},
         tcp::Segment,
     },
     frame::{Header, Offload},
+    policy::Transport,
+    service::dns::Asker,
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -124,6 +126,7 @@ pub(super) struct Sockets {
     /// Bytes that one call moves at most; 0: all.
     pub(super) chunk: usize,
     pub(super) panics: bool,
+    pub(super) questions: Vec<(Asker, Vec<u8>)>,
 }
 
 impl Sockets {
@@ -242,6 +245,10 @@ impl Host for Sockets {
         Some(EchoReply { bytes: bytes.len(), from, sequence })
     }
 
+    fn question(&mut self, asker: Asker, bytes: &[u8]) {
+        self.questions.push((asker, bytes.to_vec()));
+    }
+
     fn close(&mut self, flow: FlowId, reset: bool) {
         let sock = self.open.remove(&flow).expect("closed twice");
         self.closed.push((flow, reset, sock));
@@ -253,11 +260,16 @@ pub(super) struct ByPort;
 
 impl Egress for ByPort {
     fn decide(&self, _: Transport, to: SocketAddr) -> Verdict {
+        let ip = match to.ip().to_string().as_str() {
+            "10.0.2.2" => "127.0.0.1".parse().unwrap(),
+            "fd00::2" => "::1".parse().unwrap(),
+            _ => to.ip(),
+        };
         match to.port() {
             1 => Verdict::Reject,
             2 => Verdict::Drop,
-            3 => Verdict::Proxy("proxy".into()),
-            _ => Verdict::Allow(to.ip()),
+            3 => Verdict::Proxy("proxy".into(), ip),
+            _ => Verdict::Allow(ip),
         }
     }
 }

@@ -71,9 +71,11 @@ fn neighbours_and_routers_are_found() {
         message.extend(target.parse::<std::net::Ipv6Addr>().unwrap().octets());
         message
     };
-    for (source, target, flags) in
-        [("fe80::15", "fe80::2", 0xe0), ("fd00::15", "fd00::2", 0xe0), ("::", "fd00::3", 0xa0)]
-    {
+    for (source, target, flags) in [
+        ("fe80::15", "fe80::5055:aff:fe00:202", 0xe0),
+        ("fd00::15", "fd00::2", 0xe0),
+        ("::", "fd00::3", 0xa0),
+    ] {
         let (head, message) = icmp(source, "ff02::1:ff00:2", 255, &solicit(target));
         bench.packet(&head, &message);
         let answer = bench.next_frame().expect(target);
@@ -84,7 +86,7 @@ fn neighbours_and_routers_are_found() {
     let (head, message) = icmp("::", "ff02::1:ff00:15", 255, &solicit("fd00::15"));
     bench.packet(&head, &message);
     // From another link: RFC 4861 §7.1.1.
-    let (head, message) = icmp("fe80::15", "ff02::1:ff00:2", 254, &solicit("fe80::2"));
+    let (head, message) = icmp("fe80::15", "ff02::1:ff00:2", 254, &solicit("fe80::5055:aff:fe00:202"));
     bench.packet(&head, &message);
     assert_eq!((bench.next_frame(), bench.dropped(DropReason::Malformed)), (None, 1));
     let (head, message) = icmp("fe80::15", "ff02::2", 255, &[133, 0, 0, 0, 0, 0, 0, 0]);
@@ -100,7 +102,7 @@ fn the_gateway_answers_echoes_itself() {
         ("10.0.2.15", "10.0.2.2", [8, 0]),
         ("10.0.2.15", "10.0.2.3", [8, 0]),
         ("fd00::15", "fd00::2", [128, 129]),
-        ("fe80::15", "fe80::2", [128, 129]),
+        ("fe80::15", "fe80::5055:aff:fe00:202", [128, 129]),
     ] {
         let (head, message) = icmp(source, to, 1, &[kinds[0], 0, 0, 0, 1, 2, 3, 4, b'h', b'i']);
         bench.packet(&head, &message);
@@ -247,7 +249,7 @@ fn a_family_that_is_off_is_silent() {
     let mut setup = setup();
     setup.network.v6 = None;
     let mut bench = Bench::with(setup);
-    let (head, message) = icmp("fe80::15", "fe80::2", 64, &[128, 0, 0, 0, 0, 1, 0, 1]);
+    let (head, message) = icmp("fe80::15", "fe80::5055:aff:fe00:202", 64, &[128, 0, 0, 0, 0, 1, 0, 1]);
     bench.packet(&head, &message);
     assert_eq!((bench.next_frame(), bench.dropped(DropReason::Spoofed)), (None, 1));
 }

@@ -293,7 +293,7 @@ impl World {
         message.extend(GUEST_MAC);
         let head = super::IpHead {
             source: <[u8; 16]>::try_from(&asked[62..78]).unwrap().into(),
-            destination: "fe80::2".parse().unwrap(),
+            destination: "fe80::5055:aff:fe00:202".parse().unwrap(),
             protocol: 58,
             hops: 255,
         };

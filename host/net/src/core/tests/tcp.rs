@@ -363,7 +363,7 @@ fn a_slow_host_closes_the_window_and_nothing_is_lost() {
         peer.send(1001 + sent, seq, ACK, 16_000, &[1]);
         assert_eq!(peer.all().last().map(|got| got.ack), Some(1001 + sent));
     }
-    assert_eq!(peer.bench.host.sock(id).got, []);
+    assert_eq!(peer.bench.host.sock(id).got, b"");
     peer.bench.host.sock(id).room = usize::MAX;
     peer.bench.event(HostEvent::Writable(id));
     peer.bench.poll();
