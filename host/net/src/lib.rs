@@ -8,14 +8,19 @@
 #![forbid(unsafe_code)]
 
 mod address;
+pub mod capture;
 mod clock;
 pub mod config;
 mod core;
 mod edges;
 pub mod frame;
+#[cfg(test)]
+mod fuzz;
+mod host;
 pub mod policy;
 pub mod service;
 mod timers;
+pub mod upstream;
 
 pub use address::{AddressError, Cidr, Mac};
 pub use clock::ExternalClock;
@@ -27,4 +32,5 @@ pub use core::{
 pub use edges::{
     Datagram, EchoReply, Failure, FlowId, Guest, Host, HostEvent, IcmpError, Kind, Moved, Target,
 };
+pub use host::{Error, ForwardInfo, Handle, Info, Log, UserNet};
 pub use timers::{ExternalTimers, TimerId};

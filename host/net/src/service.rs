@@ -9,6 +9,7 @@ pub mod dns;
 mod names;
 pub mod ra;
 mod reader;
+pub mod tftp;
 
 /// Nanoseconds in a second.
 const SECOND_NS: u64 = 1_000_000_000;

@@ -1,8 +1,8 @@
 //! The name server: answers names that are known here, and forwards every other question to the host's servers.
 //!
-//! Messages pass as they are, but for their id, which is random on the way out, and the length that EDNS allows. An answer
-//! is believed if it comes over the query's own connected socket (from a random port, which is the host loop's part), has
-//! its id, and repeats its question.
+//! Messages pass as they are, but for their id, which is random on the way out, and the length that EDNS allows. An
+//! answer is believed if it comes over the query's own connected socket (from a random port, which is the host loop's
+//! part), has its id, and repeats its question.
 
 mod message;
 mod resolv;

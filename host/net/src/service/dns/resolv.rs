@@ -66,8 +66,9 @@ mod tests {
 
     #[test]
     fn servers_in_order_and_once() {
-        let text = "# made by hand\n;nameserver 1.1.1.1\nsearch lab.test\n nameserver\t9.9.9.9 trailing\n\
-                    nameserver 2620:fe::fe\nnameserver 9.9.9.9\noptions edns0\nnameserver fe80::1%3\nnameserverx 1.1.1.1";
+        let text = "# by hand\n;nameserver 1.1.1.1\nsearch lab.test\n nameserver\t9.9.9.9 trailing\n\
+                    nameserver 2620:fe::fe\nnameserver 9.9.9.9\noptions edns0\n\
+                    nameserver fe80::1%3\nnameserverx 1.1.1.1";
         assert_eq!(read(text), ["9.9.9.9:53", "[2620:fe::fe]:53", "[fe80::1%3]:53"]);
         assert_eq!(read("nameserver 127.0.0.53\r\n"), ["127.0.0.53:53"]);
     }
