@@ -14,11 +14,11 @@ use reprise_net::{
     Request, Services, Setup, Target, TcpLimits, Verdict,
     frame::{HEADER_BYTES, Header, NEEDS_CSUM, Offload},
     policy::Transport,
-    service::dns::Asker,
+    service::{dns::Asker, ra::Advertisement},
 };
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
@@ -129,7 +129,11 @@ impl Services for Everything {
         false
     }
 
-    fn advertisement(&mut self) -> Option<Vec<u8>> {
+    fn solicited(&mut self, _: Ipv6Addr, _: &[u8]) -> Option<Advertisement> {
+        None
+    }
+
+    fn guest_address(&self, _: u64) -> Option<IpAddr> {
         None
     }
 

@@ -25,7 +25,7 @@ pub use udp::UdpInfo;
 use crate::{
     edges::{FlowId, Guest, Host, HostEvent, Kind},
     frame::{GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, Header, NEEDS_CSUM, Offload},
-    service::dns,
+    service::{dns, ra},
 };
 use arp::{Asked, ETHERTYPE_ARP};
 use checksum::Sum;
@@ -37,7 +37,7 @@ use reassembly::Reassembly;
 use route::Router;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    net::{Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 use tcp::Tcp;
 use udp::Udp;
@@ -51,8 +51,8 @@ const POLL_TURNS: usize = 64;
 const SWEEP_NS: u64 = 10_000_000_000;
 /// Between looks at those that wait for a neighbour.
 const STALLED_NS: u64 = 1_000_000_000;
-/// A flow that moved something within this time may still have an answer on its way.
-const RECENT_NS: u64 = 200_000_000;
+/// For so long a datagram may be answered: as long as guests wait before they ask again.
+const RECENT_NS: u64 = 5_000_000_000;
 
 /// What a call has at hand.
 struct Turn<'a> {
@@ -81,12 +81,17 @@ pub struct Request<'a> {
 
 /// What a service says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// Whom on the link; the guest that has the address `to` if `None`.
-    pub mac: Option<[u8; 6]>,
-    pub from: SocketAddr,
-    pub to: SocketAddr,
-    pub data: Vec<u8>,
+pub enum Answer {
+    /// A datagram.
+    Datagram {
+        /// Whom on the link; the guest that has the address `to` if `None`.
+        mac: Option<[u8; 6]>,
+        from: SocketAddr,
+        to: SocketAddr,
+        data: Vec<u8>,
+    },
+    /// A router advertisement.
+    Router(ra::Advertisement),
 }
 
 /// The services on the network's own addresses: DHCP, DNS, TFTP and the like.
@@ -94,9 +99,8 @@ pub trait Services: Send {
     /// A datagram to one of the network's own addresses, or to everybody. Returns whether a service listens there.
     fn request(&mut self, now: u64, request: &Request<'_>, answers: &mut Vec<Answer>) -> bool;
 
-    /// The options and fields of a router advertisement: all of the message behind type, code and checksum. `None`
-    /// if the network has no router.
-    fn advertisement(&mut self) -> Option<Vec<u8>>;
+    /// The answer to a router solicitation.
+    fn solicited(&mut self, source: Ipv6Addr, message: &[u8]) -> Option<ra::Advertisement>;
 
     /// What has become due.
     fn poll(&mut self, now: u64, answers: &mut Vec<Answer>);
@@ -106,6 +110,9 @@ pub trait Services: Send {
 
     /// Whether an answer is on its way that does not depend on the guest.
     fn is_pending(&self) -> bool;
+
+    /// An address that the guest has or would be given.
+    fn guest_address(&self, now: u64) -> Option<IpAddr>;
 
     /// The guest is another one now.
     fn reset(&mut self);
@@ -143,6 +150,8 @@ pub struct Core {
     /// When those that stalled are tried again; at once if they stalled for room and there is some.
     next_retry: u64,
     was_full: bool,
+    /// The guest's driver is there: it has sent something.
+    heard: bool,
 }
 
 impl Core {
@@ -168,6 +177,7 @@ impl Core {
             next_sweep: 0,
             next_retry: 0,
             was_full: false,
+            heard: false,
         }
     }
 
@@ -182,6 +192,7 @@ impl Core {
     /// A message of the guest: header and frame. What has to follow is done by [`Core::poll`], after one or several.
     pub fn guest_frame(&mut self, now: u64, message: &[u8], host: &mut dyn Host, guest: &mut dyn Guest) {
         let mut turn = Turn { now, host, guest };
+        self.heard = true;
         self.out.stats.frames_from_guest += 1;
         self.out.stats.bytes_from_guest += message.len() as u64;
         if let Err(why) = self.frame(message, &mut turn) {
@@ -297,20 +308,22 @@ impl Core {
         }
         let (news, asked) = self.out.neighbour_discovery(turn.guest, source, packet)?;
         self.learnt(news);
-        if asked == Asked::Router
-            && let Some(fields) = self.services.advertisement()
+        if let (Asked::Router, IpAddr::V6(from)) = (asked, packet.source)
+            && let Some(advertisement) = self.services.solicited(from, packet.payload)
         {
-            let mut message = vec![134, 0, 0, 0];
-            message.extend(fields);
-            let head = IpHead {
-                source: self.out.network.link_local.into(),
-                destination: Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1).into(),
-                protocol: ICMPV6,
-                hops: 255,
-            };
-            self.out.icmp(turn.guest, &head, &mut message);
+            self.advertise(&advertisement, turn);
         }
         Ok(())
+    }
+
+    fn advertise(&mut self, advertisement: &ra::Advertisement, turn: &mut Turn<'_>) {
+        let head = IpHead {
+            source: advertisement.from.into(),
+            destination: advertisement.to.into(),
+            protocol: ICMPV6,
+            hops: 255,
+        };
+        self.out.packet(turn.guest, &head, &advertisement.message);
     }
 
     /// One datagram, or a train of them.
@@ -383,19 +396,26 @@ impl Core {
 
     fn send_answers(&mut self, turn: &mut Turn<'_>) {
         for answer in std::mem::take(&mut self.answers) {
-            let (from, to) = (answer.from, answer.to);
+            let (mac, from, to, data) = match answer {
+                Answer::Router(advertisement) => {
+                    self.advertise(&advertisement, turn);
+                    continue;
+                }
+                Answer::Datagram { mac, from, to, data } => (mac, from, to, data),
+            };
             if from.is_ipv4() != to.is_ipv4() {
                 continue;
             }
             let head = IpHead { source: from.ip(), destination: to.ip(), protocol: UDP, hops: 64 };
             let known = self.out.neighbours.get(to.ip());
-            if let (Some(mac), None) = (answer.mac, known) {
-                // Somebody without an address yet: known for this one answer only.
-                self.out.neighbours.learn(to.ip(), mac);
-                self.out.datagram(turn.guest, &head, [from.port(), to.port()], &answer.data);
-                self.out.neighbours.forget(to.ip());
-            } else {
-                self.out.datagram(turn.guest, &head, [from.port(), to.port()], &answer.data);
+            // Somebody without an address yet is known for this one answer only.
+            let guest_mac = mac.filter(|mac| known != Some(*mac));
+            guest_mac.map(|mac| self.out.neighbours.learn(to.ip(), mac));
+            self.out.datagram(turn.guest, &head, [from.port(), to.port()], &data);
+            match (guest_mac, known) {
+                (Some(_), Some(known)) => drop(self.out.neighbours.learn(to.ip(), known)),
+                (Some(_), None) => self.out.neighbours.forget(to.ip()),
+                (None, _) => {}
             }
         }
     }
@@ -470,7 +490,7 @@ impl Core {
             let Some(id) = self.readable.pop_front() else { break };
             self.turn_of(id, &mut turn);
         }
-        if self.services.next_deadline().is_some_and(|deadline| deadline <= now) {
+        if self.heard && self.services.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.services.poll(now, &mut self.answers);
             self.send_answers(&mut turn);
         }
@@ -516,17 +536,24 @@ impl Core {
         let idle = self.tcp.len() + self.udp.len() + self.pings.len() == 0 && self.reassembly.is_empty();
         let sweep = (!idle).then_some(self.next_sweep);
         let retry = (!self.stalled.is_empty()).then_some(self.next_retry);
-        [self.tcp.next_deadline(), self.services.next_deadline(), sweep, retry].into_iter().flatten().min()
+        let services = self.services.next_deadline().filter(|_| self.heard);
+        [self.tcp.next_deadline(), services, sweep, retry].into_iter().flatten().min()
     }
 
     /// Whether the outside may yet answer something that the guest waits for, so that its idle time must not be
-    /// skipped.
+    /// skipped: a connection is open, or datagrams went out not long ago.
     #[must_use]
     pub fn external_work_pending(&self, now: u64) -> bool {
-        self.services.is_pending()
-            || self.tcp.is_pending(now, RECENT_NS)
+        self.tcp.len() > 0
+            || self.services.is_pending()
             || self.udp.is_pending(now, RECENT_NS)
             || self.pings.is_pending(now, RECENT_NS)
+    }
+
+    /// An address of the guest, for forwards that name none.
+    #[must_use]
+    pub fn guest_address(&self, now: u64) -> Option<IpAddr> {
+        self.services.guest_address(now)
     }
 
     /// The guest was replaced by one of another time (a restore): all its flows are dropped. Segments of theirs are
@@ -539,6 +566,7 @@ impl Core {
         self.reassembly = Reassembly::default();
         self.out.neighbours.clear();
         self.services.reset();
+        self.heard = false;
         self.next_sweep = now;
     }
 

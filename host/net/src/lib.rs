@@ -16,6 +16,7 @@ mod edges;
 pub mod frame;
 #[cfg(test)]
 mod fuzz;
+mod host;
 pub mod policy;
 pub mod service;
 mod timers;
@@ -31,4 +32,5 @@ pub use core::{
 pub use edges::{
     Datagram, EchoReply, Failure, FlowId, Guest, Host, HostEvent, IcmpError, Kind, Moved, Target,
 };
+pub use host::{Error, ForwardInfo, Handle, Info, Log, UserNet};
 pub use timers::{ExternalTimers, TimerId};

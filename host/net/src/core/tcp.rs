@@ -21,6 +21,7 @@ use device::{Blueprint, capabilities};
 use flow::{Flow, Outcome, Over, Stage, is_senseless, refuse};
 pub(super) use segment::Segment;
 use segment::{ACK, Bare, FIN, RST, SYN, send_bare};
+use serde::Serialize;
 use smoltcp::{
     iface::{Config, Interface},
     time::Instant,
@@ -66,7 +67,7 @@ impl Default for TcpLimits {
 }
 
 /// What is known about a connection, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TcpInfo {
     pub guest: SocketAddr,
     /// As the guest sees it.
@@ -550,15 +551,6 @@ impl Tcp {
 
     pub(super) fn len(&self) -> usize {
         self.flows.len()
-    }
-
-    /// Whether the host may yet send something that the guest waits for.
-    pub(super) fn is_pending(&self, now: u64, recent_ns: u64) -> bool {
-        self.half_open > 0
-            || self.flows.values().any(|flow| {
-                let (to_host, to_guest) = flow.waiting();
-                to_host > 0 || to_guest > 0 || now.saturating_sub(flow.last_ns) < recent_ns
-            })
     }
 
     pub(super) fn info(&self) -> Vec<TcpInfo> {

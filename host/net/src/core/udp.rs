@@ -14,6 +14,7 @@ use super::{
 };
 use crate::edges::{FlowId, IcmpError, Kind};
 use crate::policy::Transport;
+use serde::Serialize;
 use std::{
     collections::{BTreeMap, VecDeque},
     net::{IpAddr, SocketAddr},
@@ -64,7 +65,7 @@ pub(super) struct Udp {
 }
 
 /// What is known about a port of the guest, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UdpInfo {
     pub guest: SocketAddr,
     /// Peers that it may hear from.

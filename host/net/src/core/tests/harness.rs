@@ -2,8 +2,8 @@
 
 use super::parse::{GUEST_MAC, check};
 use crate::{
-    Answer, Core, Datagram, EchoReply, Egress, Failure, FlowId, Guest, Host, HostEvent, Kind, Moved, Network,
-    Request, Services, Setup, Target, TcpLimits, Verdict,
+    Answer, Config, Core, Datagram, EchoReply, Egress, Failure, FlowId, Guest, Host, HostEvent, Kind, Moved,
+    Network, Request, Services, Setup, Target, TcpLimits, Verdict,
     core::{
         checksum::Sum,
         packet::{IpHead, TCP, UDP},
@@ -11,11 +11,14 @@ use crate::{
     },
     frame::{Header, Offload},
     policy::Transport,
-    service::dns::Asker,
+    service::{
+        dns::Asker,
+        ra::{Advertisement, Router},
+    },
 };
 use std::{
     collections::{BTreeMap, VecDeque},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
 /// xorshift64*, seeded: the tests' own chance.
@@ -282,13 +285,17 @@ impl Services for Echo {
         let serves = request.to.port() == 7 && !request.to.ip().is_multicast();
         if serves {
             let (from, to, data) = (request.to, request.from, request.data.to_vec());
-            answers.push(Answer { mac: None, from, to, data });
+            answers.push(Answer::Datagram { mac: None, from, to, data });
         }
         serves
     }
 
-    fn advertisement(&mut self) -> Option<Vec<u8>> {
-        Some(vec![64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+    fn solicited(&mut self, source: Ipv6Addr, message: &[u8]) -> Option<Advertisement> {
+        Router::new(&Config::default(), 0)?.solicited(source, message)
+    }
+
+    fn guest_address(&self, _: u64) -> Option<IpAddr> {
+        None
     }
 
     fn poll(&mut self, _: u64, _: &mut Vec<Answer>) {}

@@ -234,6 +234,9 @@ fn release_and_decline() {
     assert_eq!(server.address_of(GUEST, 0), Some(address), "it is not that one's to release");
     assert!(ask(&mut server, 0, &release(GUEST, address)).is_none());
     assert_eq!(server.address_of(GUEST, 0), None);
+    // Nobody can decline what it was not given.
+    let foreign = message(OTHER, MessageType::Decline, ANY, vec![DhcpOption::RequestedIpAddress(address)]);
+    assert!(ask(&mut server, 0, &foreign).is_none());
     // Somebody answers at the address: it is left alone for a while.
     assert_eq!(configure(&mut server, 0, GUEST), address);
     let decline = message(GUEST, MessageType::Decline, ANY, vec![DhcpOption::RequestedIpAddress(address)]);
@@ -342,6 +345,12 @@ fn replies_are_no_longer_than_the_guest_takes() {
     let (long, all) = length(Some(1500));
     assert!(short <= 548 && long > 548 && few < all, "{short} {few} {long} {all}");
     assert_eq!(length(Some(0)), (short, few), "no client takes less than 576");
+    // Nor than the network carries.
+    let mut server = self::server(&format!("{text}\nmtu = 576\nipv6.enabled = false"));
+    let wanted = vec![OptionCode::DomainName, OptionCode::BootfileName];
+    let options = vec![DhcpOption::ParameterRequestList(wanted), DhcpOption::MaxMessageSize(1500)];
+    let reply = server.request(0, &discover(GUEST, options).to_vec().unwrap()).unwrap();
+    assert!(reply.message.len() <= 548);
 }
 
 #[test]

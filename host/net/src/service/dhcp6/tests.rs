@@ -153,6 +153,15 @@ fn bound(server: &mut Dhcp6, now_ns: u64, iaid: u32) -> String {
 }
 
 #[test]
+fn asking_again_costs_nothing() {
+    let mut server = server("");
+    assert_eq!(bound(&mut server, 0, 1), "fd00::100");
+    let solicit = message(MessageType::Solicit, vec![client(), ia(1, &[])]);
+    assert_eq!(granted(&ask(&mut server, 0, &solicit).unwrap(), 1).0, one("fd00::100", 86_400));
+    assert_eq!(server.leases(2 * OFFER_NS).collect::<Vec<_>>(), [ip("fd00::100")], "it is no mere offer now");
+}
+
+#[test]
 fn renewing_keeps_an_address_and_ends_others() {
     let mut server = server("dhcp.lease_s = 100");
     assert_eq!(bound(&mut server, 0, 1), "fd00::100");

@@ -199,6 +199,19 @@ fn servers_that_are_silent_are_left() {
 }
 
 #[test]
+fn after_silence_the_next_server_begins() {
+    let mut dns = dns("");
+    dns.set_upstream(&[server(1), server(2), server(3)]);
+    ask(&mut dns, 0, asker(1), &question(1, "a.test", RecordType::A));
+    while let Some(at) = dns.next_deadline_ns() {
+        dns.poll(at, &mut Vec::new());
+    }
+    // It was 1, 2, 3 and 1 again.
+    let (_, to, ..) = attempt(&ask(&mut dns, 0, asker(2), &question(1, "b.test", RecordType::A)));
+    assert_eq!(to, server(2));
+}
+
+#[test]
 fn the_server_that_answered_is_asked_first() {
     let mut dns = dns("");
     let (first, ..) = attempt(&ask(&mut dns, 0, asker(1), &question(1, "a.test", RecordType::A)));
