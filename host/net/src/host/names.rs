@@ -22,6 +22,10 @@ const TOKENS: u64 = 1 << 62;
 /// Between looks at the host's list of servers.
 const LOOK: Duration = Duration::from_secs(1);
 const LIST: &str = "/etc/resolv.conf";
+/// A guest that asks and does not listen is not heard beyond this: answers are up to 30 times as long as questions.
+const UNREAD_BYTES: usize = 128 << 10;
+/// What is taken of its questions at a time.
+const BITE_BYTES: usize = 4096;
 
 enum Query {
     Udp(UdpSocket),
@@ -35,7 +39,12 @@ struct Line {
     incoming: Deframer,
     outgoing: VecDeque<u8>,
     ended: bool,
-    unanswered: usize,
+}
+
+impl Line {
+    fn is_full(&self) -> bool {
+        self.outgoing.len() > UNREAD_BYTES
+    }
 }
 
 pub(super) struct Names {
@@ -142,7 +151,6 @@ impl Names {
             Transport::Tcp(line) => {
                 let flow = FlowId::from_token(line);
                 if let Some(line) = self.lines.get_mut(&flow) {
-                    line.unanswered = line.unanswered.saturating_sub(1);
                     line.outgoing.extend(framed(&message).unwrap_or_default());
                     events.push(HostEvent::Readable(flow));
                 }
@@ -191,36 +199,45 @@ impl Names {
     }
 
     pub(super) fn connect(&mut self, flow: FlowId, server: SocketAddr) {
-        let line = Line {
-            server,
-            incoming: Deframer::default(),
-            outgoing: VecDeque::new(),
-            ended: false,
-            unanswered: 0,
-        };
+        let line = Line { server, incoming: Deframer::default(), outgoing: VecDeque::new(), ended: false };
         self.lines.insert(flow, line);
     }
 
     /// The guest's bytes.
     pub(super) fn stream_in(&mut self, flow: FlowId, bytes: &[u8], events: &mut Vec<HostEvent>) -> Moved {
         let Some(line) = self.lines.get_mut(&flow) else { return Moved::End };
-        let messages = line.incoming.push(bytes);
-        line.unanswered += messages.len();
+        if line.is_full() {
+            return Moved::WouldBlock;
+        }
+        let bite = &bytes[..bytes.len().min(BITE_BYTES)];
+        let messages = line.incoming.push(bite);
         // The guest's end is not known here, and nobody asks for it: the line's number names it.
         let asker =
             Asker { guest: line.server, server: line.server, transport: Transport::Tcp(flow.token()) };
         for message in messages {
             self.question(asker, &message, events);
         }
-        Moved::Bytes(bytes.len())
+        Moved::Bytes(bite.len())
     }
 
-    pub(super) fn stream_out(&mut self, flow: FlowId, buffer: &mut [u8]) -> Moved {
+    pub(super) fn stream_out(
+        &mut self,
+        flow: FlowId,
+        buffer: &mut [u8],
+        events: &mut Vec<HostEvent>,
+    ) -> Moved {
+        let waits = self.dns.waits(flow.token());
         let Some(line) = self.lines.get_mut(&flow) else { return Moved::End };
+        let was_full = line.is_full();
         match line.outgoing.read(buffer) {
-            Ok(0) | Err(_) if line.ended && line.unanswered == 0 => Moved::End,
+            Ok(0) | Err(_) if line.ended && !waits => Moved::End,
             Ok(0) | Err(_) => Moved::WouldBlock,
-            Ok(count) => Moved::Bytes(count),
+            Ok(count) => {
+                if was_full && !line.is_full() {
+                    events.push(HostEvent::Writable(flow));
+                }
+                Moved::Bytes(count)
+            }
         }
     }
 
@@ -270,5 +287,54 @@ fn talk(
             Ok(count) => answers.extend(incoming.push(&buffer[..count])),
             Err(error) => return matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edges::Kind;
+
+    /// A question for `host.reprise`, which asks nobody.
+    const QUESTION: &[u8] = b"\0\x1e\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x04host\x07reprise\0\0\x01\0\x01";
+
+    fn names() -> (mio::Poll, Names, FlowId) {
+        let poll = mio::Poll::new().unwrap();
+        let mut names = Names::new(&Config::default(), [1; 32], poll.registry().try_clone().unwrap());
+        let flow = FlowId::new(Kind::Tcp, 1, 1);
+        names.connect(flow, "10.0.2.3:53".parse().unwrap());
+        (poll, names, flow)
+    }
+
+    #[test]
+    fn who_asks_and_does_not_listen_is_not_heard() {
+        let (_poll, mut names, flow) = names();
+        let many = QUESTION.repeat(20_000);
+        let (mut events, mut taken) = (Vec::new(), 0);
+        while taken < many.len() {
+            match names.stream_in(flow, &many[taken..], &mut events) {
+                Moved::Bytes(count) => taken += count,
+                _ => break,
+            }
+        }
+        assert!(taken < many.len() / 2, "{taken} bytes of questions");
+        assert!(names.lines[&flow].outgoing.len() < UNREAD_BYTES + 30 * BITE_BYTES);
+        events.clear();
+        let mut buffer = [0; 10_000];
+        while let Moved::Bytes(_) = names.stream_out(flow, &mut buffer, &mut events) {}
+        assert_eq!(events, [HostEvent::Writable(flow)], "and heard again");
+        assert!(matches!(names.stream_in(flow, &many[taken..], &mut events), Moved::Bytes(_)));
+    }
+
+    #[test]
+    fn a_line_ends_when_nothing_is_to_be_answered() {
+        let (_poll, mut names, flow) = names();
+        let (mut events, mut buffer) = (Vec::new(), [0; 100]);
+        // The second message is no question, and has no answer.
+        let bytes = [QUESTION, b"\0\x01x"].concat();
+        assert_eq!(names.stream_in(flow, &bytes, &mut events), Moved::Bytes(bytes.len()));
+        names.stream_ends(flow);
+        assert!(matches!(names.stream_out(flow, &mut buffer, &mut events), Moved::Bytes(_)));
+        assert_eq!(names.stream_out(flow, &mut buffer, &mut events), Moved::End);
     }
 }

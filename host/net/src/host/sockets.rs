@@ -229,7 +229,7 @@ impl Host for Sockets {
 
     fn tcp_recv(&mut self, flow: FlowId, buffer: &mut [u8]) -> Moved {
         if self.is_dns(flow) {
-            return self.names.stream_out(flow, buffer);
+            return self.names.stream_out(flow, buffer, &mut self.events);
         }
         self.connection(flow).map_or(Moved::Failed(Failure::Reset), |connection| connection.recv(buffer))
     }

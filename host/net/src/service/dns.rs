@@ -329,6 +329,12 @@ impl Dns {
         actions.push(Action::Answer { to: query.asker, message });
     }
 
+    /// Whether an answer is still to go to the guest's connection.
+    #[must_use]
+    pub fn waits(&self, connection: u64) -> bool {
+        self.in_flight.keys().any(|(asker, _)| asker.transport == Transport::Tcp(connection))
+    }
+
     /// The guest's connection has ended: nobody waits for what was asked over it.
     pub fn closed(&mut self, connection: u64, actions: &mut Vec<Action>) {
         let gone = |asker: &Asker| asker.transport == Transport::Tcp(connection);

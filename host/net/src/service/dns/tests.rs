@@ -335,8 +335,10 @@ fn tcp_stays_tcp_and_is_not_cut() {
     let (gone, ..) = attempt(&ask(&mut dns, 0, over_tcp(4), &question(1, "a.test", RecordType::TXT)));
     let (kept, ..) = attempt(&ask(&mut dns, 0, over_tcp(5), &question(1, "a.test", RecordType::TXT)));
     let mut actions = Vec::new();
+    assert!(dns.waits(4) && dns.waits(5) && !dns.waits(3));
     dns.closed(4, &mut actions);
     assert_eq!((actions, dns.pending()), (vec![Action::Close(gone)], 1));
+    assert!(!dns.waits(4) && dns.waits(5));
     let mut actions = Vec::new();
     dns.reset(&mut actions);
     assert_eq!((actions, dns.pending(), dns.next_deadline_ns()), (vec![Action::Close(kept)], 0, None));
