@@ -1,14 +1,36 @@
-//! The outside's share of virtual time, and (later) the user network that lives on it.
+//! The outside's share of virtual time, and the user network that lives on it.
 //!
 //! DESIGN §3 calls it the EXTERNAL attribute: time as the machine publishes it, which advances at the guest's speed
 //! and stands still while the machine is stopped. What runs on it is outside the replayed guest: it is not recorded and
 //! must not change guest state. That holds by construction here, because nothing in this crate has a way to reach the
-//! machine: a timer that expires is an id that [`ExternalTimers::poll`] returns.
+//! machine: a timer that expires is an id that [`ExternalTimers::poll`] returns, and frames go out by a trait.
 
 #![forbid(unsafe_code)]
 
+mod address;
+pub mod capture;
 mod clock;
+pub mod config;
+mod core;
+mod edges;
+pub mod frame;
+#[cfg(test)]
+mod fuzz;
+mod host;
+pub mod policy;
+pub mod service;
 mod timers;
+pub mod upstream;
 
+pub use address::{AddressError, Cidr, Mac};
 pub use clock::ExternalClock;
+pub use config::{Config, Problem};
+pub use core::{
+    Answer, Core, DropReason, Egress, Network, Prefix, Request, Services, Setup, Stats, TcpInfo, TcpLimits,
+    UdpInfo, Verdict,
+};
+pub use edges::{
+    Datagram, EchoReply, Failure, FlowId, Guest, Host, HostEvent, IcmpError, Kind, Moved, Target,
+};
+pub use host::{Error, ForwardInfo, Handle, Info, Log, UserNet};
 pub use timers::{ExternalTimers, TimerId};
