@@ -43,7 +43,7 @@ pub use log::{LogLevel, LogRecord};
 pub use machine::{BootSource, BuildError, Machine, Setup, Status};
 pub use outside::{
     Asked, BlockContent, ControlInput, DISK_BLOCK_BYTES, Disk, DiskChanges, DiskError, FirstReads, Input,
-    Outside, PortChange, StopHandle,
+    NetOffload, Outside, PortChange, PortStand, StopHandle,
 };
 pub use reprise_abi::desc;
 pub use reprise_cpu::{Engine, EngineError};

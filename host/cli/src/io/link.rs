@@ -1,7 +1,7 @@
 //! What both threads see, under one lock that neither holds for long.
 
 use crate::control::{Hub, Reach};
-use reprise_machine::{ControlInput, Input, PortChange, StopHandle};
+use reprise_machine::{ControlInput, Input, PortChange, PortStand, StopHandle};
 use reprise_net::ExternalClock;
 use std::{
     collections::VecDeque,
@@ -227,16 +227,17 @@ impl Link {
         }
     }
 
-    /// The machine is another state of itself: what its ports hold of our input is `queues`, its time another, and it
-    /// knows nothing of who is connected now.
-    pub(super) fn restored(&self, vtime_ns: u64, queues: &[(&str, &str, usize)]) {
+    /// The machine is another state of itself: its ports stand as `stands` says, its time is another, and it knows
+    /// nothing of who is connected now.
+    pub(super) fn restored(&self, vtime_ns: u64, stands: &[PortStand<'_>]) {
         self.clock.restart(vtime_ns);
         let mut state = self.state();
         let State { inbox, ports, .. } = &mut *state;
         for slot in ports.iter_mut() {
             let ours =
                 |device: &str, port: &str| (device, port) == (slot.device.as_str(), slot.port.as_str());
-            let held = queues.iter().find(|(device, port, _)| ours(device, port)).map_or(0, |queue| queue.2);
+            let held = stands.iter().find(|stand| ours(stand.device, stand.port));
+            let held = held.map_or(0, |stand| stand.waiting_bytes);
             let on_the_way = inbox.iter().map(|input| match input {
                 Input::PortData { device, port, data } if ours(device, port) => data.len(),
                 _ => 0,
@@ -369,6 +370,7 @@ fn find(state: &State, device: &str, port: &str) -> Option<usize> {
 mod tests {
     use super::*;
     use crate::control::Facts;
+    use reprise_machine::NetOffload;
     use std::thread;
 
     fn link(lossless: bool) -> Arc<Link> {
@@ -424,7 +426,13 @@ mod tests {
         link.input(1, vec![7; 10]);
         link.event(1, PortChange::Closed);
         // Its time goes back, and it holds less of what was sent.
-        link.restored(10, &[("uart0", "serial", 30), ("uart1", "serial", 0)]);
+        let stand = |device, waiting_bytes| PortStand {
+            device,
+            port: "serial",
+            waiting_bytes,
+            offload: NetOffload::default(),
+        };
+        link.restored(10, &[stand("uart0", 30), stand("uart1", 0)]);
         assert!(!link.clock.publish(20, true));
         let room = |port: usize| INPUT_LIMIT - link.state().ports[port].room();
         assert_eq!((room(0), room(1)), (30, 10));

@@ -2,7 +2,7 @@
 
 use super::link::Link;
 use crate::failure::printable;
-use reprise_machine::{Asked, Input, LogLevel, LogRecord, Outside, Status};
+use reprise_machine::{Asked, Input, LogLevel, LogRecord, Outside, PortStand, Status};
 use std::{
     sync::{Arc, atomic::Ordering},
     time::{Instant, SystemTime, UNIX_EPOCH},
@@ -73,8 +73,8 @@ impl Outside for HostOutside {
         self.link.hub().was_reset(asked);
     }
 
-    fn was_restored(&mut self, vtime_ns: u64, queues: &[(&str, &str, usize)]) {
-        self.link.restored(vtime_ns, queues);
+    fn was_restored(&mut self, vtime_ns: u64, ports: &[PortStand<'_>]) {
+        self.link.restored(vtime_ns, ports);
     }
 
     fn powered_off(&mut self, asked: Asked) {
