@@ -48,6 +48,11 @@ pub trait Outside {
     /// The virtual clock as published to the outside: what the EXTERNAL attribute runs on.
     fn publish(&mut self, vtime_ns: u64, running: bool);
 
+    /// The virtual time at which somebody outside has something to do. They see it come also while every hart waits.
+    fn alarm_ns(&self) -> Option<u64> {
+        None
+    }
+
     /// Where the machine stands, as often as it publishes: for statistics.
     fn progress(&mut self, status: Status) {
         let _uninterested = status;

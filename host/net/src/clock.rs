@@ -67,8 +67,16 @@ impl ExternalClock {
 
     /// Ask [`ExternalClock::publish`] to report when `deadline_ns` has come; `None` asks for nothing. There is one
     /// alarm: its owner is the thread that polls the timers, and it looks at the clock again after setting it.
+    ///
+    /// A machine whose harts all wait sleeps until [`ExternalClock::alarm`]: if it may be asleep already, wake it.
     pub fn set_alarm(&self, deadline_ns: Option<u64>) {
         self.0.alarm_ns.store(deadline_ns.unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+
+    /// When the alarm is due.
+    #[must_use]
+    pub fn alarm(&self) -> Option<u64> {
+        Some(self.0.alarm_ns.load(Ordering::SeqCst)).filter(|&at_ns| at_ns != u64::MAX)
     }
 }
 
@@ -90,7 +98,9 @@ mod tests {
     #[test]
     fn the_alarm_rings_once() {
         let clock = ExternalClock::default();
+        assert_eq!(clock.alarm(), None);
         clock.set_alarm(Some(100));
+        assert_eq!(clock.alarm(), Some(100));
         assert!(!clock.publish(99, true));
         assert!(clock.publish(100, true));
         assert!(!clock.publish(101, true));

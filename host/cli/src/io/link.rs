@@ -309,6 +309,15 @@ impl Link {
         self.changed.notify_all();
     }
 
+    /// When the timers of this side want to be looked at. A machine that sleeps has to wake for it.
+    pub(super) fn set_alarm(&self, deadline_ns: Option<u64>) {
+        let sooner = deadline_ns.is_some_and(|at_ns| self.clock.alarm().is_none_or(|old_ns| at_ns < old_ns));
+        self.clock.set_alarm(deadline_ns);
+        if sooner {
+            self.kick(|_| ());
+        }
+    }
+
     pub(super) fn set_live(&self, live: bool) {
         self.live.store(live, Ordering::Release);
         self.kick(|_| ());

@@ -64,6 +64,10 @@ impl Outside for HostOutside {
         }
     }
 
+    fn alarm_ns(&self) -> Option<u64> {
+        self.link.clock.alarm()
+    }
+
     fn progress(&mut self, status: Status) {
         self.link.icount.store(status.icount, Ordering::Relaxed);
         self.link.hub().progress(status);
