@@ -1,14 +1,19 @@
-//! The outside's share of virtual time, and (later) the user network that lives on it.
+//! The outside's share of virtual time, and the user network that lives on it.
 //!
 //! DESIGN §3 calls it the EXTERNAL attribute: time as the machine publishes it, which advances at the guest's speed
 //! and stands still while the machine is stopped. What runs on it is outside the replayed guest: it is not recorded and
 //! must not change guest state. That holds by construction here, because nothing in this crate has a way to reach the
-//! machine: a timer that expires is an id that [`ExternalTimers::poll`] returns.
+//! machine: a timer that expires is an id that [`ExternalTimers::poll`] returns, and frames go out by a trait.
 
 #![forbid(unsafe_code)]
 
 mod clock;
+mod edges;
+pub mod frame;
 mod timers;
 
 pub use clock::ExternalClock;
+pub use edges::{
+    Datagram, EchoReply, Failure, FlowId, Guest, Host, HostEvent, IcmpError, Kind, Moved, Target,
+};
 pub use timers::{ExternalTimers, TimerId};
