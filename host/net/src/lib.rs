@@ -7,12 +7,17 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod clock;
+pub mod config;
 mod edges;
 pub mod frame;
+pub mod policy;
 mod timers;
 
+pub use address::{AddressError, Cidr, Mac};
 pub use clock::ExternalClock;
+pub use config::{Config, Problem};
 pub use edges::{
     Datagram, EchoReply, Failure, FlowId, Guest, Host, HostEvent, IcmpError, Kind, Moved, Target,
 };
