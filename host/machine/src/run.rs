@@ -415,8 +415,8 @@ impl Machine {
         self.safe_point_once()
     }
 
-    /// Every hart waits and so do we. What passes of host time meanwhile is the guest's, for whatever reason we wake: so
-    /// those outside see it pass, and a stop takes nothing back of what they have seen.
+    /// Every hart waits and so do we. What passes of host time meanwhile is the guest's, for whatever reason we wake:
+    /// so those outside see it pass, and a stop takes nothing back of what they have seen.
     fn idle_paced(&mut self, next_ns: Option<u64>) -> Option<Stop> {
         let real_ns = self.services.outside.realtime_ns();
         let arrived = self.ask_outside();

@@ -13,6 +13,7 @@ pub mod config;
 mod edges;
 pub mod frame;
 pub mod policy;
+mod segment;
 mod timers;
 
 pub use address::{AddressError, Cidr, Mac};
@@ -21,4 +22,5 @@ pub use config::{Config, Problem};
 pub use edges::{
     Datagram, EchoReply, Failure, FlowId, Guest, Host, HostEvent, IcmpError, Kind, Moved, Target,
 };
+pub use segment::segment;
 pub use timers::{ExternalTimers, TimerId};

@@ -1,5 +1,6 @@
 //! What both threads see, under one lock that neither holds for long.
 
+use super::frames;
 use crate::control::{Hub, Reach};
 use reprise_machine::{ControlInput, Input, PortChange, PortStand, StopHandle};
 use reprise_net::ExternalClock;
@@ -12,8 +13,10 @@ use std::{
     time::Duration,
 };
 
-/// Input of one port that the guest has not taken yet, in bytes, above which its source is not read.
+/// Input of one chr port that the guest has not taken yet, in bytes, above which its source is not read.
 pub(super) const INPUT_LIMIT: usize = 64 << 10;
+/// Of one net port: a few of the longest frames.
+const FRAMES_LIMIT: usize = 512 << 10;
 /// Output of one port that the host has not taken yet, in bytes.
 const OUTPUT_LIMIT: usize = 1 << 20;
 /// Presses of buttons that wait for the machine, at most.
@@ -53,13 +56,15 @@ pub(super) struct State {
     pub(super) finish: bool,
 }
 
-/// One chr port.
+/// One chr or net port.
 #[derive(Debug)]
 pub(super) struct PortState {
     pub(super) device: String,
     pub(super) port: String,
     /// Nothing of the output may be lost: the guest waits instead.
     lossless: bool,
+    /// A net port: what it sends are frames.
+    framed: bool,
     /// Somebody is there to write to.
     pub(super) connected: bool,
     pub(super) output: VecDeque<u8>,
@@ -77,6 +82,7 @@ impl PortState {
             device: device.to_owned(),
             port: port.to_owned(),
             lossless,
+            framed: false,
             connected,
             changes: false,
             output: VecDeque::new(),
@@ -85,14 +91,25 @@ impl PortState {
         }
     }
 
+    /// The same, as a net port.
+    pub(super) fn with_frames(self, framed: bool) -> Self {
+        Self { framed, ..self }
+    }
+
     /// The same, where the guest is told of who comes and goes.
     pub(super) fn that_changes(self, changes: bool) -> Self {
         Self { changes, ..self }
     }
 
+    /// For messages.
+    pub(super) fn name(&self) -> String {
+        format!("{}.{}", self.device, self.port)
+    }
+
     /// How much may be read from the source now.
     pub(super) fn room(&self) -> usize {
-        INPUT_LIMIT.saturating_sub(self.outstanding)
+        let limit = if self.framed { FRAMES_LIMIT } else { INPUT_LIMIT };
+        limit.saturating_sub(self.outstanding)
     }
 }
 
@@ -219,7 +236,11 @@ impl Link {
             return;
         }
         let was_empty = slot.output.is_empty();
-        slot.output.extend(data);
+        if slot.framed {
+            slot.output.extend(frames::encode(data));
+        } else {
+            slot.output.extend(data);
+        }
         drop(state);
         // What is not empty has been announced already.
         if was_empty {
@@ -275,6 +296,22 @@ impl Link {
         slot.outstanding += data.len();
         let input = Input::PortData { device: slot.device.clone(), port: slot.port.clone(), data };
         state.inbox.push(input);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Frames for a net port, in their order.
+    pub(super) fn frames(&self, port: usize, frames: Vec<Vec<u8>>) {
+        if frames.is_empty() {
+            return;
+        }
+        let mut state = self.state();
+        let State { inbox, ports, .. } = &mut *state;
+        let slot = &mut ports[port];
+        for data in frames {
+            slot.outstanding += data.len();
+            inbox.push(Input::PortData { device: slot.device.clone(), port: slot.port.clone(), data });
+        }
         drop(state);
         self.changed.notify_all();
     }

@@ -6,6 +6,7 @@
 
 mod backend;
 mod escape;
+mod frames;
 mod link;
 mod monitor;
 mod outside;
@@ -17,6 +18,6 @@ mod thread;
 
 pub(crate) use link::EndReason;
 pub(crate) use outside::{HostOutside, log_line};
-pub(crate) use spec::{BackendSpec, FORMS};
+pub(crate) use spec::{BackendSpec, FORMS, NET_FORMS};
 pub(crate) use status::{counted, grouped, mips};
 pub(crate) use thread::{IoThread, PortPlan};
