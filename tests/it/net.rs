@@ -13,9 +13,8 @@ const BYTES: usize = 2_000_000;
 
 /// What one of two guests on a cable is told.
 fn words(tests: &str, mine: u8, other: u8) -> String {
-    format!(
-        "reprise.test={tests} reprise.address=10.9.0.{mine}/24 reprise.peer=10.9.0.{other} reprise.bytes={BYTES} reprise.poweroff"
-    )
+    let addresses = format!("reprise.address=10.9.0.{mine}/24 reprise.peer=10.9.0.{other}");
+    format!("reprise.test={tests} {addresses} reprise.bytes={BYTES} reprise.poweroff")
 }
 
 /// A recorded guest with an interface, on a network.

@@ -407,9 +407,7 @@ fn system_firmware() -> Result<PathBuf, Failure> {
 pub(crate) fn seed(board: &Board, given: Option<&str>) -> Result<Seed, Failure> {
     let Some(text) = given else { return Ok(board.machine.seed.map_or(Seed::from_number(0), Seed)) };
     if text == "random" {
-        let mut bytes = [0; 32];
-        let file = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
-        return file.map(|()| Seed(bytes)).map_err(|e| Failure::io("cannot draw a random seed", &e));
+        return random_bytes().map(Seed);
     }
     let number =
         text.strip_prefix("0x").map_or_else(|| text.parse().ok(), |hex| u64::from_str_radix(hex, 16).ok());
@@ -418,6 +416,13 @@ pub(crate) fn seed(board: &Board, given: Option<&str>) -> Result<Seed, Failure> 
             .at(format!("--seed {text}"))
             .help("write a number, 64 hex digits, or random")
     })
+}
+
+/// From the host.
+pub(crate) fn random_bytes() -> Result<[u8; 32], Failure> {
+    let mut bytes = [0; 32];
+    let file = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    file.map(|()| bytes).map_err(|e| Failure::io("cannot draw a random seed", &e))
 }
 
 fn hex_seed(text: &str) -> Option<Seed> {

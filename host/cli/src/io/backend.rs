@@ -66,11 +66,8 @@ impl Backend {
         let failed =
             |error: &io::Error| Failure::io(format!("cannot open the backend of port {port}"), error);
         let ready = match spec {
-            BackendSpec::Null => Self::Null,
-            BackendSpec::User { id, .. } => {
-                return Err(Failure::config(format!("port {port}: user network \"{id}\" cannot be started"))
-                    .note("this build has no user network"));
-            }
+            // A user network has a thread of its own.
+            BackendSpec::Null | BackendSpec::User { .. } => Self::Null,
             BackendSpec::Stdio => Self::Console,
             BackendSpec::File(path) => {
                 let flags =

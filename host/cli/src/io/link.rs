@@ -1,6 +1,6 @@
 //! What both threads see, under one lock that neither holds for long.
 
-use super::frames;
+use super::{frames, user::User};
 use crate::control::{Hub, Reach};
 use reprise_machine::{ControlInput, Input, PortChange, PortStand, StopHandle};
 use reprise_net::ExternalClock;
@@ -17,6 +17,8 @@ use std::{
 pub(super) const INPUT_LIMIT: usize = 64 << 10;
 /// Of one net port: a few of the longest frames.
 const FRAMES_LIMIT: usize = 512 << 10;
+/// The longest frame with its header, and some.
+const LONGEST_FRAME: usize = 66 << 10;
 /// Output of one port that the host has not taken yet, in bytes.
 const OUTPUT_LIMIT: usize = 1 << 20;
 /// Presses of buttons that wait for the machine, at most.
@@ -74,6 +76,8 @@ pub(super) struct PortState {
     pub(super) dropped: u64,
     /// Bytes read from the source that the guest has not taken.
     outstanding: usize,
+    /// The source found too little room, and waits to be told of more.
+    starved: bool,
 }
 
 impl PortState {
@@ -88,6 +92,7 @@ impl PortState {
             output: VecDeque::new(),
             dropped: 0,
             outstanding: 0,
+            starved: false,
         }
     }
 
@@ -124,6 +129,7 @@ pub(crate) struct Link {
     /// A backend is alive that could still deliver input.
     live: AtomicBool,
     pub(super) clock: ExternalClock,
+    pub(super) users: Mutex<Vec<Arc<User>>>,
     /// Instructions so far, for the status line.
     pub(super) icount: AtomicU64,
 }
@@ -138,6 +144,7 @@ impl Link {
             hub,
             live: AtomicBool::new(live),
             clock: ExternalClock::default(),
+            users: Mutex::default(),
             icount: AtomicU64::new(0),
         })
     }
@@ -218,10 +225,14 @@ impl Link {
     }
 
     pub(super) fn can_answer(&self) -> bool {
-        self.live.load(Ordering::Acquire) || !self.state().inbox.is_empty()
+        self.live.load(Ordering::Acquire) || self.users_may_answer() || !self.state().inbox.is_empty()
     }
 
     pub(super) fn write(&self, device: &str, port: &str, data: &[u8]) {
+        if let Some(user) = self.user(device, port) {
+            user.handle.frame(data.to_vec());
+            return;
+        }
         let mut state = self.state();
         let Some(index) = find(&state, device, port) else { return };
         if state.ports[index].lossless {
@@ -274,6 +285,13 @@ impl Link {
         inbox.splice(0..0, told);
         drop(state);
         self.wake_io();
+        for stand in stands {
+            if let Some(user) = self.user(stand.device, stand.port) {
+                user.handle.restored();
+                user.handle.room_changed();
+            }
+            self.offload(stand.device, stand.port, stand.offload);
+        }
     }
 
     pub(super) fn taken(&self, device: &str, port: &str, taken: usize) {
@@ -282,9 +300,15 @@ impl Link {
         let slot = &mut state.ports[index];
         let was_full = slot.room() == 0;
         slot.outstanding = slot.outstanding.saturating_sub(taken);
-        if was_full && slot.room() > 0 {
-            drop(state);
+        let (is_full, starved) = (slot.room() == 0, slot.starved);
+        slot.starved &= slot.room() < FRAMES_LIMIT / 2;
+        let is_fed = starved && !slot.starved;
+        drop(state);
+        if was_full && !is_full {
             self.wake_io();
+        }
+        if is_fed && let Some(user) = self.user(device, port) {
+            user.handle.room_changed();
         }
     }
 
@@ -298,6 +322,14 @@ impl Link {
         state.inbox.push(input);
         drop(state);
         self.changed.notify_all();
+    }
+
+    /// How much a user network may send now. If that is less than a frame may be long, it is told of more.
+    pub(super) fn room(&self, port: usize) -> usize {
+        let mut state = self.state();
+        let slot = &mut state.ports[port];
+        slot.starved |= slot.room() < LONGEST_FRAME;
+        slot.room()
     }
 
     /// Frames for a net port, in their order.
@@ -405,6 +437,10 @@ impl Reach for Link {
 
     fn quit(&self) {
         self.end(EndReason::Quit);
+    }
+
+    fn networks(&self) -> Vec<Arc<User>> {
+        self.all_users()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::link::Link;
 use crate::failure::printable;
-use reprise_machine::{Asked, Input, LogLevel, LogRecord, Outside, PortStand, Status};
+use reprise_machine::{Asked, Input, LogLevel, LogRecord, NetOffload, Outside, PortStand, Status};
 use std::{
     sync::{Arc, atomic::Ordering},
     time::{Instant, SystemTime, UNIX_EPOCH},
@@ -58,9 +58,13 @@ impl Outside for HostOutside {
         self.link.taken(device, port, taken);
     }
 
+    fn net_offload(&mut self, device: &str, port: &str, offload: NetOffload) {
+        self.link.offload(device, port, offload);
+    }
+
     fn publish(&mut self, vtime_ns: u64, running: bool) {
         if self.link.clock.publish(vtime_ns, running) {
-            self.link.wake_io();
+            self.link.ring();
         }
     }
 

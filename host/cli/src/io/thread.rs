@@ -10,6 +10,7 @@ use super::{
     spec::BackendSpec,
     status::StatusLine,
     stream::{self, Read, Received},
+    user,
 };
 use crate::{
     control::Hub,
@@ -96,6 +97,7 @@ impl IoThread {
                 link.event(index, PortChange::Closed);
             }
         }
+        user::start(plans, &link)?;
         let mut worker = Worker::new(poll, Arc::clone(&link), backends, plans, status).map_err(internal)?;
         let spawned = thread::Builder::new().name("io".into()).spawn(move || {
             let _watch = Watch(Arc::clone(&worker.link));
@@ -111,6 +113,7 @@ impl IoThread {
 
 impl Drop for IoThread {
     fn drop(&mut self) {
+        self.link.end_users();
         self.link.finish();
         if let Some(thread) = self.thread.take() {
             // It panicked: the hook has said so.
