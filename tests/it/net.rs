@@ -4,8 +4,11 @@ use crate::qmp::Qmp;
 use crate::recording::Recording;
 use crate::reprise::{Reprise, Scratch, root};
 use crate::seek::ask;
-use std::io::{Read, Write};
+use serde_json::json;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// How much is sent each way.
@@ -219,5 +222,123 @@ fn a_peer_that_speaks_something_else_is_hung_up_on() {
         errors.contains("net0.net: the peer sent a frame of 1195725856 bytes, which is none"),
         "{errors}"
     );
+    recording.is_identical();
+}
+
+/// A web server on this host's loopback, and what it serves.
+struct Server {
+    process: Child,
+    port: u16,
+    /// As `sha256sum` writes it.
+    sum: String,
+    _scratch: Scratch,
+}
+
+impl Server {
+    fn of(bytes: usize) -> Self {
+        let scratch = Scratch::new("server");
+        let path = scratch.path("payload");
+        let mut payload = vec![0; bytes];
+        std::fs::File::open("/dev/urandom").unwrap().read_exact(&mut payload).unwrap();
+        std::fs::write(&path, payload).unwrap();
+        let sum = sum_of(&path);
+        let mut command = Command::new(root().join("tests/net/server"));
+        let mut process = command.arg(&path).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut port = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut port).unwrap();
+        Self { process, port: port.trim().parse().unwrap(), sum, _scratch: scratch }
+    }
+
+    /// What a guest is told that is to do these tests with it.
+    fn words(&self, tests: &str, path: &str) -> String {
+        let url = format!("http://10.0.2.2:{}/{path}", self.port);
+        format!("reprise.test={tests} reprise.peer=10.0.2.2 reprise.url={url} reprise.bytes={BYTES} reprise.poweroff")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+fn sum_of(path: &str) -> String {
+    let output = Command::new("sha256sum").stdin(std::fs::File::open(path).unwrap()).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+/// A user network that reaches this host.
+const HOST: &str = "user,profile=host";
+
+#[test]
+fn a_guest_gets_an_address_pings_downloads_and_uploads() {
+    let server = Server::of(BYTES);
+    let words = server.words("dhcp,ping,download,upload", "payload");
+    let recording = Recording::of(guest("user", &words, HOST, 1));
+    let ended = &recording.ended;
+    assert!(ended.line("@lease ").starts_with("10.0.2.15/"), "{}", ended.console);
+    assert!(ended.console.contains("3 packets transmitted, 3 packets received"), "{}", ended.console);
+    assert_eq!((ended.line("@downloaded "), ended.line("@uploaded ")), (&server.sum[..], &server.sum[..]));
+    drop(server);
+    recording.is_identical().is_identical_in_chaos(["5"]);
+    assert_eq!(crate::host::traces_left(&["verify", &recording.path()]), Vec::<String>::new(), "no socket");
+}
+
+#[test]
+fn an_idle_network_costs_no_time_and_a_slow_answer_is_waited_for() {
+    let server = Server::of(1000);
+    let scratch = Scratch::new("idle");
+    let console = format!("uart0=file:{}", scratch.path("console"));
+    let words = server.words("dhcp,download,nap", "slow");
+    let run = guest("idle", &words, HOST, 1).args(["--port", &console]);
+    let recording = Recording::of(run);
+    let said = std::fs::read_to_string(scratch.path("console")).unwrap();
+    assert!(said.contains(&format!("@downloaded {}", server.sum)), "{said}");
+    assert!(said.contains("@nap ok"), "{said}");
+    let seconds = |field: &str| recording.ended.summary(field).as_f64().unwrap();
+    let (host, guest) = (seconds("host_seconds"), seconds("vtime_ns") / 1e9);
+    assert!(guest > 103.0, "the server's three seconds and the nap: {guest}");
+    assert!(host > 3.0 && host < 90.0, "{host} seconds on the host, {guest} in the guest");
+    recording.is_identical();
+}
+
+#[test]
+fn the_host_reaches_the_guest_through_forwards() {
+    let server = Server::of(0);
+    let scratch = Scratch::new("forward");
+    let socket = scratch.path("control");
+    let network = format!("{HOST},hostfwd=tcp:127.0.0.1:0-:80,hostfwd=tcp:127.0.0.1:0-:81");
+    let run = guest("forward", &server.words("dhcp,serve", ""), &network, 1).args(["--control", &socket]);
+    let started = run.start();
+    started.wait_for("@served");
+    let mut control = Qmp::connect(&socket);
+    let added = control.execute_with("hostfwd-add", json!({ "hostfwd": "tcp:127.0.0.1:0-:82" }));
+    let forwards = control.execute("query-usernet")[0]["forwards"].clone();
+    let port = |guest_port: u16| {
+        let found = forwards.as_array().unwrap().iter().find(|forward| forward["guest_port"] == guest_port);
+        found.unwrap_or_else(|| panic!("no {guest_port} in {forwards}"))["listens"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(added[0]["listens"], port(82));
+    assert!(control.human("info usernet").contains("HOST_FORWARD"));
+    let payload = scratch.path("payload");
+    let url = format!("http://{}/payload", port(80));
+    let got = Command::new("curl").args(["-sf", "-o", &payload, &url]).status().unwrap();
+    assert!(got.success(), "{url}");
+    // Back it goes; the guest compares.
+    let mut back = TcpStream::connect(port(81)).unwrap();
+    back.write_all(&std::fs::read(&payload).unwrap()).unwrap();
+    drop(back);
+    // The guest listens there when it has compared: until then whoever calls is turned away.
+    while !started.said().contains("@done by the host") {
+        let mut done = TcpStream::connect(port(82)).unwrap();
+        let _refused = done.write_all(b"@done by the host\n");
+        let _refused = done.shutdown(Shutdown::Write);
+        let _refused = done.read_to_end(&mut Vec::new());
+    }
+    control.execute_with("hostfwd-remove", json!({ "hostfwd": added[0]["forward"] }));
+    let recording = Recording::of_started(started);
+    assert_eq!(recording.ended.line("@served "), sum_of(&payload));
+    assert!(recording.ended.console.contains("@serve ok"), "{}", recording.ended.console);
     recording.is_identical();
 }

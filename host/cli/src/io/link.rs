@@ -136,7 +136,7 @@ pub(crate) struct Link {
 
 impl Link {
     pub(super) fn new(ports: Vec<PortState>, waker: mio::Waker, live: bool, hub: Arc<Hub>) -> Arc<Self> {
-        Arc::new(Self {
+        let link = Arc::new(Self {
             state: Mutex::new(State { ports, ..State::default() }),
             changed: Condvar::new(),
             waker,
@@ -146,7 +146,15 @@ impl Link {
             clock: ExternalClock::default(),
             users: Mutex::default(),
             icount: AtomicU64::new(0),
-        })
+        });
+        // A machine that sleeps has to wake for whoever waits for its time.
+        let sleeper = Arc::downgrade(&link);
+        link.clock.when_sooner(move || {
+            if let Some(link) = sleeper.upgrade() {
+                link.kick(|_| ());
+            }
+        });
+        link
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -376,15 +384,6 @@ impl Link {
         state.inbox.push(input);
         drop(state);
         self.changed.notify_all();
-    }
-
-    /// When the timers of this side want to be looked at. A machine that sleeps has to wake for it.
-    pub(super) fn set_alarm(&self, deadline_ns: Option<u64>) {
-        let sooner = deadline_ns.is_some_and(|at_ns| self.clock.alarm().is_none_or(|old_ns| at_ns < old_ns));
-        self.clock.set_alarm(deadline_ns);
-        if sooner {
-            self.kick(|_| ());
-        }
     }
 
     pub(super) fn set_live(&self, live: bool) {

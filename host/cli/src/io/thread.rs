@@ -221,7 +221,7 @@ impl Worker {
     fn run(&mut self) {
         let mut events = Events::with_capacity(64);
         loop {
-            self.link.set_alarm(self.timers.next_deadline());
+            self.link.clock.set_alarm(self.timers.next_deadline());
             self.monitor();
             let progress = self.signals() | self.timers() | self.input() | self.output();
             let finish = self.link.state().finish;
