@@ -252,7 +252,9 @@ impl Server {
     /// What a guest is told that is to do these tests with it.
     fn words(&self, tests: &str, path: &str) -> String {
         let url = format!("http://10.0.2.2:{}/{path}", self.port);
-        format!("reprise.test={tests} reprise.peer=10.0.2.2 reprise.url={url} reprise.bytes={BYTES} reprise.poweroff")
+        format!(
+            "reprise.test={tests} reprise.peer=10.0.2.2 reprise.url={url} reprise.bytes={BYTES} reprise.poweroff"
+        )
     }
 }
 
@@ -317,7 +319,10 @@ fn the_host_reaches_the_guest_through_forwards() {
     let forwards = control.execute("query-usernet")[0]["forwards"].clone();
     let port = |guest_port: u16| {
         let found = forwards.as_array().unwrap().iter().find(|forward| forward["guest_port"] == guest_port);
-        found.unwrap_or_else(|| panic!("no {guest_port} in {forwards}"))["listens"].as_str().unwrap().to_owned()
+        found.unwrap_or_else(|| panic!("no {guest_port} in {forwards}"))["listens"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     };
     assert_eq!(added[0]["listens"], port(82));
     assert!(control.human("info usernet").contains("HOST_FORWARD"));

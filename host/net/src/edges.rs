@@ -2,7 +2,7 @@
 //!
 //! Both are traits, so that the core runs in tests without either. Nothing here blocks.
 
-use crate::frame::Header;
+use crate::{core::Answer, frame::Header, service::dns::Asker};
 use std::net::{IpAddr, SocketAddr};
 
 /// The way to the guest.
@@ -84,6 +84,8 @@ pub enum Target {
     Proxy(String, SocketAddr),
     /// The `guestfwd` with this index in the configuration.
     Service(usize),
+    /// The name server, at this address of its own.
+    Dns(SocketAddr),
 }
 
 /// Why a call or a connection came to nothing. What the guest gets follows from it.
@@ -184,6 +186,9 @@ pub trait Host {
     /// The next reply, cut to `buffer`; `None` until [`HostEvent::Readable`].
     fn ping_recv(&mut self, flow: FlowId, buffer: &mut [u8]) -> Option<EchoReply>;
 
+    /// A datagram of the guest for the name server; an answer comes by [`HostEvent::Say`].
+    fn question(&mut self, asker: Asker, bytes: &[u8]);
+
     /// Ends the flow's sockets. `reset`: without the ceremony, so that a TCP peer notices.
     fn close(&mut self, flow: FlowId, reset: bool);
 }
@@ -215,6 +220,8 @@ pub enum HostEvent {
     /// There may be room again.
     Writable(FlowId),
     Icmp(FlowId, IcmpError),
+    /// A service that lives on the host's side answers.
+    Say(Answer),
 }
 
 #[cfg(test)]

@@ -8,19 +8,31 @@
 #![forbid(unsafe_code)]
 
 mod address;
+pub mod capture;
 mod clock;
 pub mod config;
+mod core;
 mod edges;
 pub mod frame;
+#[cfg(test)]
+mod fuzz;
+mod host;
 pub mod policy;
 mod segment;
+pub mod service;
 mod timers;
+pub mod upstream;
 
 pub use address::{AddressError, Cidr, Mac};
 pub use clock::ExternalClock;
 pub use config::{Config, Problem};
+pub use core::{
+    Answer, Core, DropReason, Egress, Network, Prefix, Request, Services, Setup, Stats, TcpInfo, TcpLimits,
+    UdpInfo, Verdict,
+};
 pub use edges::{
     Datagram, EchoReply, Failure, FlowId, Guest, Host, HostEvent, IcmpError, Kind, Moved, Target,
 };
+pub use host::{Error, ForwardInfo, Handle, Info, Log, UserNet};
 pub use segment::segment;
 pub use timers::{ExternalTimers, TimerId};

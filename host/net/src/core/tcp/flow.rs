@@ -1,0 +1,491 @@
+//! One TCP connection: a smoltcp socket towards the guest, a socket of the host, and the bytes between them.
+
+use super::{
+    Key,
+    device::Device,
+    guard::{Guard, Verdict, cut},
+    segment::{ACK, FIN, RST, SYN, Segment, back, send_bare},
+};
+use crate::{
+    core::{
+        Turn,
+        output::Output,
+        packet::{IpHead, Packet, TCP},
+        stats::DropReason,
+    },
+    edges::{FlowId, Moved},
+};
+use smoltcp::{
+    iface::{Interface, SocketHandle, SocketSet},
+    socket::tcp::{self, State},
+    time::{Duration, Instant},
+};
+
+/// Bytes that one turn moves in each direction before others have theirs.
+const TURN_BYTES: usize = 256 << 10;
+/// Frames that one turn emits.
+const TURN_FRAMES: usize = 256;
+/// How long a guest may take to answer our SYN.
+const CONNECT: Duration = Duration::from_secs(30);
+
+pub(super) enum Stage {
+    /// The guest's SYN waits for the host's connection.
+    Connecting { syn: Vec<u8> },
+    /// One socket in a set of its own, so that smoltcp's work does not grow with the number of flows.
+    Open { set: SocketSet<'static>, socket: SocketHandle },
+}
+
+pub(super) struct Flow {
+    pub(super) id: FlowId,
+    pub(super) key: Key,
+    pub(super) stage: Stage,
+    guard: Guard,
+    guest_mss: u16,
+    /// The host's socket may have bytes, or room.
+    readable: bool,
+    writable: bool,
+    /// The host's side has ended; the guest's side has, and the host was told.
+    host_ended: bool,
+    guest_ended: bool,
+    told_host: bool,
+    /// It stands in the queue of those with something to do.
+    pub(super) queued: bool,
+    /// It stands among those that wait for room.
+    pub(super) starving: bool,
+    /// When its timer is armed for.
+    pub(super) armed: Option<u64>,
+    pub(super) last_ns: u64,
+    /// Bytes of each buffer.
+    ring: usize,
+    pub(super) from_guest: u64,
+    pub(super) to_guest: u64,
+    /// Times that the guest's Ethernet address was asked for in vain.
+    pub(super) asked: u8,
+    /// Memory that is accounted for it.
+    pub(super) accounted: usize,
+}
+
+/// What a turn came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// There is more to do at once.
+    pub(super) more: bool,
+    /// It waits for room towards the guest.
+    pub(super) starved: bool,
+    /// It waits for the guest's Ethernet address.
+    pub(super) unresolved: bool,
+    pub(super) over: Option<Over>,
+}
+
+/// How a flow ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    /// Both sides ended; the guest's last FIN may come again.
+    TimeWait,
+    Closed {
+        reset: bool,
+    },
+}
+
+/// The largest segment that a SYN says its sender takes; at least what smoltcp would send.
+fn announced_mss(syn: &Segment<'_>) -> u16 {
+    match syn.option(2) {
+        Some((_, &[high, low])) if (high, low) != (0, 0) => u16::from_be_bytes([high, low]).max(48),
+        _ => 536,
+    }
+}
+
+impl Flow {
+    pub(super) fn connecting(id: FlowId, key: Key, syn: Vec<u8>, now: u64) -> Self {
+        Self {
+            id,
+            key,
+            stage: Stage::Connecting { syn },
+            guard: Guard::default(),
+            guest_mss: 536,
+            readable: false,
+            writable: false,
+            host_ended: false,
+            guest_ended: false,
+            told_host: false,
+            queued: false,
+            starving: false,
+            armed: None,
+            last_ns: now,
+            ring: 0,
+            from_guest: 0,
+            to_guest: 0,
+            asked: 0,
+            accounted: 0,
+        }
+    }
+
+    fn socket(ring: usize) -> tcp::Socket<'static> {
+        // Fresh zeroes: from the kernel, touched only as far as they are used.
+        let buffer = || tcp::SocketBuffer::new(vec![0; ring]);
+        let mut socket = tcp::Socket::new(buffer(), buffer());
+        socket.set_ack_delay(None);
+        socket.set_nagle_enabled(false);
+        socket
+    }
+
+    /// The host has connected: answer the guest's SYN. Returns the SYN, which is the first ingress.
+    pub(super) fn open(&mut self, ring: usize) -> Option<Vec<u8>> {
+        let Stage::Connecting { syn } = &mut self.stage else { return None };
+        let syn = std::mem::take(syn);
+        let mut socket = Self::socket(ring);
+        socket.listen((self.key.peer.ip(), self.key.peer.port())).ok()?;
+        self.begin(socket, ring);
+        Some(syn)
+    }
+
+    /// A connection of the host's side: connect to the guest. `None` if that cannot be (a port or address of zero).
+    pub(super) fn call(&mut self, ring: usize, iface: &mut Interface) -> Option<()> {
+        let mut socket = Self::socket(ring);
+        let (guest, peer) = (self.key.guest, self.key.peer);
+        socket.connect(iface.context(), (guest.ip(), guest.port()), (peer.ip(), peer.port())).ok()?;
+        socket.set_timeout(Some(CONNECT));
+        self.begin(socket, ring);
+        Some(())
+    }
+
+    fn begin(&mut self, socket: tcp::Socket<'static>, ring: usize) {
+        let mut set = SocketSet::new(Vec::with_capacity(1));
+        let socket = set.add(socket);
+        self.stage = Stage::Open { set, socket };
+        (self.readable, self.writable, self.ring) = (true, true, ring);
+    }
+
+    pub(super) fn readable(&mut self) {
+        self.readable = true;
+    }
+
+    pub(super) fn writable(&mut self) {
+        self.writable = true;
+    }
+
+    pub(super) fn state(&self) -> Option<State> {
+        match &self.stage {
+            Stage::Connecting { .. } => None,
+            Stage::Open { set, socket } => Some(set.get::<tcp::Socket<'static>>(*socket).state()),
+        }
+    }
+
+    /// Bytes that the guest has sent and the host has not taken, and the other way.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        match &self.stage {
+            Stage::Connecting { .. } => (0, 0),
+            Stage::Open { set, socket } => {
+                let socket = set.get::<tcp::Socket<'static>>(*socket);
+                (socket.recv_queue(), socket.send_queue())
+            }
+        }
+    }
+
+    /// Memory that its buffers have really touched, about.
+    pub(super) fn touched(&self) -> usize {
+        self.guard.reached().min(self.ring)
+            + usize::try_from(self.to_guest).unwrap_or(self.ring).min(self.ring)
+    }
+
+    pub(super) fn head(&self) -> IpHead {
+        IpHead { source: self.key.peer.ip(), destination: self.key.guest.ip(), protocol: TCP, hops: 64 }
+    }
+
+    fn ports(&self) -> [u16; 2] {
+        [self.key.peer.port(), self.key.guest.port()]
+    }
+
+    /// Resets the guest's side, without smoltcp.
+    pub(super) fn reset_guest(&self, turn: &mut Turn<'_>, out: &mut Output) {
+        if let Some(bare) = self.guard.reset() {
+            send_bare(out, turn.guest, &self.head(), self.ports(), bare);
+        }
+    }
+
+    /// What a late segment of the guest will be answered.
+    pub(super) fn last_word(&self) -> Option<super::segment::Bare> {
+        self.guard.repeat()
+    }
+
+    /// A segment of the guest.
+    pub(super) fn segment(
+        &mut self,
+        iface: &mut Interface,
+        packet: &Packet<'_>,
+        segment: &Segment<'_>,
+        turn: &mut Turn<'_>,
+        out: &mut Output,
+    ) {
+        self.last_ns = turn.now;
+        let Some(state) = self.state() else { return };
+        let awaits_syn = state == State::SynSent;
+        if segment.has(SYN) && awaits_syn {
+            self.guest_mss = announced_mss(segment);
+            if segment.option(3).is_none() {
+                self.guard.unscaled();
+            }
+        }
+        let ended = matches!(state, State::CloseWait | State::LastAck | State::Closing | State::TimeWait);
+        match self.guard.verdict(segment, awaits_syn) {
+            // smoltcp would take bytes behind the FIN for more of the stream.
+            Verdict::Pass | Verdict::Cut(_) if ended && !segment.payload.is_empty() => {
+                let mut bytes = packet.bytes.to_vec();
+                cut(&mut bytes, packet.header_bytes, segment.header_bytes, 0);
+                self.ingress(iface, &bytes, turn, out);
+                self.say_again(turn, out);
+            }
+            Verdict::Pass => self.ingress(iface, packet.bytes, turn, out),
+            Verdict::Cut(keep) => {
+                let mut bytes = packet.bytes.to_vec();
+                cut(&mut bytes, packet.header_bytes, segment.header_bytes, keep);
+                out.stats.dropped(DropReason::Window);
+                self.ingress(iface, &bytes, turn, out);
+                self.say_again(turn, out);
+            }
+            Verdict::Beyond => {
+                out.stats.dropped(DropReason::Window);
+                self.say_again(turn, out);
+            }
+            Verdict::Drop => {
+                out.stats.dropped(DropReason::Window);
+                // Somebody thinks that this is a new connection: a reset of the old one follows, if it is (RFC 5961).
+                if segment.has(SYN) && !awaits_syn && state != State::SynReceived {
+                    self.say_again(turn, out);
+                }
+            }
+        }
+        if awaits_syn && self.state() == Some(State::Established) {
+            if let Stage::Open { set, socket } = &mut self.stage {
+                set.get_mut::<tcp::Socket<'static>>(*socket).set_timeout(None);
+            }
+            // smoltcp takes the window of its SYN for a scaled one until it has sent another.
+            self.egress(iface, turn, out);
+        }
+    }
+
+    fn say_again(&mut self, turn: &mut Turn<'_>, out: &mut Output) {
+        if let Some(bare) = self.guard.repeat() {
+            send_bare(out, turn.guest, &self.head(), self.ports(), bare);
+        }
+    }
+
+    /// The guest's own SYN, at last.
+    pub(super) fn first(&mut self, iface: &mut Interface, syn: &[u8], turn: &mut Turn<'_>, out: &mut Output) {
+        let ip_bytes = if syn.first().is_some_and(|byte| byte >> 4 == 6) { 40 } else { 20 };
+        let Some(segment) = syn.get(ip_bytes..).and_then(Segment::read) else { return };
+        self.guest_mss = announced_mss(&segment);
+        self.ingress(iface, syn, turn, out);
+    }
+
+    fn ingress(&mut self, iface: &mut Interface, bytes: &[u8], turn: &mut Turn<'_>, out: &mut Output) {
+        let Some(to) = out.neighbours.get(self.key.guest.ip()) else { return };
+        let head = self.head();
+        let Stage::Open { set, .. } = &mut self.stage else { return };
+        let mut device = Device {
+            ingress: Some(bytes),
+            out,
+            guest: turn.guest,
+            guard: &mut self.guard,
+            to,
+            source: head.source,
+            destination: head.destination,
+            guest_mss: self.guest_mss,
+            sent: 0,
+            starved: false,
+        };
+        iface.poll_ingress_single(instant(turn.now), &mut device, set);
+    }
+
+    /// Moves what can be moved. One turn is bounded.
+    pub(super) fn pump(&mut self, iface: &mut Interface, turn: &mut Turn<'_>, out: &mut Output) -> Outcome {
+        let mut outcome = Outcome::default();
+        let failed = self.feed_host(turn, &mut outcome) | self.feed_guest(turn, &mut outcome);
+        if failed && let Stage::Open { set, socket } = &mut self.stage {
+            set.get_mut::<tcp::Socket<'static>>(*socket).abort();
+            // What the guest has sent goes nowhere any more.
+            self.writable = false;
+        }
+        if self.rests() {
+            outcome.over = self.over();
+            return outcome;
+        }
+        let sent = self.egress(iface, turn, out);
+        outcome.more |= sent.more;
+        (outcome.starved, outcome.unresolved) = (sent.starved, sent.unresolved);
+        outcome.over = self.over();
+        outcome
+    }
+
+    /// Both FINs are through, but the host has not taken everything: smoltcp must not forget it in TIME-WAIT.
+    fn rests(&self) -> bool {
+        self.state() == Some(State::TimeWait) && self.waiting().0 > 0 && self.told_time_wait()
+    }
+
+    fn told_time_wait(&self) -> bool {
+        // The first turn in TIME-WAIT acknowledges the FIN; the guard has seen it go out.
+        match &self.stage {
+            Stage::Connecting { .. } => false,
+            Stage::Open { .. } => self.guest_ended,
+        }
+    }
+
+    /// Returns whether the host's side broke.
+    fn feed_host(&mut self, turn: &mut Turn<'_>, outcome: &mut Outcome) -> bool {
+        let Stage::Open { set, socket } = &mut self.stage else { return false };
+        let socket = set.get_mut::<tcp::Socket<'static>>(*socket);
+        let mut budget = TURN_BYTES;
+        while self.writable && socket.can_recv() {
+            if budget == 0 {
+                outcome.more = true;
+                return false;
+            }
+            let moved = socket.recv(|bytes| match turn.host.tcp_send(self.id, bytes) {
+                Moved::Bytes(count) => (count.min(bytes.len()), Moved::Bytes(count)),
+                other => (0, other),
+            });
+            match moved {
+                Ok(Moved::Bytes(count)) => {
+                    self.from_guest += count as u64;
+                    budget = budget.saturating_sub(count);
+                }
+                Ok(Moved::WouldBlock) => self.writable = false,
+                Ok(Moved::End | Moved::Failed(_)) => return true,
+                Err(_) => break,
+            }
+        }
+        let ended = match socket.state() {
+            State::CloseWait | State::LastAck | State::Closing | State::TimeWait => true,
+            State::Closed => self.guest_ended,
+            State::Listen
+            | State::SynSent
+            | State::SynReceived
+            | State::Established
+            | State::FinWait1
+            | State::FinWait2 => false,
+        };
+        if ended && !self.told_host && socket.recv_queue() == 0 {
+            self.told_host = true;
+            turn.host.tcp_shutdown(self.id);
+        }
+        false
+    }
+
+    /// Returns whether the host's side broke.
+    fn feed_guest(&mut self, turn: &mut Turn<'_>, outcome: &mut Outcome) -> bool {
+        let Stage::Open { set, socket } = &mut self.stage else { return false };
+        let socket = set.get_mut::<tcp::Socket<'static>>(*socket);
+        let mut budget = TURN_BYTES;
+        while self.readable && socket.can_send() {
+            if budget == 0 {
+                outcome.more = true;
+                return false;
+            }
+            let moved = socket.send(|buffer| match turn.host.tcp_recv(self.id, buffer) {
+                Moved::Bytes(count) => (count.min(buffer.len()), Moved::Bytes(count)),
+                other => (0, other),
+            });
+            match moved {
+                Ok(Moved::Bytes(count)) => {
+                    self.to_guest += count as u64;
+                    budget = budget.saturating_sub(count);
+                }
+                Ok(Moved::WouldBlock) => self.readable = false,
+                Ok(Moved::End) => {
+                    (self.readable, self.host_ended) = (false, true);
+                    socket.close();
+                }
+                Ok(Moved::Failed(_)) => return true,
+                Err(_) => break,
+            }
+        }
+        false
+    }
+
+    /// Emits what smoltcp has to say.
+    fn egress(&mut self, iface: &mut Interface, turn: &mut Turn<'_>, out: &mut Output) -> Outcome {
+        let head = self.head();
+        let Some(to) = out.neighbours.get(self.key.guest.ip()) else {
+            return Outcome { unresolved: true, ..Outcome::default() };
+        };
+        let Stage::Open { set, .. } = &mut self.stage else { return Outcome::default() };
+        let mut device = Device {
+            ingress: None,
+            out,
+            guest: turn.guest,
+            guard: &mut self.guard,
+            to,
+            source: head.source,
+            destination: head.destination,
+            guest_mss: self.guest_mss,
+            sent: 0,
+            starved: false,
+        };
+        let mut before = usize::MAX;
+        while device.sent != before && device.sent < TURN_FRAMES && !device.starved {
+            before = device.sent;
+            iface.poll_egress(instant(turn.now), &mut device, set);
+        }
+        let outcome =
+            Outcome { more: device.sent >= TURN_FRAMES, starved: device.starved, ..Outcome::default() };
+        let state = self.state();
+        self.guest_ended |=
+            matches!(state, Some(State::CloseWait | State::LastAck | State::Closing | State::TimeWait))
+                && !outcome.starved;
+        outcome
+    }
+
+    fn over(&self) -> Option<Over> {
+        let Stage::Open { set, socket } = &self.stage else { return None };
+        let socket = set.get::<tcp::Socket<'static>>(*socket);
+        let orderly = self.guest_ended && self.host_ended;
+        let drained = socket.recv_queue() == 0 || !orderly;
+        match socket.state() {
+            State::TimeWait if drained && self.guest_ended => Some(Over::TimeWait),
+            State::Closed if drained && socket.remote_endpoint().is_none() => {
+                Some(Over::Closed { reset: !orderly })
+            }
+            // The guest reset what it had asked for.
+            State::Listen => Some(Over::Closed { reset: true }),
+            State::Closed
+            | State::TimeWait
+            | State::SynSent
+            | State::SynReceived
+            | State::Established
+            | State::FinWait1
+            | State::FinWait2
+            | State::CloseWait
+            | State::Closing
+            | State::LastAck => None,
+        }
+    }
+
+    /// When it wants a turn again, if nothing happens.
+    pub(super) fn deadline(&self, iface: &mut Interface, now: u64) -> Option<u64> {
+        let Stage::Open { set, .. } = &self.stage else { return None };
+        if self.rests() {
+            return None;
+        }
+        let at = iface.poll_at(instant(now), set)?;
+        Some(u64::try_from(at.total_micros()).unwrap_or(0).saturating_mul(1000))
+    }
+}
+
+/// smoltcp counts microseconds.
+fn instant(now: u64) -> Instant {
+    Instant::from_micros(i64::try_from(now / 1000).unwrap_or(i64::MAX))
+}
+
+/// Flags that no sane segment has together.
+pub(super) fn is_senseless(segment: &Segment<'_>) -> bool {
+    let flags = segment.flags & (SYN | FIN | RST);
+    segment.ports.contains(&0) || flags.count_ones() > 1 || segment.flags & (SYN | FIN | RST | ACK) == 0
+}
+
+/// Answers a segment that belongs to no flow.
+pub(super) fn refuse(packet: &Packet<'_>, segment: &Segment<'_>, turn: &mut Turn<'_>, out: &mut Output) {
+    if !segment.has(RST) {
+        let ports = [segment.ports[1], segment.ports[0]];
+        send_bare(out, turn.guest, &back(packet), ports, super::segment::reset_for(segment));
+    }
+}

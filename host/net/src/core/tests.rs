@@ -1,0 +1,12 @@
+//! The core between a scripted guest and a host made of queues. Every frame that leaves is read again by another
+//! parser.
+
+mod fuzz;
+mod harness;
+mod link;
+mod parse;
+mod simulate;
+mod tcp;
+mod udp;
+
+use super::packet::IpHead;

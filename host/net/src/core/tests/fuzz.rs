@@ -1,0 +1,490 @@
+//! A hostile guest: frames that are nearly right, and TCP segments out of any order.
+
+use super::{
+    harness::{Bench, Chance, Sock, datagram, echo, frame, rounds, segment, setup},
+    parse::GUEST_MAC,
+};
+use crate::{
+    DropReason, Failure, FlowId, HostEvent, Kind, Network,
+    core::{checksum::Sum, packet::IpHead, tcp::Segment},
+    frame::{Header, NEEDS_CSUM, Offload},
+};
+use std::{collections::BTreeMap, net::SocketAddr};
+
+fn fields<'a>(numbers: (u32, u32), flags: u8, options: &'a [u8], payload: &'a [u8]) -> Segment<'a> {
+    let (seq, ack) = numbers;
+    Segment { ports: [0; 2], seq, ack, flags, window: 9000, options, payload, header_bytes: 0 }
+}
+
+/// Frames of every kind that the core reads.
+fn corpus() -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    let mut arp = vec![0xff; 6];
+    arp.extend(GUEST_MAC);
+    arp.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+    arp.extend(GUEST_MAC);
+    arp.extend([10, 0, 2, 15, 0, 0, 0, 0, 0, 0, 10, 0, 2, 2]);
+    all.push(arp);
+    for (guest, peer, gateway) in [
+        ("10.0.2.15", "192.0.2.1", "10.0.2.2"),
+        ("fd00::15", "2001:db8::1", "fd00::2"),
+        ("fe80::15", "fe80::5055:aff:fe00:202", "ff02::2"),
+    ] {
+        let at = |ip: &str, port: u16| SocketAddr::new(ip.parse().unwrap(), port);
+        let mut push = |(head, payload): (IpHead, Vec<u8>)| all.push(frame(&head, &payload));
+        for to in [peer, gateway] {
+            for port in [7, 53, 67, 547, 69, 999] {
+                push(datagram(&at(guest, 5000).to_string(), &at(to, port).to_string(), &[3; 40]));
+            }
+            let options = [2, 4, 5, 0xb4, 1, 3, 3, 7, 1, 1, 4, 2];
+            push(segment(at(guest, 4000), at(to, 80), &fields((1000, 0), 2, &options, &[])));
+            push(segment(at(guest, 4000), at(to, 80), &fields((1001, 7), 16, &[], &[5; 600])));
+            push(segment(
+                at(guest, 4000),
+                at(to, 80),
+                &fields((1001, 7), 17, &[1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 2], &[]),
+            ));
+            let kind = if guest.contains(':') { 128 } else { 8 };
+            push(echo(guest, to, kind, 7, 1, &[4; 30]));
+        }
+    }
+    for kind in [133, 134, 135, 136, 137] {
+        let (mut head, mut message) = echo("fe80::15", "ff02::1:ff00:2", kind, 0, 0, &[0; 32]);
+        head.hops = 255;
+        message[8..24].copy_from_slice(&Network::default().link_local.octets());
+        all.push(frame(&head, &message));
+    }
+    // Extension headers, and fragments of both kinds.
+    let (head, udp) = datagram("[fd00::15]:5000", "[2001:db8::1]:53", &[3; 40]);
+    for (protocol, extension) in [
+        (0, vec![17, 0, 1, 4, 0, 0, 0, 0]),
+        (60, vec![43, 0, 1, 4, 0, 0, 0, 0, 17, 0, 0, 0, 0, 0, 0, 0]),
+        (44, vec![17, 0, 0, 1, 0, 0, 0, 9]),
+        (44, vec![17, 0, 0, 8, 0, 0, 0, 9]),
+    ] {
+        let mut payload = extension;
+        payload.extend(&udp);
+        all.push(frame(&IpHead { protocol, ..head }, &payload));
+    }
+    let (head, udp) = datagram("10.0.2.15:5000", "192.0.2.1:53", &[3; 40]);
+    for parts in [0x2000, 3, 0x2006] {
+        let mut fragment = frame(&head, &udp);
+        head.write(&mut fragment[14..], udp.len(), 9, parts);
+        all.push(fragment);
+    }
+    all
+}
+
+/// Damages a frame.
+fn mutate(chance: &mut Chance, frame: &mut Vec<u8>, others: &[Vec<u8>]) {
+    for _ in 0..chance.below(4) {
+        let at = chance.below(frame.len() as u64) as usize;
+        match chance.below(9) {
+            0 => frame[at] ^= 1 << chance.below(8),
+            1 => frame[at] = chance.next() as u8,
+            2 => frame[at] = chance.pick(&[0, 1, 0x7f, 0x80, 0xff]),
+            3 => frame.truncate(at.max(1)),
+            4 => frame.extend((0..chance.below(100)).map(|i| i as u8)),
+            5 => frame.insert(at, chance.next() as u8),
+            6 => {
+                let other = &others[chance.below(others.len() as u64) as usize];
+                let from = chance.below(other.len() as u64) as usize;
+                let count = (chance.below(20) as usize).min(other.len() - from).min(frame.len() - at);
+                frame[at..at + count].copy_from_slice(&other[from..from + count]);
+            }
+            // Fields that decide: lengths, offsets, protocols.
+            7 => {
+                let at = chance.pick(&[12, 14, 16, 17, 18, 20, 21, 23, 38, 39, 46, 47, 48, 54, 57]);
+                if let Some(byte) = frame.get_mut(at) {
+                    *byte = chance.next() as u8;
+                }
+            }
+            _ => {
+                let end = (at + chance.below(300) as usize).min(frame.len());
+                let piece = frame[at..end].to_vec();
+                frame.extend(piece);
+            }
+        }
+    }
+}
+
+/// Makes checksums hold that lie where they usually lie, so that the damage gets deeper.
+fn fix(frame: &mut [u8]) {
+    let v6 = match frame.get(12..15) {
+        Some([8, 0, first]) if first >> 4 == 4 => false,
+        Some([0x86, 0xdd, _]) => true,
+        _ => return,
+    };
+    let (ip, protocol) =
+        if v6 { (40, frame.get(20)) } else { (usize::from(frame[14] & 15) * 4, frame.get(23)) };
+    let Some(protocol) = protocol.copied() else { return };
+    if frame.len() < 14 + ip || ip < 20 {
+        return;
+    }
+    let word = |at: usize| usize::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
+    let end = if v6 { 54 + word(18) } else { 14 + word(16) };
+    if !v6 {
+        frame[24..26].fill(0);
+        let sum = Sum::default().add(&frame[14..14 + ip]).finished();
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    }
+    let offset = match protocol {
+        6 => 16,
+        17 => 6,
+        1 | 58 => 2,
+        _ => return,
+    };
+    if end > frame.len() || 14 + ip + offset + 2 > end {
+        return;
+    }
+    let address = |at: usize| -> std::net::IpAddr {
+        match v6 {
+            true => <[u8; 16]>::try_from(&frame[at..at + 16]).unwrap().into(),
+            false => <[u8; 4]>::try_from(&frame[at..at + 4]).unwrap().into(),
+        }
+    };
+    let pseudo = match protocol {
+        1 => Sum::default(),
+        _ if v6 => Sum::pseudo(address(22), address(38), protocol, end - 14 - ip),
+        _ => Sum::pseudo(address(26), address(30), protocol, end - 14 - ip),
+    };
+    let transport = &mut frame[14 + ip..end];
+    transport[offset..offset + 2].fill(0);
+    let sum = pseudo.add(transport).finished();
+    transport[offset..offset + 2].copy_from_slice(&sum.to_be_bytes());
+}
+
+fn header(chance: &mut Chance, frame: &[u8]) -> Header {
+    if chance.percent(80) {
+        return Header::default();
+    }
+    Header {
+        flags: chance.pick(&[0, NEEDS_CSUM, NEEDS_CSUM, 2, 0xff]),
+        gso_type: chance.pick(&[0, 1, 3, 4, 5, 0x81, 0x55]),
+        hdr_len: chance.next() as u16,
+        gso_size: chance.pick(&[0, 1, 100, 1460, 65_535]),
+        csum_start: chance.pick(&[0, 14, 34, 54, frame.len() as u16, 65_535]),
+        csum_offset: chance.pick(&[0, 6, 16, 65_535]),
+        num_buffers: chance.next() as u16,
+    }
+}
+
+/// Something happens on the host's side.
+fn disturb(chance: &mut Chance, bench: &mut Bench) {
+    let ids: Vec<FlowId> = bench.host.open.keys().copied().collect();
+    if ids.is_empty() {
+        return;
+    }
+    let id = ids[chance.below(ids.len() as u64) as usize];
+    let sock = bench.host.sock(id);
+    let from: SocketAddr = chance.pick(&["192.0.2.1:53", "[2001:db8::1]:53", "127.0.0.1:9"]).parse().unwrap();
+    match chance.below(8) {
+        0 => sock.inbox.extend(vec![9; chance.below(5000) as usize]),
+        1 => sock.peer_ended = true,
+        2 if id.kind() == Kind::Tcp => sock.broken = true,
+        3 => sock.room = chance.below(3000) as usize,
+        4 => sock.datagrams.push_back((from, vec![8; chance.below(9000) as usize])),
+        5 => sock.replies.push_back((from.ip(), 3, vec![8; chance.below(3000) as usize])),
+        6 => {
+            let icmp_type = chance.pick(&[1, 2, 3, 4, 11, 77]);
+            let payload = vec![1; chance.below(2000) as usize];
+            let (code, info) = (chance.next() as u8, chance.next() as u32);
+            let error = crate::IcmpError { from: from.ip(), icmp_type, code, info, to: from, payload };
+            return bench.event(HostEvent::Icmp(id, error));
+        }
+        _ => {}
+    }
+    let connecting = bench.core.tcp_info().iter().any(|info| info.state == "CONNECTING");
+    match chance.below(4) {
+        0 if connecting && id.kind() == Kind::Tcp => bench.event(HostEvent::Connected(id)),
+        1 => bench.event(HostEvent::Writable(id)),
+        _ => bench.event(HostEvent::Readable(id)),
+    }
+}
+
+fn one_guest(seed: u64, corpus: &[Vec<u8>]) {
+    let mut chance = Chance::new(seed);
+    let mut setup = setup();
+    setup.network.mtu = chance.pick(&[1280, 1500]);
+    setup.udp_flows = 8;
+    let mut bench = Bench::with(setup);
+    bench.wire.any_mac = true;
+    let csum = chance.percent(50);
+    bench.offload(Offload { csum, tso4: csum, tso6: csum, ..Offload::default() });
+    for _ in 0..100 {
+        let mut frame = corpus[chance.below(corpus.len() as u64) as usize].clone();
+        mutate(&mut chance, &mut frame, corpus);
+        if chance.percent(85) {
+            fix(&mut frame);
+        }
+        let mut message = header(&mut chance, &frame).encode().to_vec();
+        message.extend(frame);
+        if chance.percent(1) {
+            message.truncate(chance.below(30) as usize);
+        }
+        bench.message(&message);
+        if chance.percent(30) {
+            disturb(&mut chance, &mut bench);
+        }
+        if chance.percent(50) {
+            bench.core.poll(bench.now, &mut bench.host, &mut bench.wire);
+            bench.now += chance.pick(&[1000, 1_000_000, 2_000_000_000]);
+        }
+        bench.wire.frames.clear();
+    }
+    assert_eq!(bench.dropped(DropReason::Panicked), 0, "seed {seed}");
+    assert!(bench.host.open.len() <= 1024 + 8 + 256);
+}
+
+#[test]
+fn no_frame_does_harm() {
+    let corpus = corpus();
+    for seed in 0..rounds(600) {
+        one_guest(seed, &corpus);
+    }
+}
+
+/// The byte at a place of a stream: whoever gets another one was given something that was never sent.
+fn byte(at: u32) -> u8 {
+    (at ^ (at >> 8) ^ (at >> 16)).wrapping_mul(13) as u8
+}
+
+/// One connection of a guest that obeys nothing, but whose bytes are always the same at the same place.
+struct Liar {
+    chance: Chance,
+    bench: Bench,
+    guest: SocketAddr,
+    peer: SocketAddr,
+    id: FlowId,
+    isn: u32,
+    next: u32,
+    /// Of the core: first number, the end of what it sent, right edge, last acknowledgement.
+    iss: Option<u32>,
+    sent: u32,
+    edge: u32,
+    shift: u32,
+    peer_sent: u32,
+    got: BTreeMap<FlowId, usize>,
+}
+
+impl Liar {
+    fn new(seed: u64) -> Self {
+        let mut chance = Chance::new(seed);
+        let mut setup = setup();
+        setup.network.mtu = chance.pick(&[1280, 1500, 9000]);
+        let mut bench = Bench::with(setup);
+        bench.wire.room = 1 << 24;
+        let csum = chance.percent(70);
+        bench.offload(Offload { csum, tso4: csum && chance.percent(70), tso6: csum, ..Offload::default() });
+        bench.host.chunk = chance.pick(&[0, 100, 5000]);
+        let v6 = chance.percent(30);
+        let (guest, peer) = match v6 {
+            true => ("[fd00::15]:40000", "[2001:db8::1]:80"),
+            false => ("10.0.2.15:40000", "192.0.2.1:80"),
+        };
+        let (guest, peer): (SocketAddr, SocketAddr) = (guest.parse().unwrap(), peer.parse().unwrap());
+        let isn = chance.next() as u32;
+        // So that it is known where the guest is.
+        let service = if v6 { "[fd00::2]:7" } else { "10.0.2.2:7" };
+        bench.udp(&guest.to_string(), service, b"x");
+        let id = FlowId::new(Kind::Tcp, 0, 0);
+        let mut liar = Self {
+            chance,
+            bench,
+            guest,
+            peer,
+            id,
+            isn,
+            next: isn.wrapping_add(1),
+            iss: None,
+            sent: 0,
+            edge: 0,
+            shift: 0,
+            peer_sent: 0,
+            got: BTreeMap::new(),
+        };
+        liar.begin();
+        liar
+    }
+
+    fn begin(&mut self) {
+        if self.chance.percent(40) {
+            let (now, peer, guest) = (self.bench.now, self.peer, self.guest);
+            self.id = self.bench.core.accept(now, peer, guest).unwrap();
+            self.bench.host.open.insert(self.id, Sock { room: usize::MAX, ..Sock::default() });
+            self.bench.poll();
+            self.watch();
+            let sent = self.sent;
+            self.send(self.isn, sent, 0x12, 0);
+        } else {
+            self.send(self.isn, 0, 2, 0);
+            self.id = self.bench.host.only();
+            self.bench.event(HostEvent::Connected(self.id));
+            self.bench.poll();
+            self.watch();
+        }
+    }
+
+    fn send(&mut self, seq: u32, ack: u32, flags: u8, payload_bytes: usize) {
+        let chance = &mut self.chance;
+        let first = seq.wrapping_sub(self.isn).wrapping_sub(1);
+        let payload: Vec<u8> = (0..payload_bytes as u32).map(|i| byte(first.wrapping_add(i))).collect();
+        let mut options = Vec::new();
+        if flags & 2 != 0 {
+            let mss = if chance.percent(70) { 1460u16 } else { chance.next() as u16 };
+            options.extend([2, 4]);
+            options.extend(mss.to_be_bytes());
+            if chance.percent(80) {
+                options.extend([1, 3, 3, chance.below(20) as u8]);
+            }
+            if chance.percent(60) {
+                options.extend([1, 1, 4, 2]);
+            }
+        } else if chance.percent(10) {
+            options.extend((0..chance.below(40)).map(|_| chance.next() as u8));
+        }
+        let window = match chance.below(4) {
+            0 => 0,
+            1 => chance.next() as u16,
+            2 => 1,
+            _ => 65_535,
+        };
+        let fields = Segment { window, ..fields((seq, ack), flags, &options, &payload) };
+        let (head, tcp) = segment(self.guest, self.peer, &fields);
+        let mut message = Header::default().encode().to_vec();
+        message.extend(frame(&head, &tcp));
+        self.bench.message(&message);
+    }
+
+    /// Learns from what the core sent, and checks the bytes in it.
+    fn watch(&mut self) {
+        while let Some((_, frame)) = self.bench.wire.frames.pop_front() {
+            let at = if self.guest.is_ipv4() { 34 } else { 54 };
+            if frame[if at == 34 { 23 } else { 20 }] != 6 {
+                continue;
+            }
+            let end = match at {
+                34 => 14 + usize::from(u16::from_be_bytes([frame[16], frame[17]])),
+                _ => 54 + usize::from(u16::from_be_bytes([frame[18], frame[19]])),
+            };
+            let got = Segment::read(&frame[at..end]).unwrap();
+            if got.flags & 4 != 0 {
+                continue;
+            }
+            if got.flags & 2 != 0 {
+                self.iss = Some(got.seq);
+                self.sent = got.seq.wrapping_add(1);
+                self.shift = got.option(3).map_or(0, |(_, shift)| u32::from(shift[0]));
+            }
+            let Some(iss) = self.iss else { continue };
+            let first = got.seq.wrapping_sub(iss).wrapping_sub(1);
+            for (i, byte_got) in got.payload.iter().enumerate() {
+                assert_eq!(*byte_got, byte(first.wrapping_add(i as u32)));
+            }
+            let end = got.seq.wrapping_add(got.space());
+            if end.wrapping_sub(self.sent) as i32 > 0 {
+                self.sent = end;
+            }
+            let shift = if got.flags & 2 != 0 { 0 } else { self.shift };
+            self.edge = got.ack.wrapping_add(u32::from(got.window) << shift);
+        }
+    }
+
+    fn lie(&mut self) {
+        let chance = &mut self.chance;
+        let bytes = match chance.percent(30) {
+            true => 0,
+            false => chance.pick(&[0, 1, 100, 1460, 9000, 40_000, 65_000]),
+        };
+        let seq = match chance.below(6) {
+            0..3 => self.next,
+            3 => self.next.wrapping_add(chance.below(2_000_000) as u32),
+            4 => self.next.wrapping_sub(chance.below(70_000) as u32),
+            _ if chance.percent(50) => chance.next() as u32,
+            _ => self.edge.wrapping_sub(chance.below(3) as u32).wrapping_add(1),
+        };
+        let ack = match chance.below(5) {
+            0..3 => self.sent,
+            3 => self.sent.wrapping_sub(chance.below(100_000) as u32),
+            _ => chance.next() as u32,
+        };
+        let flags = match chance.below(40) {
+            0 => 0x11,
+            1 => 0x01,
+            2 if chance.percent(20) => 0x14,
+            3 => 0x18,
+            4 if chance.percent(10) => chance.next() as u8,
+            5 if chance.percent(20) => 0x02,
+            6 => 0x12,
+            _ => 0x10,
+        };
+        if seq == self.next && flags & 2 == 0 {
+            self.next = self.next.wrapping_add(bytes as u32);
+        }
+        self.send(seq, ack, flags, bytes);
+    }
+
+    fn host_turn(&mut self) {
+        let Some(sock) = self.bench.host.open.get_mut(&self.id) else { return };
+        match self.chance.below(8) {
+            0 | 1 => {
+                let count = self.chance.below(100_000) as u32;
+                sock.inbox.extend((0..count).map(|i| byte(self.peer_sent.wrapping_add(i))));
+                self.peer_sent += count;
+            }
+            2 => sock.room = 0,
+            3 => sock.room = self.chance.below(200_000) as usize,
+            4 if self.chance.percent(5) => sock.peer_ended = true,
+            5 if self.chance.percent(2) => sock.broken = true,
+            _ => sock.room = usize::MAX,
+        }
+        self.bench.event(HostEvent::Readable(self.id));
+        self.bench.event(HostEvent::Writable(self.id));
+    }
+
+    fn check_got(&mut self) {
+        let closed = self.bench.host.closed.iter().map(|(id, _, sock)| (*id, sock));
+        for (id, sock) in self.bench.host.open.iter().map(|(id, sock)| (*id, sock)).chain(closed) {
+            if id != self.id {
+                // A SYN of another beginning opened another connection.
+                continue;
+            }
+            let checked = self.got.entry(id).or_default();
+            for (i, got) in sock.got.iter().enumerate().skip(*checked) {
+                assert_eq!(*got, byte(i as u32), "byte {i} of what the host got");
+            }
+            *checked = sock.got.len();
+        }
+    }
+
+    fn run(&mut self) {
+        for _ in 0..self.chance.below(60) + 5 {
+            for _ in 0..self.chance.below(5) + 1 {
+                self.lie();
+            }
+            self.host_turn();
+            for _ in 0..self.chance.below(4) {
+                self.bench.core.poll(self.bench.now, &mut self.bench.host, &mut self.bench.wire);
+            }
+            self.bench.now +=
+                self.chance.pick(&[0, 1000, 2_000_000, 20_000_000, 1_500_000_000, 70_000_000_000]);
+            self.watch();
+            self.check_got();
+            let orphans: Vec<FlowId> =
+                self.bench.host.open.keys().copied().filter(|id| *id != self.id).collect();
+            for id in orphans {
+                self.bench.host.open.remove(&id);
+                self.bench.event(HostEvent::Failed(id, Failure::Refused));
+            }
+        }
+    }
+}
+
+#[test]
+fn no_segment_does_harm() {
+    for seed in 0..rounds(400) {
+        let mut liar = Liar::new(seed);
+        liar.run();
+        assert_eq!(liar.bench.dropped(DropReason::Panicked), 0, "seed {seed}");
+    }
+}

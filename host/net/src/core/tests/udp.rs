@@ -1,0 +1,367 @@
+//! Datagrams: mappings, filters, fragments, errors, forwards.
+
+use super::harness::{Bench, Chance, datagram, setup};
+use crate::{
+    DropReason, Failure, FlowId, HostEvent, IcmpError, Kind,
+    core::packet::IpHead,
+    frame::{GSO_UDP_L4, Header, NEEDS_CSUM},
+};
+use std::net::SocketAddr;
+
+/// The UDP datagram in a frame: (from, to, data).
+fn parts(frame: &[u8]) -> (String, String, Vec<u8>) {
+    let packet = etherparse::SlicedPacket::from_ethernet(frame).unwrap();
+    let Some(etherparse::TransportSlice::Udp(udp)) = packet.transport else { panic!("{frame:02x?}") };
+    let (from, to): (std::net::IpAddr, std::net::IpAddr) = match packet.net.unwrap() {
+        etherparse::NetSlice::Ipv4(ip) => {
+            (ip.header().source_addr().into(), ip.header().destination_addr().into())
+        }
+        etherparse::NetSlice::Ipv6(ip) => {
+            (ip.header().source_addr().into(), ip.header().destination_addr().into())
+        }
+        other => panic!("{other:?}"),
+    };
+    let from = SocketAddr::new(from, udp.source_port()).to_string();
+    (from, SocketAddr::new(to, udp.destination_port()).to_string(), udp.payload().to_vec())
+}
+
+fn arrives(bench: &mut Bench, id: FlowId, from: &str, data: &[u8]) {
+    bench.host.sock(id).datagrams.push_back((from.parse().unwrap(), data.to_vec()));
+    bench.event(HostEvent::Readable(id));
+    bench.poll();
+}
+
+#[test]
+fn a_port_has_one_socket_for_everybody() {
+    for (guest, first, second, stranger) in [
+        ("10.0.2.15:5000", "192.0.2.1:53", "198.51.100.9:123", "203.0.113.5:53"),
+        ("[fd00::15]:5000", "[2001:db8::1]:53", "[2001:db8::2]:123", "[2001:db8::3]:53"),
+    ] {
+        let mut bench = Bench::new();
+        bench.udp(guest, first, b"one");
+        bench.udp(guest, second, b"two");
+        let id = bench.host.only();
+        let sent = &bench.host.sock(id).sent_datagrams;
+        assert_eq!(sent[0], (first.parse().unwrap(), 63, b"one".to_vec()));
+        assert_eq!(sent[1], (second.parse().unwrap(), 63, b"two".to_vec()));
+        arrives(&mut bench, id, first, b"answer");
+        assert_eq!(parts(&bench.next_frame().unwrap()), (first.into(), guest.into(), b"answer".to_vec()));
+        // Another port of somebody known may answer (TFTP does); a stranger may not.
+        let mut other: SocketAddr = second.parse().unwrap();
+        other.set_port(999);
+        arrives(&mut bench, id, &other.to_string(), b"");
+        assert_eq!(parts(&bench.next_frame().unwrap()), (other.to_string(), guest.into(), vec![]));
+        arrives(&mut bench, id, stranger, b"let me in");
+        assert_eq!((bench.next_frame(), bench.dropped(DropReason::Unsolicited)), (None, 1));
+    }
+}
+
+#[test]
+fn the_gateway_is_the_hosts_own_address() {
+    let mut bench = Bench::new();
+    bench.udp("10.0.2.15:5000", "10.0.2.2:53", b"x");
+    let id = bench.host.only();
+    assert_eq!(bench.host.sock(id).sent_datagrams[0].0.to_string(), "127.0.0.1:53");
+    arrives(&mut bench, id, "127.0.0.1:53", b"y");
+    assert_eq!(parts(&bench.next_frame().unwrap()).0, "10.0.2.2:53");
+}
+
+#[test]
+fn own_services_answer_for_themselves() {
+    let mut bench = Bench::new();
+    bench.udp("10.0.2.15:5000", "10.0.2.2:7", b"ping");
+    assert_eq!(
+        parts(&bench.next_frame().unwrap()),
+        ("10.0.2.2:7".into(), "10.0.2.15:5000".into(), b"ping".to_vec())
+    );
+    // No service: the name server has no other ports.
+    bench.udp("10.0.2.15:5000", "10.0.2.3:99", b"ping");
+    let frame = bench.next_frame().unwrap();
+    assert_eq!((frame[23], frame[34], frame[35]), (1, 3, 3));
+    for to in ["10.0.2.255:137", "255.255.255.255:68", "224.0.0.251:5353", "10.0.2.77:53"] {
+        bench.udp("10.0.2.15:5000", to, b"x");
+    }
+    bench.udp("[fe80::15]:5353", "[ff02::fb]:5353", b"x");
+    assert_eq!(
+        (bench.next_frame(), bench.host.open.len(), bench.dropped(DropReason::Multicast)),
+        (None, 0, 5)
+    );
+}
+
+#[test]
+fn the_policy_is_asked_for_each_datagram() {
+    let mut bench = Bench::new();
+    bench.udp("10.0.2.15:5000", "192.0.2.1:53", b"x");
+    let id = bench.host.only();
+    bench.udp("10.0.2.15:5000", "192.0.2.1:1", b"x");
+    let frame = bench.next_frame().expect("told");
+    assert_eq!((frame[34], frame[35], &frame[44..46]), (3, 13, &[0, 29][..]));
+    bench.udp("10.0.2.15:5000", "192.0.2.1:2", b"x");
+    assert_eq!((bench.next_frame(), bench.dropped(DropReason::Policy)), (None, 2));
+    assert_eq!(bench.host.sock(id).sent_datagrams.len(), 1);
+}
+
+#[test]
+fn long_datagrams_come_in_fragments_and_leave_whole() {
+    for (guest, peer, mtu) in [
+        ("10.0.2.15:5000", "192.0.2.1:53", 1500),
+        ("10.0.2.15:5000", "192.0.2.1:53", 576),
+        ("[fd00::15]:5000", "[2001:db8::1]:53", 1280),
+    ] {
+        let mut setup = setup();
+        setup.network.mtu = mtu;
+        let mut bench = Bench::with(setup);
+        let mut chance = Chance::new(3);
+        for bytes in [1, 1464, 1472, 1473, 9000, 65_507] {
+            let data: Vec<u8> = (0..bytes).map(|_| chance.next() as u8).collect();
+            let (head, whole) = datagram(guest, peer, &data);
+            // The guest's fragments, last first.
+            let mut pieces: Vec<_> = whole.chunks(1000).enumerate().collect();
+            pieces.reverse();
+            let last = whole.len().div_ceil(1000) - 1;
+            for (number, piece) in pieces {
+                let more = u16::from(number < last);
+                let head_bytes = head.bytes();
+                let mut frame =
+                    super::harness::frame(&head, &vec![0; piece.len() + (head_bytes - 20) / 20 * 8]);
+                let at = (number * 1000) as u16;
+                if head_bytes == 20 {
+                    head.write(&mut frame[14..], piece.len(), bytes as u16, (at / 8) | (more << 13));
+                    frame[34..].copy_from_slice(piece);
+                } else {
+                    IpHead { protocol: 44, ..head }.write(&mut frame[14..], piece.len() + 8, 0, 0);
+                    frame[54..58].copy_from_slice(&[17, 0, (at >> 8) as u8, at as u8 | more as u8]);
+                    frame[58..62].copy_from_slice(&(bytes as u32).to_be_bytes());
+                    frame[62..].copy_from_slice(piece);
+                }
+                bench.frame(&frame);
+            }
+            let id = bench.host.only();
+            assert!(
+                bench.host.sock(id).sent_datagrams.pop().unwrap().2 == data,
+                "{bytes} bytes from {guest}"
+            );
+            arrives(&mut bench, id, peer, &data);
+            assert!(reassembled(&mut bench) == whole_of(peer, guest, &data), "{bytes} bytes to {guest}");
+        }
+    }
+}
+
+fn whole_of(from: &str, to: &str, data: &[u8]) -> Vec<u8> {
+    datagram(from, to, data).1
+}
+
+/// The transport of the packet whose fragments wait on the wire.
+fn reassembled(bench: &mut Bench) -> Vec<u8> {
+    let mut whole = Vec::new();
+    while let Some(frame) = bench.next_frame() {
+        if frame[12] == 8 {
+            let parts = u16::from_be_bytes([frame[20], frame[21]]);
+            assert_eq!(usize::from(parts & 0x1fff) * 8, whole.len());
+            let total = usize::from(u16::from_be_bytes([frame[16], frame[17]]));
+            whole.extend(&frame[34..14 + total]);
+            assert_eq!(parts & 0x2000 == 0, bench.wire.frames.is_empty());
+        } else if frame[20] == 44 {
+            let parts = u16::from_be_bytes([frame[56], frame[57]]);
+            assert_eq!(usize::from(parts & 0xfff8), whole.len());
+            whole.extend(&frame[62..54 + usize::from(u16::from_be_bytes([frame[18], frame[19]]))]);
+            assert_eq!(parts & 1 == 0, bench.wire.frames.is_empty());
+        } else {
+            whole.extend(&frame[54..54 + usize::from(u16::from_be_bytes([frame[18], frame[19]]))]);
+        }
+    }
+    whole
+}
+
+#[test]
+fn a_train_of_datagrams_is_taken_apart() {
+    let mut bench = Bench::new();
+    let data: Vec<u8> = (0..2500u32).map(|i| i as u8).collect();
+    let (head, mut udp) = datagram("10.0.2.15:5000", "192.0.2.1:443", &data);
+    udp[6..8].copy_from_slice(&[0xde, 0xad]);
+    let mut header = Header {
+        flags: NEEDS_CSUM,
+        gso_type: GSO_UDP_L4,
+        gso_size: 1000,
+        csum_start: 34,
+        csum_offset: 6,
+        ..Header::default()
+    };
+    let mut message = header.encode().to_vec();
+    message.extend(super::harness::frame(&head, &udp));
+    bench.message(&message);
+    let id = bench.host.only();
+    let sizes: Vec<_> = bench.host.sock(id).sent_datagrams.iter().map(|(_, _, data)| data.len()).collect();
+    assert_eq!(sizes, [1000, 1000, 500]);
+    for kind in [1, 3, 4, 9] {
+        header.gso_type = kind;
+        message[..12].copy_from_slice(&header.encode());
+        bench.message(&message);
+    }
+    assert_eq!(bench.dropped(DropReason::BadOffload), 4);
+}
+
+#[test]
+fn hops_run_out_here_or_on_the_way() {
+    for (guest, peer, exceeded, quoted) in [
+        ("10.0.2.15:5000", "192.0.2.1:33434", [11, 0], 34 + 8),
+        ("[fd00::15]:5000", "[2001:db8::1]:33434", [3, 0], 54 + 8),
+    ] {
+        let mut bench = Bench::new();
+        let (mut head, udp) = datagram(guest, peer, b"trace");
+        head.hops = 1;
+        bench.packet(&head, &udp);
+        let frame = bench.next_frame().expect("the gateway is the first hop");
+        assert_eq!(frame[quoted - 8..quoted - 6], exceeded);
+        assert!(bench.host.open.is_empty());
+        head.hops = 2;
+        bench.packet(&head, &udp);
+        let id = bench.host.only();
+        assert_eq!(bench.host.sock(id).sent_datagrams[0].1, 1);
+        let router = if head.source.is_ipv4() { "203.0.113.1" } else { "2001:db8:1::1" };
+        let error = IcmpError {
+            from: router.parse().unwrap(),
+            icmp_type: exceeded[0],
+            code: 0,
+            info: 0,
+            to: peer.parse().unwrap(),
+            payload: b"trace".to_vec(),
+        };
+        bench.event(HostEvent::Icmp(id, error));
+        let frame = bench.next_frame().expect("the second hop");
+        let source = quoted - 8 - head.bytes() + if head.source.is_ipv4() { 12 } else { 8 };
+        let router: std::net::IpAddr = router.parse().unwrap();
+        match router {
+            std::net::IpAddr::V4(router) => assert_eq!(frame[source..source + 4], router.octets()),
+            std::net::IpAddr::V6(router) => assert_eq!(frame[source..source + 16], router.octets()),
+        }
+        // The quoted datagram is the guest's own: its ports.
+        assert_eq!(frame[quoted + head.bytes()..][..4], [0x13, 0x88, 0x82, 0x9a]);
+    }
+}
+
+#[test]
+fn what_the_host_refuses_is_told() {
+    for (failure, numbers) in [
+        (Failure::NetUnreachable, Some([3, 0])),
+        (Failure::HostUnreachable, Some([3, 1])),
+        (Failure::Refused, Some([3, 3])),
+        (Failure::Forbidden, Some([3, 13])),
+        (Failure::TooBig(1400), Some([3, 4])),
+        (Failure::Exhausted, None),
+    ] {
+        let mut bench = Bench::new();
+        bench.udp("10.0.2.15:5000", "192.0.2.1:53", b"x");
+        bench.host.refuse = Some(failure);
+        bench.udp("10.0.2.15:5000", "192.0.2.1:53", b"x");
+        let frame = bench.next_frame();
+        assert_eq!(frame.as_ref().map(|frame| [frame[34], frame[35]]), numbers, "{failure:?}");
+        if let Failure::TooBig(mtu) = failure {
+            assert_eq!(frame.unwrap()[38..42], mtu.to_be_bytes());
+        }
+        assert_eq!(bench.dropped(DropReason::HostFailed), 1);
+    }
+}
+
+#[test]
+fn echoes_go_through_a_socket_of_the_host() {
+    for (guest, peer, kinds) in
+        [("10.0.2.15", "192.0.2.1", [8u8, 0]), ("fd00::15", "2001:db8::1", [128, 129])]
+    {
+        let mut bench = Bench::new();
+        let (head, message) = super::harness::echo(guest, peer, kinds[0], 0x1234, 7, b"payload");
+        bench.packet(&head, &message);
+        let id = bench.host.only();
+        assert_eq!(id.kind(), Kind::Ping);
+        assert_eq!(bench.host.sock(id).pings, [(peer.parse().unwrap(), 63, 7, b"payload".to_vec())]);
+        bench.host.sock(id).replies.push_back((peer.parse().unwrap(), 7, b"payload".to_vec()));
+        bench.event(HostEvent::Readable(id));
+        bench.poll();
+        let frame = bench.next_frame().expect("a reply");
+        let at = 14 + head.bytes();
+        assert_eq!((frame[at], &frame[at + 4..at + 15]), (kinds[1], &b"\x12\x34\x00\x07payload"[..]));
+        let error = IcmpError {
+            from: if head.source.is_ipv4() { "203.0.113.1" } else { "2001:db8:1::1" }.parse().unwrap(),
+            icmp_type: if head.source.is_ipv4() { 11 } else { 3 },
+            code: 0,
+            info: 0,
+            to: SocketAddr::new(peer.parse().unwrap(), 9),
+            payload: vec![],
+        };
+        bench.event(HostEvent::Icmp(id, error));
+        let frame = bench.next_frame().expect("a relayed error");
+        let quoted = at + 8 + head.bytes();
+        assert_eq!(frame[quoted + 4..quoted + 8], [0x12, 0x34, 0, 9]);
+    }
+}
+
+#[test]
+fn limits_drop_who_was_idle_longest() {
+    let mut setup = setup();
+    setup.udp_flows = 3;
+    let mut bench = Bench::with(setup);
+    for port in [1000, 1001, 1002, 1000, 1003] {
+        bench.now += 1000;
+        bench.udp(&format!("10.0.2.15:{port}"), "192.0.2.1:53", b"x");
+    }
+    assert_eq!((bench.host.open.len(), bench.host.closed.len()), (3, 1));
+    let guests: Vec<_> = bench.core.udp_info().iter().map(|info| info.guest.port()).collect();
+    assert_eq!(guests, [1000, 1003, 1002]);
+    for identifier in 0..300 {
+        bench.now += 1000;
+        let (head, message) = super::harness::echo("10.0.2.15", "192.0.2.1", 8, identifier, 1, b"");
+        bench.packet(&head, &message);
+    }
+    assert_eq!(bench.host.open.keys().filter(|id| id.kind() == Kind::Ping).count(), 256);
+    // Everything ends by itself.
+    bench.pass(200_000_000_000);
+    assert!(bench.host.open.is_empty());
+    assert_eq!(bench.core.next_deadline(), None);
+}
+
+#[test]
+fn forwards_bring_datagrams_in() {
+    let mut bench = Bench::new();
+    let id = bench.core.forward_udp("10.0.2.15:5353".parse().unwrap());
+    bench.host.open.insert(id, super::harness::Sock::default());
+    arrives(&mut bench, id, "127.0.0.1:700", b"early");
+    // They wait until the guest is found.
+    assert_eq!(bench.next_frame().map(|frame| [frame[12], frame[13]]), Some([8, 6]));
+    bench.pass(2_500_000_000);
+    assert_eq!(bench.wire.frames.drain(..).map(|(_, frame)| frame[13]).collect::<Vec<_>>(), [6, 6]);
+    bench.udp("10.0.2.15:9", "10.0.2.2:7", b"");
+    bench.poll();
+    bench.next_frame();
+    assert_eq!(
+        parts(&bench.next_frame().unwrap()),
+        ("10.0.2.2:700".into(), "10.0.2.15:5353".into(), b"early".to_vec())
+    );
+    bench.udp("10.0.2.15:5353", "10.0.2.2:700", b"back");
+    assert_eq!(
+        bench.host.sock(id).sent_datagrams,
+        [("127.0.0.1:700".parse().unwrap(), 64, b"back".to_vec())]
+    );
+    arrives(&mut bench, id, "198.51.100.4:800", b"far");
+    assert_eq!(parts(&bench.next_frame().unwrap()).0, "198.51.100.4:800");
+    let (now, bench) = (bench.now, &mut bench);
+    bench.core.forward_udp_ends(now, id, &mut bench.host, &mut bench.wire);
+    assert_eq!(bench.host.closed.len(), 1);
+}
+
+#[test]
+fn without_room_datagrams_wait_in_their_socket() {
+    let mut bench = Bench::new();
+    bench.udp("10.0.2.15:5000", "192.0.2.1:53", b"x");
+    let id = bench.host.only();
+    bench.wire.room = 80_000;
+    for _ in 0..100 {
+        bench.host.sock(id).datagrams.push_back(("192.0.2.1:53".parse().unwrap(), vec![1; 1400]));
+    }
+    bench.event(HostEvent::Readable(id));
+    let mut total = 0;
+    for _ in 0..60 {
+        bench.core.poll(bench.now, &mut bench.host, &mut bench.wire);
+        total += bench.wire.frames.drain(..).count();
+    }
+    assert_eq!((total, bench.dropped(DropReason::NoRoom)), (100, 0));
+}

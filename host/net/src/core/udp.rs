@@ -1,0 +1,310 @@
+//! UDP: a socket of the host for each port of the guest, whoever it speaks to (RFC 4787: endpoint-independent mapping);
+//! only those may answer to whose address the guest has sent (address-dependent filtering). And forwards inwards.
+
+use super::Next;
+use super::{
+    FRAGMENTS_BYTES, Turn,
+    icmp::{Unreachable, udp_quote},
+    network::Place,
+    output::Output,
+    packet::{IpHead, Packet, UDP},
+    route::{Refusal, Router},
+    slab::Slab,
+    stats::DropReason,
+};
+use crate::edges::{FlowId, IcmpError, Kind};
+use crate::policy::Transport;
+use serde::Serialize;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::{IpAddr, SocketAddr},
+};
+
+const IDLE_NS: u64 = 120_000_000_000;
+/// Of a port that was never answered.
+const ONE_WAY_NS: u64 = 30_000_000_000;
+/// Peers whose answers a port takes.
+const MAX_PEERS: usize = 64;
+const MAX_FORWARD_PEERS: usize = 1024;
+/// Datagrams that one turn takes from one socket.
+const TURN_DATAGRAMS: usize = 64;
+
+#[derive(Debug)]
+struct Map {
+    id: FlowId,
+    guest: SocketAddr,
+    /// Addresses on the host's side that the guest has sent to, the latest last.
+    peers: VecDeque<IpAddr>,
+    last_ns: u64,
+    answered: bool,
+}
+
+/// A port of the host's that is forwarded to the guest.
+#[derive(Debug)]
+struct Forward {
+    guest: SocketAddr,
+    asked_ns: Option<u64>,
+}
+
+#[derive(Debug)]
+struct ForwardPeer {
+    id: FlowId,
+    /// As the host sees it.
+    peer: SocketAddr,
+    last_ns: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Udp {
+    maps: Slab<Map>,
+    by_guest: BTreeMap<SocketAddr, FlowId>,
+    limit: usize,
+    forwards: Slab<Forward>,
+    /// By (guest, peer as the guest sees it): what came in by a forward, and what answers it.
+    forward_peers: BTreeMap<(SocketAddr, SocketAddr), ForwardPeer>,
+}
+
+/// What is known about a port of the guest, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UdpInfo {
+    pub guest: SocketAddr,
+    /// Peers that it may hear from.
+    pub peers: usize,
+    pub answered: bool,
+}
+
+impl Udp {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            maps: Slab::new(Kind::Udp),
+            by_guest: BTreeMap::new(),
+            limit,
+            forwards: Slab::new(Kind::UdpForward),
+            forward_peers: BTreeMap::new(),
+        }
+    }
+
+    /// A datagram of the guest that leaves the link, whose checksum holds.
+    pub(super) fn datagram(
+        &mut self,
+        packet: &Packet<'_>,
+        ports: [u16; 2],
+        data: &[u8],
+        router: &Router,
+        turn: &mut Turn<'_>,
+        out: &mut Output,
+    ) {
+        let guest = SocketAddr::new(packet.source, ports[0]);
+        let to = SocketAddr::new(packet.destination, ports[1]);
+        if let Some(peer) = self.forward_peers.get_mut(&(guest, to)) {
+            peer.last_ns = turn.now;
+            let (id, peer) = (peer.id, peer.peer);
+            if let Err(failure) = turn.host.udp_send(id, peer, 64, data) {
+                out.host_failed(turn.guest, packet, failure);
+            }
+            return;
+        }
+        let place = out.network.place(to.ip());
+        match place {
+            Place::Host | Place::World => {}
+            Place::Gateway | Place::Dns => {
+                out.stats.dropped(DropReason::NoService);
+                return out.unreachable(turn.guest, packet, Unreachable::Port);
+            }
+            Place::Nobody | Place::Multicast => return out.stats.dropped(DropReason::Multicast),
+        }
+        if packet.hops <= 1 && place == Place::World {
+            out.stats.dropped(DropReason::Hops);
+            return out.hops_exceeded(turn.guest, packet);
+        }
+        let to = match router.datagram(Transport::Udp, to) {
+            Ok(to) => to,
+            Err(refusal) => {
+                out.stats.dropped(DropReason::Policy);
+                if refusal == Refusal::Tell {
+                    out.unreachable(turn.guest, packet, Unreachable::Prohibited);
+                }
+                return;
+            }
+        };
+        let Some(id) = self.map(guest, &to.ip(), turn, out) else { return };
+        if let Some(map) = self.maps.get_mut(id) {
+            map.last_ns = turn.now;
+            if map.peers.back() != Some(&to.ip()) {
+                map.peers.retain(|peer| *peer != to.ip());
+                map.peers.push_back(to.ip());
+                if map.peers.len() > MAX_PEERS {
+                    map.peers.pop_front();
+                }
+            }
+        }
+        if let Err(failure) = turn.host.udp_send(id, to, packet.hops.saturating_sub(1).max(1), data) {
+            out.host_failed(turn.guest, packet, failure);
+        }
+    }
+
+    fn map(
+        &mut self,
+        guest: SocketAddr,
+        to: &IpAddr,
+        turn: &mut Turn<'_>,
+        out: &mut Output,
+    ) -> Option<FlowId> {
+        if let Some(&id) = self.by_guest.get(&guest) {
+            return Some(id);
+        }
+        if self.maps.len() >= self.limit {
+            let oldest = self.maps.values().min_by_key(|map| map.last_ns)?.id;
+            self.close(oldest, turn);
+            out.stats.dropped(DropReason::Limit);
+        }
+        let now = turn.now;
+        let id =
+            self.maps.insert(|id| Map { id, guest, peers: VecDeque::new(), last_ns: now, answered: false });
+        if turn.host.udp_open(id, to).is_err() {
+            out.stats.dropped(DropReason::HostFailed);
+            self.maps.remove(id);
+            return None;
+        }
+        self.by_guest.insert(guest, id);
+        Some(id)
+    }
+
+    fn close(&mut self, id: FlowId, turn: &mut Turn<'_>) {
+        if let Some(map) = self.maps.remove(id) {
+            self.by_guest.remove(&map.guest);
+            turn.host.close(id, false);
+        }
+    }
+
+    /// Datagrams that have arrived for a port of the guest.
+    pub(super) fn poll(
+        &mut self,
+        id: FlowId,
+        turn: &mut Turn<'_>,
+        out: &mut Output,
+        buffer: &mut [u8],
+    ) -> Next {
+        let Some(map) = self.maps.get_mut(id) else { return Next::Idle };
+        for _ in 0..TURN_DATAGRAMS {
+            if !Output::has_room(turn.guest, buffer.len() + FRAGMENTS_BYTES) {
+                return Next::Stalled;
+            }
+            let Some(got) = turn.host.udp_recv(id, buffer) else { return Next::Idle };
+            if !map.peers.contains(&got.from.ip().to_canonical()) && !map.peers.contains(&got.from.ip()) {
+                out.stats.dropped(DropReason::Unsolicited);
+                continue;
+            }
+            map.last_ns = turn.now;
+            map.answered = true;
+            let Some(from) = out.network.seen(got.from, map.guest.ip()) else { continue };
+            deliver(from, map.guest, &buffer[..got.bytes.min(buffer.len())], turn, out);
+        }
+        Next::More
+    }
+
+    /// What a router or the peer said about a datagram.
+    pub(super) fn error(&mut self, id: FlowId, error: &IcmpError, turn: &mut Turn<'_>, out: &mut Output) {
+        let Some(map) = self.maps.get(id) else { return };
+        let Some(to) = out.network.seen(error.to, map.guest.ip()) else { return };
+        let head = IpHead { source: map.guest.ip(), destination: to.ip(), protocol: UDP, hops: 1 };
+        let quote = udp_quote([map.guest.port(), to.port()], &error.payload);
+        out.relay_error(turn.guest, &head, &quote, error);
+    }
+
+    /// A port of the host's is forwarded to `guest` from now on.
+    pub(super) fn forward(&mut self, guest: SocketAddr) -> FlowId {
+        self.forwards.insert(|_| Forward { guest, asked_ns: None })
+    }
+
+    /// It is no longer.
+    pub(super) fn forward_ends(&mut self, id: FlowId, turn: &mut Turn<'_>) {
+        if self.forwards.remove(id).is_some() {
+            self.forward_peers.retain(|_, peer| peer.id != id);
+            turn.host.close(id, false);
+        }
+    }
+
+    /// Datagrams that have arrived for a forward.
+    pub(super) fn poll_forward(
+        &mut self,
+        id: FlowId,
+        turn: &mut Turn<'_>,
+        out: &mut Output,
+        buffer: &mut [u8],
+    ) -> Next {
+        let Some(forward) = self.forwards.get_mut(id) else { return Next::Idle };
+        let guest = forward.guest;
+        for _ in 0..TURN_DATAGRAMS {
+            if !Output::has_room(turn.guest, buffer.len() + FRAGMENTS_BYTES) {
+                return Next::Stalled;
+            }
+            if out.neighbours.get(guest.ip()).is_none() {
+                // They wait in the socket until the guest has said where it is; it is asked once a second.
+                if forward.asked_ns.is_none_or(|asked| turn.now >= asked + 1_000_000_000) {
+                    forward.asked_ns = Some(turn.now);
+                    out.ask_neighbour(turn.guest, guest.ip());
+                }
+                return Next::Stalled;
+            }
+            let Some(got) = turn.host.udp_recv(id, buffer) else { return Next::Idle };
+            let Some(seen) = out.network.seen(got.from, guest.ip()) else { continue };
+            let known = ForwardPeer { id, peer: got.from, last_ns: turn.now };
+            self.forward_peers.insert((guest, seen), known);
+            if self.forward_peers.len() > MAX_FORWARD_PEERS {
+                let oldest = self.forward_peers.iter().min_by_key(|(_, peer)| peer.last_ns);
+                oldest.map(|(key, _)| *key).and_then(|key| self.forward_peers.remove(&key));
+            }
+            deliver(seen, guest, &buffer[..got.bytes.min(buffer.len())], turn, out);
+        }
+        Next::More
+    }
+
+    pub(super) fn sweep(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now;
+        let idle = |map: &&Map| {
+            let life = if map.answered { IDLE_NS } else { ONE_WAY_NS };
+            now.saturating_sub(map.last_ns) > life
+        };
+        let late: Vec<FlowId> = self.maps.values().filter(idle).map(|map| map.id).collect();
+        for id in late {
+            self.close(id, turn);
+        }
+        self.forward_peers.retain(|_, peer| now.saturating_sub(peer.last_ns) <= IDLE_NS);
+    }
+
+    /// Drops what the guest had; forwards stay.
+    pub(super) fn reset(&mut self, turn: &mut Turn<'_>) {
+        let all: Vec<FlowId> = self.maps.values().map(|map| map.id).collect();
+        for id in all {
+            self.close(id, turn);
+        }
+        self.forward_peers.clear();
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.maps.len() + self.forward_peers.len()
+    }
+
+    pub(super) fn is_pending(&self, now: u64, recent_ns: u64) -> bool {
+        let recent = |last_ns: u64| now.saturating_sub(last_ns) < recent_ns;
+        self.maps.values().any(|map| recent(map.last_ns))
+            || self.forward_peers.values().any(|peer| recent(peer.last_ns))
+    }
+
+    pub(super) fn info(&self) -> Vec<UdpInfo> {
+        let info = |map: &Map| UdpInfo { guest: map.guest, peers: map.peers.len(), answered: map.answered };
+        self.maps.values().map(info).collect()
+    }
+}
+
+fn deliver(from: SocketAddr, to: SocketAddr, data: &[u8], turn: &mut Turn<'_>, out: &mut Output) {
+    let head = IpHead { source: from.ip(), destination: to.ip(), protocol: UDP, hops: 63 };
+    // IPv6 does not count its header in the length.
+    let counted = if to.is_ipv4() { head.bytes() } else { 0 };
+    if counted + 8 + data.len() > 65_535 {
+        // A datagram of IPv6 that IPv4 cannot carry.
+        return out.stats.dropped(DropReason::Malformed);
+    }
+    out.datagram(turn.guest, &head, [from.port(), to.port()], data);
+}

@@ -1,0 +1,277 @@
+//! The host's side: one thread that owns the core, all sockets and a poller.
+//!
+//! The machine's thread hands frames over and never waits. What the network costs the host, it costs on this thread.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "this module is where the user network reads clocks and files, opens sockets and has its thread"
+)]
+
+mod datagram;
+mod forward;
+mod names;
+mod reactor;
+mod services;
+mod sockets;
+mod stream;
+
+pub use forward::ForwardInfo;
+
+use crate::{
+    clock::ExternalClock,
+    config::{Config, Forward},
+    core::{TcpInfo, UdpInfo},
+    edges::Guest,
+    frame::Offload,
+};
+use mio::Waker;
+use reactor::Reactor;
+use serde::Serialize;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt, io,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread::JoinHandle,
+};
+
+/// Bytes of the guest's frames that wait for the thread; what comes beyond is lost, as on a real link.
+const QUEUE_BYTES: usize = 32 << 20;
+
+/// Why the network, or a forward, cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The poller or the thread.
+    #[error("the user network cannot start: {0}")]
+    Start(io::Error),
+    #[error("forward `{forward}`: cannot listen there: {why}")]
+    Listen { forward: String, why: io::Error },
+    #[error("forward `{forward}`: the guest has no address of that family in this network")]
+    Family { forward: String },
+    #[error("there is no forward `{0}`; the list of forwards shows them")]
+    NoForward(String),
+    #[error("TFTP folder {}: {why}", folder.display())]
+    Tftp { folder: PathBuf, why: io::Error },
+    #[error("capture file {}: {why}", file.display())]
+    Capture { file: PathBuf, why: io::Error },
+    /// Its thread has ended.
+    #[error("the user network is gone")]
+    Gone,
+}
+
+/// What there is to know about a running network.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Info {
+    pub frames_from_guest: u64,
+    pub bytes_from_guest: u64,
+    pub frames_to_guest: u64,
+    pub bytes_to_guest: u64,
+    /// By reason; reasons that never happened are left out.
+    pub dropped: BTreeMap<&'static str, u64>,
+    pub tcp: Vec<TcpInfo>,
+    pub udp: Vec<UdpInfo>,
+    pub forwards: Vec<ForwardInfo>,
+}
+
+/// What the thread is told.
+enum Order {
+    Offload(Offload),
+    Room,
+    Restored,
+    Add(Forward, mpsc::Sender<Result<Vec<ForwardInfo>, Error>>),
+    Remove(String, mpsc::Sender<Result<(), Error>>),
+    Info(mpsc::Sender<Info>),
+    Stop,
+}
+
+/// What both threads see.
+struct Shared {
+    inbox: Mutex<Inbox>,
+    waker: Waker,
+    /// A wake-up is under way, another one would be idle.
+    woken: AtomicBool,
+    /// See [`Handle::external_work_pending`].
+    pending: AtomicBool,
+}
+
+#[derive(Default)]
+struct Inbox {
+    frames: VecDeque<Vec<u8>>,
+    frame_bytes: usize,
+    /// Frames that found no place.
+    lost: u64,
+    orders: Vec<Order>,
+}
+
+impl Shared {
+    /// Nobody can leave an inbox half changed, so a panic elsewhere does not matter.
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the thread look at its inbox. It clears `woken` before it looks, so that nothing is overlooked.
+    fn wake(&self) {
+        if !self.woken.swap(true, Ordering::SeqCst) {
+            // It fails if the thread's poller is gone, and the thread with it.
+            let _ended = self.waker.wake();
+        }
+    }
+
+    fn order(&self, order: Order) {
+        self.inbox().orders.push(order);
+        self.wake();
+    }
+}
+
+/// Where lines for people go.
+pub type Log = Box<dyn Fn(&str) + Send>;
+
+/// Starts a user network.
+pub struct UserNet;
+
+impl UserNet {
+    /// Starts the thread, with all forwards in place. `name` is for captures; `clock` must have an alarm of its own
+    /// ([`ExternalClock::with_own_alarm`]): when it rings, call [`Handle::alarm`].
+    ///
+    /// # Errors
+    /// A forward's port is taken, a folder or file is not there, or the host lacks something.
+    pub fn start(
+        config: Config,
+        name: &str,
+        clock: ExternalClock,
+        seed: [u8; 32],
+        to_guest: Box<dyn Guest + Send>,
+        log: Log,
+    ) -> Result<Handle, Error> {
+        let poll = mio::Poll::new().map_err(Error::Start)?;
+        let waker = Waker::new(poll.registry(), reactor::WAKE).map_err(Error::Start)?;
+        let shared = Arc::new(Shared {
+            inbox: Mutex::default(),
+            waker,
+            woken: AtomicBool::new(false),
+            pending: AtomicBool::new(false),
+        });
+        let outside = reactor::Outside { clock, guest: to_guest, log };
+        let reactor = Reactor::new(config, name, seed, poll, Arc::clone(&shared), outside)?;
+        let thread = std::thread::Builder::new()
+            .name("net".to_owned())
+            .spawn(move || reactor.run())
+            .map_err(Error::Start)?;
+        Ok(Handle { shared, thread: Some(thread) })
+    }
+}
+
+/// A running user network. It ends when this is dropped.
+pub struct Handle {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}
+
+impl Handle {
+    /// A message of the guest: header and frame. Never waits.
+    pub fn frame(&self, message: Vec<u8>) {
+        let mut inbox = self.shared.inbox();
+        if inbox.frame_bytes + message.len() > QUEUE_BYTES {
+            inbox.lost += 1;
+            return;
+        }
+        inbox.frame_bytes += message.len();
+        inbox.frames.push_back(message);
+        drop(inbox);
+        self.shared.wake();
+    }
+
+    /// The guest can take more.
+    pub fn room_changed(&self) {
+        self.shared.order(Order::Room);
+    }
+
+    /// The clock's alarm has rung.
+    pub fn alarm(&self) {
+        self.shared.wake();
+    }
+
+    /// What the guest's driver takes.
+    pub fn set_offload(&self, offload: Offload) {
+        self.shared.order(Order::Offload(offload));
+    }
+
+    /// The machine is one of another time now.
+    pub fn restored(&self) {
+        self.shared.order(Order::Restored);
+    }
+
+    /// Whether the outside may yet answer something that the guest waits for.
+    #[must_use]
+    pub fn external_work_pending(&self) -> bool {
+        // In this order: the thread sets `pending` before it empties the inbox.
+        !self.shared.inbox().frames.is_empty() || self.shared.pending.load(Ordering::SeqCst)
+    }
+
+    /// Forwards ports of the host from now on, and says which (port 0 lets the host choose).
+    ///
+    /// # Errors
+    /// The host cannot listen there; nothing of it is forwarded then.
+    pub fn forward_add(&self, forward: Forward) -> Result<Vec<ForwardInfo>, Error> {
+        self.ask(|answer| Order::Add(forward, answer))?
+    }
+
+    /// Ends a forward, named as [`ForwardInfo::forward`] has it or as it was given. Its open connections go on.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn forward_remove(&self, forward: &str) -> Result<(), Error> {
+        self.ask(|answer| Order::Remove(forward.to_owned(), answer))?
+    }
+
+    /// What is forwarded.
+    ///
+    /// # Errors
+    /// The network is gone.
+    pub fn forward_list(&self) -> Result<Vec<ForwardInfo>, Error> {
+        Ok(self.info()?.forwards)
+    }
+
+    /// Counters and flows.
+    ///
+    /// # Errors
+    /// The network is gone.
+    pub fn info(&self) -> Result<Info, Error> {
+        self.ask(Order::Info)
+    }
+
+    fn ask<T>(&self, order: impl FnOnce(mpsc::Sender<T>) -> Order) -> Result<T, Error> {
+        let (answer, answered) = mpsc::channel();
+        self.shared.order(order(answer));
+        answered.recv().map_err(|_| Error::Gone)
+    }
+
+    /// Ends it: sockets are closed when this returns.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.shared.order(Order::Stop);
+            // A panic of the thread has been reported where it happened.
+            let _panicked = thread.join();
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

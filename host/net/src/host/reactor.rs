@@ -1,0 +1,434 @@
+//! The thread: orders and frames of the machine, events of the poller, deadlines of both clocks.
+
+use super::{
+    Error, Info, Order, Shared,
+    forward::{self, Bound, ForwardInfo, Listener, Socket},
+    names, services,
+    sockets::Sockets,
+};
+use crate::{
+    capture::{Capture, Frame, Side, Way},
+    clock::ExternalClock,
+    config::{Config, Forward},
+    core::{Core, DropReason, Network, Setup, TcpLimits},
+    edges::{FlowId, Guest, HostEvent},
+    frame::{HEADER_BYTES, Header},
+    policy::Policy,
+};
+use mio::{Events, Poll, Token};
+use nix::ifaddrs::getifaddrs;
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, BufWriter},
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, atomic::Ordering, mpsc},
+    time::{Duration, Instant},
+};
+
+pub(super) const WAKE: Token = Token(usize::MAX);
+/// Frames of the guest that one turn takes.
+const TURN_FRAMES: usize = 512;
+/// Connections that one turn accepts from one listener.
+const TURN_ACCEPTS: usize = 256;
+/// Between looks at what has no event: the host's addresses, children, listeners that ran out of descriptors.
+const HOUSEKEEPING: Duration = Duration::from_secs(10);
+/// After a listener ran out of descriptors.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// What the thread is given.
+pub(super) struct Outside {
+    pub(super) clock: ExternalClock,
+    pub(super) guest: Box<dyn Guest + Send>,
+    pub(super) log: super::Log,
+}
+
+/// The way to the guest, with a look at what goes there.
+struct ToGuest {
+    guest: Box<dyn Guest + Send>,
+    capture: Option<Capture<BufWriter<File>>>,
+    now: u64,
+}
+
+impl ToGuest {
+    fn capture(&mut self, way: Way, bytes: &[u8]) {
+        let Some(capture) = &mut self.capture else { return };
+        let frame =
+            Frame { at_ns: self.now, side: Side::Guest, way, bytes, length: bytes.len(), comment: "" };
+        if capture.frame(&frame).is_err() {
+            // A full disk must not end the network; the file is whole up to here.
+            self.capture = None;
+        }
+    }
+}
+
+impl Guest for ToGuest {
+    fn room(&self) -> usize {
+        self.guest.room()
+    }
+
+    fn frame(&mut self, header: &Header, frame: &[u8]) {
+        self.capture(Way::In, frame);
+        self.guest.frame(header, frame);
+    }
+}
+
+pub(super) struct Reactor {
+    poll: Poll,
+    shared: Arc<Shared>,
+    clock: ExternalClock,
+    core: Core,
+    network: Network,
+    policy: Policy,
+    sockets: Sockets,
+    guest: ToGuest,
+    listeners: BTreeMap<usize, Listener>,
+    next_listener: usize,
+    /// Listeners that have not been emptied.
+    accepting: Vec<usize>,
+    accept_at: Option<Instant>,
+    housekeeping: Instant,
+    stopped: bool,
+}
+
+/// Every address of the host's interfaces.
+fn own_addresses() -> Vec<IpAddr> {
+    let all = getifaddrs().into_iter().flatten().filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip())))
+    });
+    all.collect()
+}
+
+/// Ten thousand connections are ten thousand descriptors.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // The soft limit stays; connections beyond it are refused.
+    let _stays = setrlimit(Resource::Nofile, limit);
+}
+
+fn open_capture(config: &Config, name: &str) -> Result<Option<Capture<BufWriter<File>>>, Error> {
+    let Some(settings) = &config.capture else { return Ok(None) };
+    let wrong = |why| Error::Capture { file: settings.file.clone(), why };
+    let file = BufWriter::new(File::create(&settings.file).map_err(wrong)?);
+    Capture::new(file, name, settings.guest, settings.host, settings.snap_length).map(Some).map_err(wrong)
+}
+
+impl Reactor {
+    pub(super) fn new(
+        config: Config,
+        name: &str,
+        seed: [u8; 32],
+        poll: Poll,
+        shared: Arc<Shared>,
+        outside: Outside,
+    ) -> Result<Self, Error> {
+        raise_descriptor_limit();
+        let network = Network::from(&config);
+        let mut policy = config.policy();
+        policy.set_own_addresses(own_addresses());
+        let services = services::OwnServices::new(&config)?;
+        let guest_forwards =
+            config.guest_forwards.iter().enumerate().map(|(index, forward)| (forward.at, index)).collect();
+        let setup = Setup {
+            network: network.clone(),
+            egress: Box::new(policy.clone()),
+            services: Box::new(services),
+            guest_forwards,
+            tcp: TcpLimits {
+                flows: config.limits.tcp_flows as usize,
+                half_open: config.limits.tcp_half_open as usize,
+                memory_bytes: usize::try_from(config.limits.buffer_bytes).unwrap_or(usize::MAX),
+            },
+            udp_flows: config.limits.udp_maps as usize,
+        };
+        let registry = poll.registry().try_clone().map_err(Error::Start)?;
+        let capture = open_capture(&config, name)?;
+        let mut reactor = Self {
+            core: Core::new(setup, seed),
+            sockets: Sockets::new(&config, seed, registry, outside.log).map_err(Error::Start)?,
+            guest: ToGuest { guest: outside.guest, capture, now: 0 },
+            poll,
+            shared,
+            clock: outside.clock,
+            network,
+            policy,
+            listeners: BTreeMap::new(),
+            next_listener: 0,
+            accepting: Vec::new(),
+            accept_at: None,
+            housekeeping: Instant::now() + HOUSEKEEPING,
+            stopped: false,
+        };
+        for forward in &config.forwards {
+            reactor.forward_add(forward)?;
+        }
+        Ok(reactor)
+    }
+
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(1024);
+        while !self.stopped {
+            self.shared.woken.store(false, Ordering::SeqCst);
+            // The machine may ask between the taking of its frames and what follows from them.
+            self.shared.pending.store(true, Ordering::SeqCst);
+            let left = self.inbox();
+            self.turn();
+            let timeout = if left { Some(Duration::ZERO) } else { self.timeout() };
+            self.publish();
+            match self.poll.poll(&mut events, timeout) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    self.sockets.say(&format!("the user network ends: its poller failed: {error}"));
+                    break;
+                }
+            }
+            for event in &events {
+                let token = event.token();
+                if let Some(query) = names::query_of(token) {
+                    self.sockets.names.event(query, &mut self.sockets.events);
+                } else if let Some(index) = forward::listener_of(token) {
+                    self.accepting.push(index);
+                } else if token != WAKE {
+                    self.sockets.event(FlowId::from_token(token.0 as u64), event);
+                }
+            }
+        }
+    }
+
+    fn now(&mut self) -> u64 {
+        self.guest.now = self.clock.now_ns();
+        self.guest.now
+    }
+
+    /// What the machine's thread has left. Returns whether something stays for the next turn.
+    fn inbox(&mut self) -> bool {
+        let mut inbox = self.shared.inbox();
+        let count = inbox.frames.len().min(TURN_FRAMES);
+        let frames: Vec<Vec<u8>> = inbox.frames.drain(..count).collect();
+        inbox.frame_bytes -= frames.iter().map(Vec::len).sum::<usize>();
+        let orders = std::mem::take(&mut inbox.orders);
+        let left = !inbox.frames.is_empty();
+        drop(inbox);
+        for order in orders {
+            self.order(order);
+        }
+        let now = self.now();
+        for message in &frames {
+            if self.guest.capture.is_some() {
+                self.guest.capture(Way::Out, message.get(HEADER_BYTES..).unwrap_or_default());
+            }
+            self.core.guest_frame(now, message, &mut self.sockets, &mut self.guest);
+        }
+        left
+    }
+
+    fn order(&mut self, order: Order) {
+        let now = self.now();
+        match order {
+            Order::Offload(offload) => self.core.set_offload(offload),
+            // The turn that follows sees it.
+            Order::Room => {}
+            Order::Restored => {
+                self.core.reset(now, &mut self.sockets, &mut self.guest);
+                self.sockets.names.reset(&mut self.sockets.events);
+            }
+            Order::Add(forward, answer) => reply(&answer, self.forward_add(&forward)),
+            Order::Remove(name, answer) => {
+                let removed = self.forward_remove(&name);
+                reply(&answer, removed);
+            }
+            Order::Info(answer) => reply(&answer, self.info()),
+            Order::Stop => self.stopped = true,
+        }
+    }
+
+    /// Lets everything that is due happen.
+    fn turn(&mut self) {
+        let now = self.now();
+        let host_now = Instant::now();
+        self.accept();
+        self.sockets.expire(host_now);
+        let sockets = &mut self.sockets;
+        if sockets.names.next_deadline().is_some_and(|deadline| deadline <= host_now) {
+            sockets.names.poll(&mut sockets.events);
+        }
+        self.events(now);
+        self.core.poll(now, &mut self.sockets, &mut self.guest);
+        // What the poll has caused on the host's side: connections of its own, failures.
+        self.events(now);
+        if host_now >= self.housekeeping {
+            self.housekeeping = host_now + HOUSEKEEPING;
+            self.policy.set_own_addresses(own_addresses());
+            self.core.set_egress(Box::new(self.policy.clone()));
+            if let Some(capture) = &mut self.guest.capture {
+                // As with a frame: a full disk ends the capture at the next one.
+                let _full = capture.flush();
+            }
+        }
+    }
+
+    fn events(&mut self, now: u64) {
+        for event in std::mem::take(&mut self.sockets.events) {
+            self.core.host_event(now, event, &mut self.sockets, &mut self.guest);
+        }
+    }
+
+    /// How long nothing has to be done.
+    fn timeout(&mut self) -> Option<Duration> {
+        let deadline = self.core.next_deadline();
+        self.clock.set_alarm(deadline);
+        // The clock may have passed it before the alarm was set.
+        let due = deadline.is_some_and(|deadline| deadline <= self.clock.now_ns());
+        if due || !self.sockets.events.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let next = [self.sockets.next_deadline(), self.sockets.names.next_deadline(), self.accept_at];
+        let next = next.into_iter().flatten().chain([self.housekeeping]).min();
+        next.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    fn publish(&self) {
+        let pending = self.core.external_work_pending(self.guest.now)
+            || self.sockets.names.pending()
+            || !self.sockets.events.is_empty();
+        self.shared.pending.store(pending, Ordering::SeqCst);
+    }
+
+    fn accept(&mut self) {
+        if self.accept_at.is_some_and(|at| at > Instant::now()) {
+            return;
+        }
+        self.accept_at = None;
+        for index in std::mem::take(&mut self.accepting) {
+            for _ in 0..TURN_ACCEPTS {
+                let Some(listener) = self.listeners.get(&index) else { break };
+                let (guest, port) = (listener.info.guest, listener.guest_port);
+                match listener.accept() {
+                    Ok((stream, peer)) => self.accepted(stream, peer, guest, port),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+                    Err(_) => {
+                        // No more descriptors: those that wait go on waiting.
+                        self.accept_at = Some(Instant::now() + ACCEPT_AGAIN);
+                        self.accepting.push(index);
+                        break;
+                    }
+                }
+            }
+            // Edge-triggered: what was not taken is asked for again.
+            if self.accept_at.is_none()
+                && self.listeners.contains_key(&index)
+                && !self.accepting.contains(&index)
+            {
+                self.recheck(index);
+            }
+        }
+    }
+
+    /// A listener whose turn ended with connections left has no new edge.
+    fn recheck(&mut self, index: usize) {
+        let Some(listener) = self.listeners.get(&index) else { return };
+        if let Ok((stream, peer)) = listener.accept() {
+            let (guest, port) = (listener.info.guest, listener.guest_port);
+            self.accepted(stream, peer, guest, port);
+            self.accepting.push(index);
+            self.accept_at = Some(Instant::now());
+        }
+    }
+
+    fn accepted(
+        &mut self,
+        stream: super::stream::Stream,
+        peer: SocketAddr,
+        guest: Option<IpAddr>,
+        port: u16,
+    ) {
+        let now = self.now();
+        let flow = guest
+            .or_else(|| self.core.guest_address(now))
+            .and_then(|guest| self.core.accept(now, peer, SocketAddr::new(guest, port)));
+        match flow {
+            Some(flow) => {
+                if self.sockets.accepted(flow, stream).is_err() {
+                    self.sockets.events.push(HostEvent::Readable(flow));
+                }
+            }
+            None => stream.reset(),
+        }
+    }
+
+    fn forward_add(&mut self, forward: &Forward) -> Result<Vec<ForwardInfo>, Error> {
+        let given = forward.to_string();
+        let wrong = |why| Error::Listen { forward: forward.to_string(), why };
+        let mut infos = Vec::new();
+        for (exact, bound, guest_port) in forward::bind(forward, &self.network)? {
+            let socket = match bound {
+                Bound::Tcp(listener) => Socket::Tcp(listener),
+                Bound::Unix { listener, path, inode } => Socket::Unix { listener, path, inode },
+                Bound::Udp(socket) => {
+                    let now = self.now();
+                    let guest = exact.guest.or_else(|| self.core.guest_address(now));
+                    let Some(guest) = guest else { return Err(Error::Family { forward: given }) };
+                    let id = self.core.forward_udp(SocketAddr::new(guest, guest_port));
+                    self.sockets.insert_datagram(id, socket).map_err(wrong)?;
+                    Socket::Udp(id)
+                }
+            };
+            let index = self.next_listener;
+            self.next_listener += 1;
+            let mut listener = Listener::new(&exact, &given, socket, guest_port);
+            listener.register(self.poll.registry(), index).map_err(wrong)?;
+            infos.push(listener.info.clone());
+            self.listeners.insert(index, listener);
+        }
+        Ok(infos)
+    }
+
+    fn forward_remove(&mut self, name: &str) -> Result<(), Error> {
+        let named = |listener: &Listener| listener.info.forward == name || listener.given == name;
+        let found: Vec<usize> =
+            self.listeners.iter().filter(|(_, listener)| named(listener)).map(|(index, _)| *index).collect();
+        if found.is_empty() {
+            return Err(Error::NoForward(name.to_owned()));
+        }
+        let now = self.now();
+        for index in found {
+            if let Some(listener) = self.listeners.remove(&index)
+                && let Socket::Udp(id) = listener.socket
+            {
+                self.core.forward_udp_ends(now, id, &mut self.sockets, &mut self.guest);
+            }
+        }
+        Ok(())
+    }
+
+    fn info(&self) -> Info {
+        let stats = self.core.stats();
+        let happened = DropReason::ALL.iter().filter(|why| stats.drops(**why) > 0);
+        let mut dropped: BTreeMap<_, _> = happened.map(|why| (why.name(), stats.drops(*why))).collect();
+        let lost = self.shared.inbox().lost;
+        if lost > 0 {
+            dropped.insert("queue", lost);
+        }
+        Info {
+            frames_from_guest: stats.frames_from_guest,
+            bytes_from_guest: stats.bytes_from_guest,
+            frames_to_guest: stats.frames_to_guest,
+            bytes_to_guest: stats.bytes_to_guest,
+            dropped,
+            tcp: self.core.tcp_info(),
+            udp: self.core.udp_info(),
+            forwards: self.listeners.values().map(|listener| listener.info.clone()).collect(),
+        }
+    }
+}
+
+/// Whoever asked may be gone.
+fn reply<T>(answer: &mpsc::Sender<T>, value: T) {
+    let _gone = answer.send(value);
+}

@@ -1,0 +1,303 @@
+//! The core's view of the host: sockets by the flow that they belong to.
+
+use super::{
+    Log,
+    datagram::DatagramSocket,
+    names::Names,
+    stream::{Connection, Stage, Stream, failure},
+};
+use crate::{
+    config::{self, Config},
+    edges::{Datagram, EchoReply, Failure, FlowId, Host, HostEvent, Moved, Target},
+    service::dns::Asker,
+    upstream::{Destination, Handshake},
+};
+use mio::{Registry, Token, event::Event};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    process::Child,
+    time::{Duration, Instant},
+};
+
+/// How long a connection of the guest's may take to come about, in the host's time.
+const CONNECT: Duration = Duration::from_secs(60);
+
+enum Socket {
+    Stream(Connection),
+    Datagram(DatagramSocket),
+    /// The name server's end of a connection.
+    Dns,
+}
+
+pub(super) struct Sockets {
+    registry: Registry,
+    open: BTreeMap<FlowId, Socket>,
+    /// Flows that are not connected yet, in the order of their deadlines: all have the same time.
+    connecting: VecDeque<(Instant, FlowId)>,
+    pub(super) names: Names,
+    guest_forwards: Vec<config::GuestForward>,
+    proxies: BTreeMap<String, config::Proxy>,
+    /// What came about during a call of the core's.
+    pub(super) events: Vec<HostEvent>,
+    children: Vec<Child>,
+    log: Log,
+    /// The missing right to ping was complained about.
+    complained: bool,
+}
+
+pub(super) fn token(id: FlowId) -> Token {
+    // 64-bit hosts only: `usize` holds it.
+    Token(id.token() as usize)
+}
+
+impl Sockets {
+    pub(super) fn new(config: &Config, seed: [u8; 32], registry: Registry, log: Log) -> io::Result<Self> {
+        Ok(Self {
+            names: Names::new(config, seed, registry.try_clone()?),
+            registry,
+            open: BTreeMap::new(),
+            connecting: VecDeque::new(),
+            guest_forwards: config.guest_forwards.clone(),
+            proxies: config.proxies.clone(),
+            events: Vec::new(),
+            children: Vec::new(),
+            log,
+            complained: false,
+        })
+    }
+
+    pub(super) fn say(&self, line: &str) {
+        (self.log)(line);
+    }
+
+    fn begin(&mut self, flow: FlowId, to: &Target) -> io::Result<()> {
+        let until = Instant::now() + CONNECT;
+        let mut child = None;
+        let mut proxy = None;
+        let stream = match to {
+            Target::Address(address) => Stream::tcp(*address)?,
+            Target::Proxy(name, address) => {
+                let settings = self.proxies.get(name).ok_or(io::ErrorKind::NotFound)?;
+                proxy = Some(Handshake::new(settings, &Destination::Address(*address)));
+                Stream::tcp(resolve(settings)?)?
+            }
+            Target::Service(index) => {
+                let service = self.guest_forwards.get(*index).ok_or(io::ErrorKind::NotFound)?;
+                match &service.to {
+                    config::Target::Tcp(address) => Stream::tcp(*address)?,
+                    config::Target::Unix(path) => Stream::unix(path)?,
+                    config::Target::Command(argv) => {
+                        let (stream, process) = Stream::command(argv)?;
+                        child = Some(process);
+                        stream
+                    }
+                }
+            }
+            Target::Dns(server) => {
+                self.names.connect(flow, *server);
+                self.open.insert(flow, Socket::Dns);
+                self.events.push(HostEvent::Connected(flow));
+                return Ok(());
+            }
+        };
+        let connection = Connection::new(stream, Stage::Connecting { until, proxy }, child);
+        self.connecting.push_back((until, flow));
+        self.insert_stream(flow, connection)
+    }
+
+    fn insert_stream(&mut self, flow: FlowId, mut connection: Connection) -> io::Result<()> {
+        connection.stream.register(&self.registry, token(flow))?;
+        self.open.insert(flow, Socket::Stream(connection));
+        Ok(())
+    }
+
+    /// A stream that a forward has accepted.
+    pub(super) fn accepted(&mut self, flow: FlowId, stream: Stream) -> io::Result<()> {
+        stream.settle();
+        self.insert_stream(flow, Connection::new(stream, Stage::Open, None))
+    }
+
+    /// A socket that a forward listens with.
+    pub(super) fn insert_datagram(&mut self, flow: FlowId, mut socket: DatagramSocket) -> io::Result<()> {
+        socket.register(&self.registry, token(flow))?;
+        self.open.insert(flow, Socket::Datagram(socket));
+        Ok(())
+    }
+
+    /// What the poller has to say about a flow.
+    pub(super) fn event(&mut self, flow: FlowId, event: &Event) {
+        match self.open.get_mut(&flow) {
+            Some(Socket::Stream(connection)) if matches!(connection.stage, Stage::Open) => {
+                let ended = event.is_error() || event.is_read_closed() || event.is_write_closed();
+                if event.is_readable() || ended {
+                    self.events.push(HostEvent::Readable(flow));
+                }
+                if event.is_writable() || ended {
+                    self.events.push(HostEvent::Writable(flow));
+                }
+            }
+            Some(Socket::Stream(connection)) => match connection.advance() {
+                Some(Ok(())) => self.events.push(HostEvent::Connected(flow)),
+                Some(Err(failure)) => self.fail(flow, failure),
+                None => {}
+            },
+            Some(Socket::Datagram(socket)) => {
+                if event.is_error() {
+                    let errors = socket.errors().into_iter();
+                    self.events.extend(errors.map(|error| HostEvent::Icmp(flow, error)));
+                }
+                self.events.push(HostEvent::Readable(flow));
+            }
+            Some(Socket::Dns) | None => {}
+        }
+    }
+
+    fn fail(&mut self, flow: FlowId, failure: Failure) {
+        self.remove(flow);
+        self.events.push(HostEvent::Failed(flow, failure));
+    }
+
+    /// Gives up on what takes too long, and looks after programs that have ended.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while let Some(&(until, flow)) = self.connecting.front() {
+            let waits = match self.open.get(&flow) {
+                Some(Socket::Stream(connection)) => connection.until().is_some(),
+                Some(Socket::Datagram(_) | Socket::Dns) | None => false,
+            };
+            if waits && until > now {
+                break;
+            }
+            self.connecting.pop_front();
+            if waits {
+                self.fail(flow, Failure::TimedOut);
+            }
+        }
+        self.children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.connecting.front().map(|(until, _)| *until)
+    }
+
+    fn remove(&mut self, flow: FlowId) -> Option<Socket> {
+        let mut socket = self.open.remove(&flow)?;
+        if let Socket::Stream(connection) = &mut socket {
+            self.children.extend(connection.child.take());
+        }
+        Some(socket)
+    }
+
+    fn connection(&mut self, flow: FlowId) -> Option<&mut Connection> {
+        match self.open.get_mut(&flow)? {
+            Socket::Stream(connection) => Some(connection),
+            Socket::Datagram(_) | Socket::Dns => None,
+        }
+    }
+
+    fn datagrams(&mut self, flow: FlowId) -> Option<&mut DatagramSocket> {
+        match self.open.get_mut(&flow)? {
+            Socket::Datagram(socket) => Some(socket),
+            Socket::Stream(_) | Socket::Dns => None,
+        }
+    }
+
+    fn is_dns(&self, flow: FlowId) -> bool {
+        matches!(self.open.get(&flow), Some(Socket::Dns))
+    }
+}
+
+/// Names of proxies are the host's to look up. This waits, once for each connection, if a name is given.
+fn resolve(proxy: &config::Proxy) -> io::Result<SocketAddr> {
+    let mut all = (proxy.host.as_str(), proxy.port).to_socket_addrs()?;
+    all.next().ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+impl Host for Sockets {
+    fn tcp_connect(&mut self, flow: FlowId, to: &Target) -> Result<(), Failure> {
+        self.begin(flow, to).map_err(|error| failure(&error))
+    }
+
+    fn tcp_send(&mut self, flow: FlowId, bytes: &[u8]) -> Moved {
+        if self.is_dns(flow) {
+            return self.names.stream_in(flow, bytes, &mut self.events);
+        }
+        self.connection(flow)
+            .map_or(Moved::Failed(Failure::Reset), |connection| connection.stream.send(bytes))
+    }
+
+    fn tcp_recv(&mut self, flow: FlowId, buffer: &mut [u8]) -> Moved {
+        if self.is_dns(flow) {
+            return self.names.stream_out(flow, buffer);
+        }
+        self.connection(flow).map_or(Moved::Failed(Failure::Reset), |connection| connection.recv(buffer))
+    }
+
+    fn tcp_shutdown(&mut self, flow: FlowId) {
+        if self.is_dns(flow) {
+            self.names.stream_ends(flow);
+            self.events.push(HostEvent::Readable(flow));
+        } else if let Some(connection) = self.connection(flow) {
+            connection.stream.shutdown();
+        }
+    }
+
+    fn udp_open(&mut self, flow: FlowId, family: &IpAddr) -> Result<(), Failure> {
+        let opened = DatagramSocket::udp(family.is_ipv6());
+        opened.and_then(|socket| self.insert_datagram(flow, socket)).map_err(|error| failure(&error))
+    }
+
+    fn udp_send(&mut self, flow: FlowId, to: SocketAddr, hops: u8, bytes: &[u8]) -> Result<(), Failure> {
+        self.datagrams(flow).map_or(Err(Failure::Exhausted), |socket| socket.send(to, hops, bytes))
+    }
+
+    fn udp_recv(&mut self, flow: FlowId, buffer: &mut [u8]) -> Option<Datagram> {
+        self.datagrams(flow)?.recv(buffer)
+    }
+
+    fn ping_open(&mut self, flow: FlowId, family: &IpAddr) -> Result<(), Failure> {
+        let opened = DatagramSocket::ping(family.is_ipv6());
+        let result =
+            opened.and_then(|socket| self.insert_datagram(flow, socket)).map_err(|error| failure(&error));
+        if result == Err(Failure::Forbidden) && !self.complained {
+            self.complained = true;
+            self.say(
+                "the guest cannot ping the world: this host gives its users no ping sockets; its administrator can, by \
+                 sysctl net.ipv4.ping_group_range=\"0 2147483647\"",
+            );
+        }
+        result
+    }
+
+    fn ping_send(
+        &mut self,
+        flow: FlowId,
+        to: IpAddr,
+        hops: u8,
+        sequence: u16,
+        bytes: &[u8],
+    ) -> Result<(), Failure> {
+        let socket = self.datagrams(flow).ok_or(Failure::Exhausted)?;
+        socket.send_echo(to, hops, sequence, bytes)
+    }
+
+    fn ping_recv(&mut self, flow: FlowId, buffer: &mut [u8]) -> Option<EchoReply> {
+        self.datagrams(flow)?.recv_echo(buffer)
+    }
+
+    fn question(&mut self, asker: Asker, bytes: &[u8]) {
+        self.names.question(asker, bytes, &mut self.events);
+    }
+
+    fn close(&mut self, flow: FlowId, reset: bool) {
+        if self.is_dns(flow) {
+            self.names.closed(flow, &mut self.events);
+        }
+        if let Some(Socket::Stream(connection)) = self.remove(flow)
+            && reset
+        {
+            connection.stream.reset();
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! A stream of the host's: what stands behind a connection of the guest.
+
+use crate::{
+    edges::{Failure, Moved},
+    upstream::{Handshake, Progress, ProxyError},
+};
+use mio::{
+    Interest, Registry, Token,
+    net::{TcpStream, UnixStream},
+};
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Instant,
+};
+
+/// A socket with bytes.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+pub(super) fn failure(error: &io::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::ConnectionRefused | ErrorKind::NotFound => Failure::Refused,
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted => Failure::Reset,
+        ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => Failure::NetUnreachable,
+        ErrorKind::HostUnreachable => Failure::HostUnreachable,
+        ErrorKind::PermissionDenied => Failure::Forbidden,
+        ErrorKind::TimedOut => Failure::TimedOut,
+        _ => Failure::Exhausted,
+    }
+}
+
+fn moved(result: io::Result<usize>, none: Moved) -> Moved {
+    match result {
+        Ok(0) => none,
+        Ok(count) => Moved::Bytes(count),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+            Moved::WouldBlock
+        }
+        Err(error) => Moved::Failed(failure(&error)),
+    }
+}
+
+impl Stream {
+    /// Begins to connect.
+    pub(super) fn tcp(to: SocketAddr) -> io::Result<Self> {
+        Ok(Self::Tcp(TcpStream::connect(to)?))
+    }
+
+    pub(super) fn unix(path: &Path) -> io::Result<Self> {
+        Ok(Self::Unix(UnixStream::connect(path)?))
+    }
+
+    /// A program with this stream for its standard input and output. Its errors are ours.
+    pub(super) fn command(argv: &[String]) -> io::Result<(Self, Child)> {
+        let (program, arguments) = argv.split_first().ok_or(ErrorKind::InvalidInput)?;
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::from(OwnedFd::from(theirs.try_clone()?)))
+            .stdout(Stdio::from(OwnedFd::from(theirs)))
+            .spawn()?;
+        Ok((Self::Unix(UnixStream::from_std(ours)), child))
+    }
+
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        match self {
+            Self::Tcp(stream) => registry.register(stream, token, interest),
+            Self::Unix(stream) => registry.register(stream, token, interest),
+        }
+    }
+
+    /// Whether the connection has come about: `None` if that is not decided.
+    pub(super) fn connected(&self) -> Option<Result<(), Failure>> {
+        let (error, peer) = match self {
+            Self::Tcp(stream) => (stream.take_error(), stream.peer_addr().map(drop)),
+            Self::Unix(stream) => (stream.take_error(), stream.peer_addr().map(drop)),
+        };
+        match (error, peer) {
+            (Ok(Some(error)) | Err(error), _) => Some(Err(failure(&error))),
+            (Ok(None), Ok(())) => Some(Ok(())),
+            (Ok(None), Err(error)) if error.kind() == ErrorKind::NotConnected => None,
+            (Ok(None), Err(error)) => Some(Err(failure(&error))),
+        }
+    }
+
+    /// Small segments are sent at once: the guest's stack has decided already.
+    pub(super) fn settle(&self) {
+        if let Self::Tcp(stream) = self {
+            // A stream that is not settled works too.
+            let _unsettled = stream.set_nodelay(true);
+            let _unwatched = socket2::SockRef::from(stream).set_keepalive(true);
+        }
+    }
+
+    pub(super) fn send(&mut self, bytes: &[u8]) -> Moved {
+        let result = match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        };
+        moved(result, Moved::WouldBlock)
+    }
+
+    pub(super) fn recv(&mut self, buffer: &mut [u8]) -> Moved {
+        let result = match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+        };
+        moved(result, Moved::End)
+    }
+
+    pub(super) fn shutdown(&self) {
+        let how = std::net::Shutdown::Write;
+        // It fails if the peer is gone, and then there is nobody to tell.
+        let _gone = match self {
+            Self::Tcp(stream) => stream.shutdown(how),
+            Self::Unix(stream) => stream.shutdown(how),
+        };
+    }
+
+    /// The peer shall notice that this was no orderly end.
+    pub(super) fn reset(&self) {
+        if let Self::Tcp(stream) = self {
+            let _ends_orderly = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+        }
+    }
+}
+
+/// A connection and how far it is.
+pub(super) struct Connection {
+    pub(super) stream: Stream,
+    pub(super) stage: Stage,
+    /// The peer's first bytes, which came with a proxy's last word.
+    early: Vec<u8>,
+    pub(super) child: Option<Child>,
+}
+
+pub(super) enum Stage {
+    Connecting {
+        until: Instant,
+        proxy: Option<Handshake>,
+    },
+    /// It talks to the proxy.
+    Asking {
+        until: Instant,
+        proxy: Handshake,
+    },
+    Open,
+}
+
+impl Connection {
+    pub(super) fn new(stream: Stream, stage: Stage, child: Option<Child>) -> Self {
+        Self { stream, stage, early: Vec::new(), child }
+    }
+
+    /// Something has happened to it before it was open. `Some`: it is open, or came to nothing.
+    pub(super) fn advance(&mut self) -> Option<Result<(), Failure>> {
+        if let Stage::Connecting { until, proxy } = &mut self.stage {
+            match self.stream.connected()? {
+                Ok(()) => self.stream.settle(),
+                Err(failure) => return Some(Err(failure)),
+            }
+            match proxy.take() {
+                Some(proxy) => self.stage = Stage::Asking { until: *until, proxy },
+                None => {
+                    self.stage = Stage::Open;
+                    return Some(Ok(()));
+                }
+            }
+        }
+        let talked = self.talk();
+        if talked == Some(Ok(())) {
+            self.stage = Stage::Open;
+        }
+        talked
+    }
+
+    fn talk(&mut self) -> Option<Result<(), Failure>> {
+        let Stage::Asking { proxy, .. } = &mut self.stage else { return None };
+        loop {
+            while !proxy.output().is_empty() {
+                match self.stream.send(proxy.output()) {
+                    Moved::Bytes(count) => proxy.sent(count),
+                    Moved::WouldBlock => break,
+                    Moved::End => return Some(Err(Failure::Reset)),
+                    Moved::Failed(failure) => return Some(Err(failure)),
+                }
+            }
+            let mut buffer = [0; 4096];
+            match self.stream.recv(&mut buffer) {
+                Moved::Bytes(count) => match proxy.input(&buffer[..count]) {
+                    Ok(Progress::Going) => {}
+                    Ok(Progress::Done(early)) => {
+                        self.early = early;
+                        return Some(Ok(()));
+                    }
+                    Err(error) => return Some(Err(proxy_failure(&error))),
+                },
+                Moved::WouldBlock => return None,
+                Moved::End => return Some(Err(Failure::Reset)),
+                Moved::Failed(failure) => return Some(Err(failure)),
+            }
+        }
+    }
+
+    pub(super) fn until(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::Connecting { until, .. } | Stage::Asking { until, .. } => Some(*until),
+            Stage::Open => None,
+        }
+    }
+
+    pub(super) fn recv(&mut self, buffer: &mut [u8]) -> Moved {
+        if self.early.is_empty() || buffer.is_empty() {
+            return self.stream.recv(buffer);
+        }
+        let count = self.early.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&self.early[..count]);
+        self.early.drain(..count);
+        Moved::Bytes(count)
+    }
+}
+
+fn proxy_failure(error: &ProxyError) -> Failure {
+    match error {
+        ProxyError::Refused => Failure::Refused,
+        ProxyError::Unreachable => Failure::HostUnreachable,
+        ProxyError::Forbidden(_) | ProxyError::Login => Failure::Forbidden,
+        ProxyError::Protocol(_) | ProxyError::Ended => Failure::Reset,
+    }
+}
