@@ -273,3 +273,33 @@ fn mistakes_in_the_alias_name_its_keys() {
         assert!(problems[0].to_string().contains(what), "{text}: {}", problems[0]);
     }
 }
+
+/// The tables of a page, each of which is to be a whole network.
+fn tables(page: &str) -> Vec<&str> {
+    page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+}
+
+#[test]
+fn the_page_about_it_is_true() {
+    let page = include_str!("../../../../docs/network-settings.md");
+    let tables = tables(page);
+    assert_eq!(tables.len(), 5);
+    for table in &tables {
+        if let Err(problems) = read(table) {
+            panic!("{problems:?}\n{table}");
+        }
+    }
+    // What is said to be the default is.
+    let first = read(tables[0]).unwrap();
+    let default = Config::default();
+    assert_eq!((&first.ipv4, &first.ipv6, first.mac), (&default.ipv4, &default.ipv6, default.mac));
+    assert_eq!((first.mtu, first.lease_s), (default.mtu, default.lease_s));
+    let last = read(tables[4]).unwrap();
+    assert_eq!(last.limits, default.limits);
+    let plain = CaptureSettings { host: false, ..last_capture("capture.file = \"user0.pcapng\"") };
+    assert_eq!(last_capture(tables[4]), plain);
+}
+
+fn last_capture(table: &str) -> CaptureSettings {
+    toml::from_str::<Settings>(table).unwrap().capture.unwrap()
+}

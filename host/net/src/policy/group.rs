@@ -150,15 +150,21 @@ const V4: &[(&str, Group)] = &[
 const V6: &[(&str, Group)] = &[
     ("::/128", Group::Unspecified),
     ("::1/128", Group::Loopback),
-    // IPv4-compatible, Teredo, documentation, ORCHID, 6to4, discard, local NAT64, segment routing.
-    ("::/96", Group::Reserved),
-    ("64:ff9b:1::/48", Group::Reserved),
-    ("100::/64", Group::Reserved),
+    // What is not among IANA's 2000::/3 is nobody's: IPv4-compatible and -translated addresses, local NAT64, discard,
+    // segment routing, and all that is not given out yet.
+    ("::/3", Group::Reserved),
+    ("4000::/2", Group::Reserved),
+    ("8000::/2", Group::Reserved),
+    ("c000::/3", Group::Reserved),
+    ("e000::/4", Group::Reserved),
+    ("f000::/5", Group::Reserved),
+    ("f800::/6", Group::Reserved),
+    ("fe00::/9", Group::Reserved),
+    // Protocol assignments (Teredo, ORCHID), documentation, 6to4, documentation.
     ("2001::/23", Group::Reserved),
     ("2001:db8::/32", Group::Reserved),
     ("2002::/16", Group::Reserved),
     ("3fff::/20", Group::Reserved),
-    ("5f00::/16", Group::Reserved),
     ("fc00::/7", Group::Private),
     ("fe80::/10", Group::LinkLocal),
     ("fec0::/10", Group::Private),
@@ -183,7 +189,7 @@ fn find_v4(address: Ipv4Addr) -> Groups {
 
 fn find_v6(address: Ipv6Addr) -> Groups {
     let groups = match_table(&table::V6, address.to_bits());
-    // `::1` and `::` are not IPv4-compatible addresses.
+    // `::1` and `::` are given out.
     let plain = address == Ipv6Addr::LOCALHOST || address == Ipv6Addr::UNSPECIFIED;
     if plain { Groups(groups.0 & !Groups::of(&[Group::Reserved]).0) } else { groups }
 }
@@ -244,6 +250,8 @@ pub(super) fn judged(address: IpAddr) -> [Option<IpAddr>; 2] {
         [0x2001, 0, ..] => [Some(address), inner(!bits)],
         // IPv4-compatible, but not `::` and `::1`.
         [0, 0, 0, 0, 0, 0, _, _] if bits > 1 => [Some(address), inner(bits)],
+        // RFC 2765: IPv4-translated.
+        [0, 0, 0, 0, 0xffff, 0, _, _] => [Some(address), inner(bits)],
         // ISATAP, RFC 5214.
         [_, _, _, _, 0 | 0x200, 0x5efe, _, _] => [Some(address), inner(bits)],
         _ => [Some(address), None],

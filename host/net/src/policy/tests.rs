@@ -84,6 +84,16 @@ const DESTINATIONS: &[Destination] = &[
     to("2001:0:1::1", Profile::All),
     to("::7f00:1", Profile::All),
     to("64:ff9b:1::7f00:1", Profile::All),
+    to("::ffff:0:7f00:1", Profile::All),
+    to("100::1", Profile::All),
+    to("1fff:ffff::1", Profile::All),
+    to("4000::1", Profile::All),
+    to("5f00::1", Profile::All),
+    to("fbff::1", Profile::All),
+    to("fe00::1", Profile::All),
+    to("fe7f::1", Profile::All),
+    to("2000::1", Profile::Public),
+    to("3ffe::1", Profile::Public),
     // Nowhere.
     never("0.0.0.0"),
     never("0.1.2.3"),
@@ -96,6 +106,7 @@ const DESTINATIONS: &[Destination] = &[
     never("::ffff:224.0.0.251"),
     never("64:ff9b::255.255.255.255"),
     never("2002:e000:fb::1"),
+    never("::ffff:0:0:1"),
     never("ff02::1"),
     never("ff0e::1"),
     // The guest's own network.
@@ -209,7 +220,7 @@ fn shutting_takes_every_form() {
         ),
         (
             "loopback",
-            &["127.0.0.1", "::1", "10.0.2.2", "fd00::2", "64:ff9b::7f00:1", "::7f00:1", "2002:7f00:1::"],
+            &["127.0.0.1", "::1", "10.0.2.2", "fd00::2", "64:ff9b::7f00:1", "::7f00:1", "::ffff:0:7f00:1"],
         ),
         ("host", &["10.0.2.2", "fd00::2", "192.168.1.5", "81.2.3.4", "2a02::5", "64:ff9b::81.2.3.4"]),
         ("gateway", &["10.0.2.2", "fd00::2"]),
