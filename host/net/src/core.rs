@@ -637,4 +637,4 @@ fn check_gso(header: &Header, packet: &Packet<'_>) -> Result<(), DropReason> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

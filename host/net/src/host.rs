@@ -14,6 +14,8 @@ mod reactor;
 mod services;
 mod sockets;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use forward::ForwardInfo;
 

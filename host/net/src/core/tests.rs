@@ -1,10 +1,11 @@
 //! The core between a scripted guest and a host made of queues. Every frame that leaves is read again by another
 //! parser.
 
+pub(crate) mod card;
 mod fuzz;
 mod harness;
 mod link;
-mod parse;
+pub(crate) mod parse;
 mod simulate;
 mod tcp;
 mod udp;

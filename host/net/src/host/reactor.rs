@@ -171,12 +171,15 @@ impl Reactor {
 
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(1024);
-        while !self.stopped {
+        loop {
             self.shared.woken.store(false, Ordering::SeqCst);
             // The machine may ask between the taking of its frames and what follows from them.
             self.shared.pending.store(true, Ordering::SeqCst);
             let left = self.inbox();
             self.turn();
+            if self.stopped {
+                break;
+            }
             let timeout = if left { Some(Duration::ZERO) } else { self.timeout() };
             self.publish();
             match self.poll.poll(&mut events, timeout) {

@@ -2,118 +2,18 @@
 //! a byte at a time, ends, resets. What arrives must be what was sent, and nothing may be left behind.
 
 use super::{
+    card::Card,
     harness::{Bench, Chance, rounds, setup},
     parse::GUEST_MAC,
 };
-use crate::{
-    Failure, FlowId, HostEvent, Network, TcpLimits,
-    core::checksum::Sum,
-    frame::{GSO_TCPV4, GSO_TCPV6, HEADER_BYTES, Header, NEEDS_CSUM, Offload},
-};
+use crate::{Failure, FlowId, HostEvent, Network, TcpLimits, core::checksum::Sum, frame::Offload};
 use smoltcp::{
     iface::{Config, Interface, SocketHandle, SocketSet},
-    phy::{self, ChecksumCapabilities, DeviceCapabilities, Medium},
     socket::tcp,
     time::Instant,
     wire::{HardwareAddress, IpCidr},
 };
-use std::{
-    collections::VecDeque,
-    net::{IpAddr, SocketAddr},
-    num::NonZeroUsize,
-};
-
-/// The guest's network card.
-struct Card {
-    ingress: VecDeque<Vec<u8>>,
-    egress: Vec<Vec<u8>>,
-    mtu: usize,
-    tso: bool,
-    csum: bool,
-}
-
-impl Card {
-    /// Makes a message of an IP packet.
-    fn message(&self, mut packet: Vec<u8>) -> Vec<u8> {
-        let v6 = packet[0] >> 4 == 6;
-        let ip_bytes = if v6 { 40 } else { 20 };
-        if !v6 {
-            let sum = Sum::default().add(&packet[..20]).finished();
-            packet[10..12].copy_from_slice(&sum.to_be_bytes());
-        }
-        let (source, destination): (IpAddr, IpAddr) = if v6 {
-            let at = |at: usize| <[u8; 16]>::try_from(&packet[at..at + 16]).unwrap().into();
-            (at(8), at(24))
-        } else {
-            let at = |at: usize| <[u8; 4]>::try_from(&packet[at..at + 4]).unwrap().into();
-            (at(12), at(16))
-        };
-        let pseudo = Sum::pseudo(source, destination, 6, packet.len() - ip_bytes);
-        let mut header = Header::default();
-        let sum = if self.csum {
-            header =
-                Header { flags: NEEDS_CSUM, csum_start: 14 + ip_bytes as u16, csum_offset: 16, ..header };
-            pseudo.folded()
-        } else {
-            pseudo.add(&packet[ip_bytes..]).finished()
-        };
-        packet[ip_bytes + 16..ip_bytes + 18].copy_from_slice(&sum.to_be_bytes());
-        if packet.len() > self.mtu {
-            header.gso_type = if v6 { GSO_TCPV6 } else { GSO_TCPV4 };
-            header.gso_size = 1400;
-        }
-        let mut message = header.encode().to_vec();
-        message.extend(Network::default().mac);
-        message.extend(GUEST_MAC);
-        message.extend(if v6 { [0x86, 0xdd] } else { [8, 0] });
-        message.extend(packet);
-        message
-    }
-}
-
-struct Rx(Vec<u8>);
-
-impl phy::RxToken for Rx {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-struct Tx<'a>(&'a mut Vec<Vec<u8>>);
-
-impl phy::TxToken for Tx<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, bytes: usize, f: F) -> R {
-        let mut packet = vec![0; bytes];
-        let result = f(&mut packet);
-        self.0.push(packet);
-        result
-    }
-}
-
-impl phy::Device for Card {
-    type RxToken<'a> = Rx;
-    type TxToken<'a> = Tx<'a>;
-
-    fn receive(&mut self, _: Instant) -> Option<(Rx, Tx<'_>)> {
-        Some((Rx(self.ingress.pop_front()?), Tx(&mut self.egress)))
-    }
-
-    fn transmit(&mut self, _: Instant) -> Option<Tx<'_>> {
-        (self.egress.len() < 64).then_some(Tx(&mut self.egress))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut caps = DeviceCapabilities::default();
-        caps.medium = Medium::Ip;
-        caps.checksum = ChecksumCapabilities::ignored();
-        caps.max_transmission_unit = if self.tso { 65_535 } else { self.mtu };
-        if self.tso {
-            caps.segmentation.tcpv4 = NonZeroUsize::new(65_535);
-            caps.segmentation.tcpv6 = caps.segmentation.tcpv4;
-        }
-        caps
-    }
-}
+use std::net::{IpAddr, SocketAddr};
 
 /// One connection, from the guest's view and the test's.
 struct Line {
@@ -164,7 +64,7 @@ impl World {
         bench.offload(Offload { csum, tso4: tso, tso6: tso, ..Offload::default() });
         bench.wire.room = chance.pick(&[70_000, 200_000, 1 << 20]);
         bench.host.chunk = chance.pick(&[0, 0, 1000, 7]);
-        let mut card = Card { ingress: VecDeque::new(), egress: Vec::new(), mtu, tso, csum };
+        let mut card = Card::new(mtu, tso, csum);
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = chance.next();
         let mut iface = Interface::new(config, &mut card, Instant::ZERO);
@@ -453,12 +353,4 @@ fn bytes_arrive_as_they_were_sent() {
             assert_eq!(first, run(seed), "seed {seed} is not deterministic");
         }
     }
-}
-
-#[test]
-fn a_message_of_the_card_is_one() {
-    let card = Card { ingress: VecDeque::new(), egress: Vec::new(), mtu: 1500, tso: false, csum: false };
-    let mut packet = vec![0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 2, 15, 1, 2, 3, 4];
-    packet.extend([0; 20]);
-    assert_eq!(card.message(packet).len(), HEADER_BYTES + 14 + 40);
 }
