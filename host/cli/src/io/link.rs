@@ -15,10 +15,8 @@ use std::{
 
 /// Input of one chr port that the guest has not taken yet, in bytes, above which its source is not read.
 pub(super) const INPUT_LIMIT: usize = 64 << 10;
-/// Of one net port: a few of the longest frames.
+/// Of one net port: a few of the longest frames, also in half of it.
 const FRAMES_LIMIT: usize = 512 << 10;
-/// The longest frame with its header, and some.
-const LONGEST_FRAME: usize = 66 << 10;
 /// Output of one port that the host has not taken yet, in bytes.
 const OUTPUT_LIMIT: usize = 1 << 20;
 /// Presses of buttons that wait for the machine, at most.
@@ -76,8 +74,6 @@ pub(super) struct PortState {
     pub(super) dropped: u64,
     /// Bytes read from the source that the guest has not taken.
     outstanding: usize,
-    /// The source found too little room, and waits to be told of more.
-    starved: bool,
 }
 
 impl PortState {
@@ -92,7 +88,6 @@ impl PortState {
             output: VecDeque::new(),
             dropped: 0,
             outstanding: 0,
-            starved: false,
         }
     }
 
@@ -306,16 +301,17 @@ impl Link {
         let mut state = self.state();
         let Some(index) = find(&state, device, port) else { return };
         let slot = &mut state.ports[index];
-        let was_full = slot.room() == 0;
+        let before = slot.room();
         slot.outstanding = slot.outstanding.saturating_sub(taken);
-        let (is_full, starved) = (slot.room() == 0, slot.starved);
-        slot.starved &= slot.room() < FRAMES_LIMIT / 2;
-        let is_fed = starved && !slot.starved;
+        let now = slot.room();
         drop(state);
-        if was_full && !is_full {
+        if before == 0 && now > 0 {
             self.wake_io();
         }
-        if is_fed && let Some(user) = self.user(device, port) {
+        // With half of it free, a user network never had to hold back; with less it may have.
+        if (before..now).contains(&(FRAMES_LIMIT / 2 - 1))
+            && let Some(user) = self.user(device, port)
+        {
             user.handle.room_changed();
         }
     }
@@ -332,12 +328,9 @@ impl Link {
         self.changed.notify_all();
     }
 
-    /// How much a user network may send now. If that is less than a frame may be long, it is told of more.
+    /// How much a user network may send now.
     pub(super) fn room(&self, port: usize) -> usize {
-        let mut state = self.state();
-        let slot = &mut state.ports[port];
-        slot.starved |= slot.room() < LONGEST_FRAME;
-        slot.room()
+        self.state().ports[port].room()
     }
 
     /// Frames for a net port, in their order.

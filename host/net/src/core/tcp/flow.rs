@@ -221,6 +221,7 @@ impl Flow {
         let Some(state) = self.state() else { return };
         let awaits_syn = state == State::SynSent;
         if segment.has(SYN) && awaits_syn {
+            self.guard.guest_syn(segment);
             self.guest_mss = announced_mss(segment);
             if segment.option(3).is_none() {
                 self.guard.unscaled();
@@ -235,7 +236,15 @@ impl Flow {
                 self.ingress(iface, &bytes, turn, out);
                 self.say_again(turn, out);
             }
-            Verdict::Pass => self.ingress(iface, packet.bytes, turn, out),
+            Verdict::Pass => match self.guard.held_open(segment) {
+                None => self.ingress(iface, packet.bytes, turn, out),
+                Some(window) => {
+                    let mut bytes = packet.bytes.to_vec();
+                    let at = packet.header_bytes + 14;
+                    bytes[at..at + 2].copy_from_slice(&window.to_be_bytes());
+                    self.ingress(iface, &bytes, turn, out);
+                }
+            },
             Verdict::Cut(keep) => {
                 let mut bytes = packet.bytes.to_vec();
                 cut(&mut bytes, packet.header_bytes, segment.header_bytes, keep);
@@ -275,6 +284,7 @@ impl Flow {
         let ip_bytes = if syn.first().is_some_and(|byte| byte >> 4 == 6) { 40 } else { 20 };
         let Some(segment) = syn.get(ip_bytes..).and_then(Segment::read) else { return };
         self.guest_mss = announced_mss(&segment);
+        self.guard.guest_syn(&segment);
         self.ingress(iface, syn, turn, out);
     }
 
