@@ -19,6 +19,8 @@ pub(super) const INPUT_LIMIT: usize = 64 << 10;
 const FRAMES_LIMIT: usize = 512 << 10;
 /// Output of one port that the host has not taken yet, in bytes.
 const OUTPUT_LIMIT: usize = 1 << 20;
+/// How long a machine waits for user networks alone before it asks whether they still have work, in host time.
+const ASK_NS: u64 = 20_000_000;
 /// Presses of buttons that wait for the machine, at most.
 const PRESSES: usize = 16;
 
@@ -212,6 +214,10 @@ impl Link {
     }
 
     pub(super) fn wait(&self, timeout_ns: Option<u64>) {
+        // User networks do not say when nothing more is to come from them: the machine asks them.
+        let is_for_users = !self.live.load(Ordering::Acquire) && !self.all_users().is_empty();
+        let timeout_ns =
+            if is_for_users { Some(timeout_ns.map_or(ASK_NS, |ns| ns.min(ASK_NS))) } else { timeout_ns };
         let state = self.state();
         let idle = |state: &mut State| state.inbox.is_empty() && !state.kicked;
         let mut state = match timeout_ns {
