@@ -87,16 +87,7 @@ pub(crate) fn execute(hub: &Arc<Hub>, line: &str, screen: Screen) {
             Err(_) => format!("Error: no number of instructions: '{}'\n", printable(icount)),
         },
         ["replay_delete_break"] => return hub.submit(Order::Break(None), in_words(screen)),
-        ["hostfwd_add", rest @ ..] => match forward(rest) {
-            Some((id, spec)) => {
-                words_of(network::forward(hub, id, spec).map(|answer| network::said_forwards(&answer)))
-            }
-            None => usage(words[0]),
-        },
-        ["hostfwd_remove", rest @ ..] => match forward(rest) {
-            Some((id, spec)) => words_of(network::unforward(hub, id, spec)),
-            None => usage(words[0]),
-        },
+        ["hostfwd_add" | "hostfwd_remove", rest @ ..] => forward(hub, words[0], rest),
         ["quit" | "q"] => {
             hub.quit();
             String::new()
@@ -167,17 +158,17 @@ fn info(hub: &Arc<Hub>, words: &[&str], screen: Screen) {
     screen(text);
 }
 
-/// QEMU's `[ID] FORWARD`.
-fn forward<'a>(words: &[&'a str]) -> Option<(Option<&'a str>, &'a str)> {
-    match words {
-        [spec] => Some((None, spec)),
-        [id, spec] => Some((Some(id), spec)),
-        _ => None,
-    }
-}
-
-fn usage(command: &str) -> String {
-    format!("usage: {command} [ID] FORWARD, as in {command} tcp::2222-:22\n")
+/// QEMU's `hostfwd_add [ID] FORWARD` and `hostfwd_remove`.
+fn forward(hub: &Hub, command: &str, words: &[&str]) -> String {
+    let (id, spec) = match words {
+        [spec] => (None, spec),
+        [id, spec] => (Some(*id), spec),
+        _ => return format!("usage: {command} [ID] FORWARD, as in {command} tcp::2222-:22\n"),
+    };
+    words_of(match command {
+        "hostfwd_add" => network::forward(hub, id, spec).map(|answer| network::said_forwards(&answer)),
+        _ => network::unforward(hub, id, spec),
+    })
 }
 
 fn tag(name: &str) -> Tag {

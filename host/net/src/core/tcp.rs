@@ -3,6 +3,7 @@
 mod device;
 mod flow;
 mod guard;
+mod rings;
 mod segment;
 
 use super::{
@@ -29,7 +30,7 @@ use smoltcp::{
 };
 use std::{
     collections::{BTreeMap, VecDeque},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -48,6 +49,20 @@ const MAX_ASKED: u8 = 5;
 pub(super) struct Key {
     pub(super) guest: SocketAddr,
     pub(super) peer: SocketAddr,
+}
+
+/// A key as it is looked up: ports first, which tell most connections apart with one comparison.
+type Packed = (u32, u128, u128);
+
+impl Key {
+    fn packed(&self) -> Packed {
+        let bits = |ip: IpAddr| match ip {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+            IpAddr::V6(v6) => v6.to_bits(),
+        };
+        let ports = (u32::from(self.guest.port()) << 16) | u32::from(self.peer.port());
+        (ports, bits(self.peer.ip()), bits(self.guest.ip()))
+    }
 }
 
 /// Bounds on connections.
@@ -88,7 +103,7 @@ struct Tombstone {
 pub(super) struct Tcp {
     limits: TcpLimits,
     flows: Slab<Box<Flow>>,
-    by_key: BTreeMap<Key, FlowId>,
+    by_key: BTreeMap<Packed, FlowId>,
     /// For IPv4 and IPv6: what smoltcp needs beside a socket.
     interfaces: [Interface; 2],
     seed: u64,
@@ -166,7 +181,7 @@ impl Tcp {
             peer: SocketAddr::new(packet.destination, segment.ports[1]),
         };
         let opens = segment.has(SYN) && !segment.has(ACK);
-        match self.by_key.get(&key) {
+        match self.by_key.get(&key.packed()) {
             Some(&id) => self.segment_of(id, packet, &segment, turn, out),
             None if opens => self.syn(key, packet, router, turn, out),
             None => self.stray(&key, packet, &segment, turn, out),
@@ -220,7 +235,7 @@ impl Tcp {
         let syn = parked(packet);
         let now = turn.now;
         let id = self.flows.insert(|id| Box::new(Flow::connecting(id, key, syn, now)));
-        self.by_key.insert(key, id);
+        self.by_key.insert(key.packed(), id);
         self.half_open += 1;
         if let Err(failure) = turn.host.tcp_connect(id, &target) {
             self.failed(id, failure, turn, out);
@@ -275,7 +290,15 @@ impl Tcp {
         let ring = self.ring();
         let Some(flow) = self.flows.get_mut(id) else { return };
         let v6 = flow.key.guest.is_ipv6();
-        let Some(syn) = flow.open(ring) else { return };
+        if !matches!(flow.stage, Stage::Connecting { .. }) {
+            return;
+        }
+        let Some(syn) = flow.open(ring) else {
+            // No memory for it. The guest hears nothing and asks again.
+            out.stats.dropped(DropReason::Limit);
+            turn.host.close(id, true);
+            return self.forget(id);
+        };
         self.half_open -= 1;
         let interface = &mut self.interfaces[usize::from(v6)];
         let step = catch_unwind(AssertUnwindSafe(|| flow.first(interface, &syn, turn, out)));
@@ -309,7 +332,7 @@ impl Tcp {
         out: &mut Output,
     ) -> Option<FlowId> {
         let key = Key { guest, peer };
-        if self.flows.len() >= self.limits.flows || self.by_key.contains_key(&key) {
+        if self.flows.len() >= self.limits.flows || self.by_key.contains_key(&key.packed()) {
             out.stats.dropped(DropReason::Limit);
             return None;
         }
@@ -322,13 +345,13 @@ impl Tcp {
             self.flows.remove(id);
             return None;
         }
-        self.by_key.insert(key, id);
+        self.by_key.insert(key.packed(), id);
         self.wake(id);
         Some(id)
     }
 
     pub(super) fn has(&self, guest: SocketAddr, peer: SocketAddr) -> bool {
-        self.by_key.contains_key(&Key { guest, peer })
+        self.by_key.contains_key(&Key { guest, peer }.packed())
     }
 
     /// The host's side may have bytes or room.
@@ -499,7 +522,7 @@ impl Tcp {
             self.half_open -= 1;
         }
         self.memory_bytes -= flow.accounted;
-        self.by_key.remove(&flow.key);
+        self.by_key.remove(&flow.key.packed());
         self.timers.cancel(id.index());
     }
 

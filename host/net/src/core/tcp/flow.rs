@@ -4,6 +4,7 @@ use super::{
     Key,
     device::Device,
     guard::{Guard, Verdict, cut},
+    rings::Rings,
     segment::{ACK, FIN, RST, SYN, Segment, back, send_bare},
 };
 use crate::{
@@ -16,8 +17,8 @@ use crate::{
     edges::{FlowId, Moved},
 };
 use smoltcp::{
-    iface::{Interface, SocketHandle, SocketSet},
-    socket::tcp::{self, State},
+    iface::Interface,
+    socket::tcp::State,
     time::{Duration, Instant},
 };
 
@@ -30,9 +31,10 @@ const CONNECT: Duration = Duration::from_secs(30);
 
 pub(super) enum Stage {
     /// The guest's SYN waits for the host's connection.
-    Connecting { syn: Vec<u8> },
-    /// One socket in a set of its own, so that smoltcp's work does not grow with the number of flows.
-    Open { set: SocketSet<'static>, socket: SocketHandle },
+    Connecting {
+        syn: Vec<u8>,
+    },
+    Open(Rings),
 }
 
 pub(super) struct Flow {
@@ -120,39 +122,33 @@ impl Flow {
         }
     }
 
-    fn socket(ring: usize) -> tcp::Socket<'static> {
-        // Fresh zeroes: from the kernel, touched only as far as they are used.
-        let buffer = || tcp::SocketBuffer::new(vec![0; ring]);
-        let mut socket = tcp::Socket::new(buffer(), buffer());
-        socket.set_ack_delay(None);
-        socket.set_nagle_enabled(false);
-        socket
-    }
-
-    /// The host has connected: answer the guest's SYN. Returns the SYN, which is the first ingress.
+    /// The host has connected: answer the guest's SYN. Returns the SYN, which is the first ingress; `None` if there is
+    /// no memory for it.
     pub(super) fn open(&mut self, ring: usize) -> Option<Vec<u8>> {
         let Stage::Connecting { syn } = &mut self.stage else { return None };
         let syn = std::mem::take(syn);
-        let mut socket = Self::socket(ring);
-        socket.listen((self.key.peer.ip(), self.key.peer.port())).ok()?;
-        self.begin(socket, ring);
+        let peer = (self.key.peer.ip(), self.key.peer.port());
+        let mut rings = Rings::new(ring).ok()?;
+        rings.socket_mut(|socket| socket.listen(peer)).ok()?;
+        self.begin(rings, ring);
         Some(syn)
     }
 
     /// A connection of the host's side: connect to the guest. `None` if that cannot be (a port or address of zero).
     pub(super) fn call(&mut self, ring: usize, iface: &mut Interface) -> Option<()> {
-        let mut socket = Self::socket(ring);
+        let mut rings = Rings::new(ring).ok()?;
         let (guest, peer) = (self.key.guest, self.key.peer);
-        socket.connect(iface.context(), (guest.ip(), guest.port()), (peer.ip(), peer.port())).ok()?;
-        socket.set_timeout(Some(CONNECT));
-        self.begin(socket, ring);
+        let (guest, peer) = ((guest.ip(), guest.port()), (peer.ip(), peer.port()));
+        rings.socket_mut(|socket| {
+            socket.set_timeout(Some(CONNECT));
+            socket.connect(iface.context(), guest, peer).ok()
+        })?;
+        self.begin(rings, ring);
         Some(())
     }
 
-    fn begin(&mut self, socket: tcp::Socket<'static>, ring: usize) {
-        let mut set = SocketSet::new(Vec::with_capacity(1));
-        let socket = set.add(socket);
-        self.stage = Stage::Open { set, socket };
+    fn begin(&mut self, rings: Rings, ring: usize) {
+        self.stage = Stage::Open(rings);
         (self.readable, self.writable, self.ring) = (true, true, ring);
     }
 
@@ -167,7 +163,7 @@ impl Flow {
     pub(super) fn state(&self) -> Option<State> {
         match &self.stage {
             Stage::Connecting { .. } => None,
-            Stage::Open { set, socket } => Some(set.get::<tcp::Socket<'static>>(*socket).state()),
+            Stage::Open(rings) => Some(rings.socket(|socket| socket.state())),
         }
     }
 
@@ -175,10 +171,7 @@ impl Flow {
     pub(super) fn waiting(&self) -> (usize, usize) {
         match &self.stage {
             Stage::Connecting { .. } => (0, 0),
-            Stage::Open { set, socket } => {
-                let socket = set.get::<tcp::Socket<'static>>(*socket);
-                (socket.recv_queue(), socket.send_queue())
-            }
+            Stage::Open(rings) => rings.socket(|socket| (socket.recv_queue(), socket.send_queue())),
         }
     }
 
@@ -265,8 +258,8 @@ impl Flow {
             }
         }
         if awaits_syn && self.state() == Some(State::Established) {
-            if let Stage::Open { set, socket } = &mut self.stage {
-                set.get_mut::<tcp::Socket<'static>>(*socket).set_timeout(None);
+            if let Stage::Open(rings) = &mut self.stage {
+                rings.socket_mut(|socket| socket.set_timeout(None));
             }
             // smoltcp takes the window of its SYN for a scaled one until it has sent another.
             self.egress(iface, turn, out);
@@ -291,7 +284,7 @@ impl Flow {
     fn ingress(&mut self, iface: &mut Interface, bytes: &[u8], turn: &mut Turn<'_>, out: &mut Output) {
         let Some(to) = out.neighbours.get(self.key.guest.ip()) else { return };
         let head = self.head();
-        let Stage::Open { set, .. } = &mut self.stage else { return };
+        let Stage::Open(rings) = &mut self.stage else { return };
         let mut device = Device {
             ingress: Some(bytes),
             out,
@@ -304,15 +297,15 @@ impl Flow {
             sent: 0,
             starved: false,
         };
-        iface.poll_ingress_single(instant(turn.now), &mut device, set);
+        rings.set_mut(|set| iface.poll_ingress_single(instant(turn.now), &mut device, set));
     }
 
     /// Moves what can be moved. One turn is bounded.
     pub(super) fn pump(&mut self, iface: &mut Interface, turn: &mut Turn<'_>, out: &mut Output) -> Outcome {
         let mut outcome = Outcome::default();
         let failed = self.feed_host(turn, &mut outcome) | self.feed_guest(turn, &mut outcome);
-        if failed && let Stage::Open { set, socket } = &mut self.stage {
-            set.get_mut::<tcp::Socket<'static>>(*socket).abort();
+        if failed && let Stage::Open(rings) = &mut self.stage {
+            rings.socket_mut(|socket| socket.abort());
             // What the guest has sent goes nowhere any more.
             self.writable = false;
         }
@@ -336,80 +329,82 @@ impl Flow {
         // The first turn in TIME-WAIT acknowledges the FIN; the guard has seen it go out.
         match &self.stage {
             Stage::Connecting { .. } => false,
-            Stage::Open { .. } => self.guest_ended,
+            Stage::Open(_) => self.guest_ended,
         }
     }
 
     /// Returns whether the host's side broke.
     fn feed_host(&mut self, turn: &mut Turn<'_>, outcome: &mut Outcome) -> bool {
-        let Stage::Open { set, socket } = &mut self.stage else { return false };
-        let socket = set.get_mut::<tcp::Socket<'static>>(*socket);
-        let mut budget = TURN_BYTES;
-        while self.writable && socket.can_recv() {
-            if budget == 0 {
-                outcome.more = true;
-                return false;
-            }
-            let moved = socket.recv(|bytes| match turn.host.tcp_send(self.id, bytes) {
-                Moved::Bytes(count) => (count.min(bytes.len()), Moved::Bytes(count)),
-                other => (0, other),
-            });
-            match moved {
-                Ok(Moved::Bytes(count)) => {
-                    self.from_guest += count as u64;
-                    budget = budget.saturating_sub(count);
+        let Stage::Open(rings) = &mut self.stage else { return false };
+        rings.socket_mut(|socket| {
+            let mut budget = TURN_BYTES;
+            while self.writable && socket.can_recv() {
+                if budget == 0 {
+                    outcome.more = true;
+                    return false;
                 }
-                Ok(Moved::WouldBlock) => self.writable = false,
-                Ok(Moved::End | Moved::Failed(_)) => return true,
-                Err(_) => break,
+                let moved = socket.recv(|bytes| match turn.host.tcp_send(self.id, bytes) {
+                    Moved::Bytes(count) => (count.min(bytes.len()), Moved::Bytes(count)),
+                    other => (0, other),
+                });
+                match moved {
+                    Ok(Moved::Bytes(count)) => {
+                        self.from_guest += count as u64;
+                        budget = budget.saturating_sub(count);
+                    }
+                    Ok(Moved::WouldBlock) => self.writable = false,
+                    Ok(Moved::End | Moved::Failed(_)) => return true,
+                    Err(_) => break,
+                }
             }
-        }
-        let ended = match socket.state() {
-            State::CloseWait | State::LastAck | State::Closing | State::TimeWait => true,
-            State::Closed => self.guest_ended,
-            State::Listen
-            | State::SynSent
-            | State::SynReceived
-            | State::Established
-            | State::FinWait1
-            | State::FinWait2 => false,
-        };
-        if ended && !self.told_host && socket.recv_queue() == 0 {
-            self.told_host = true;
-            turn.host.tcp_shutdown(self.id);
-        }
-        false
+            let ended = match socket.state() {
+                State::CloseWait | State::LastAck | State::Closing | State::TimeWait => true,
+                State::Closed => self.guest_ended,
+                State::Listen
+                | State::SynSent
+                | State::SynReceived
+                | State::Established
+                | State::FinWait1
+                | State::FinWait2 => false,
+            };
+            if ended && !self.told_host && socket.recv_queue() == 0 {
+                self.told_host = true;
+                turn.host.tcp_shutdown(self.id);
+            }
+            false
+        })
     }
 
     /// Returns whether the host's side broke.
     fn feed_guest(&mut self, turn: &mut Turn<'_>, outcome: &mut Outcome) -> bool {
-        let Stage::Open { set, socket } = &mut self.stage else { return false };
-        let socket = set.get_mut::<tcp::Socket<'static>>(*socket);
-        let mut budget = TURN_BYTES;
-        while self.readable && socket.can_send() {
-            if budget == 0 {
-                outcome.more = true;
-                return false;
-            }
-            let moved = socket.send(|buffer| match turn.host.tcp_recv(self.id, buffer) {
-                Moved::Bytes(count) => (count.min(buffer.len()), Moved::Bytes(count)),
-                other => (0, other),
-            });
-            match moved {
-                Ok(Moved::Bytes(count)) => {
-                    self.to_guest += count as u64;
-                    budget = budget.saturating_sub(count);
+        let Stage::Open(rings) = &mut self.stage else { return false };
+        rings.socket_mut(|socket| {
+            let mut budget = TURN_BYTES;
+            while self.readable && socket.can_send() {
+                if budget == 0 {
+                    outcome.more = true;
+                    return false;
                 }
-                Ok(Moved::WouldBlock) => self.readable = false,
-                Ok(Moved::End) => {
-                    (self.readable, self.host_ended) = (false, true);
-                    socket.close();
+                let moved = socket.send(|buffer| match turn.host.tcp_recv(self.id, buffer) {
+                    Moved::Bytes(count) => (count.min(buffer.len()), Moved::Bytes(count)),
+                    other => (0, other),
+                });
+                match moved {
+                    Ok(Moved::Bytes(count)) => {
+                        self.to_guest += count as u64;
+                        budget = budget.saturating_sub(count);
+                    }
+                    Ok(Moved::WouldBlock) => self.readable = false,
+                    Ok(Moved::End) => {
+                        (self.readable, self.host_ended) = (false, true);
+                        socket.close();
+                    }
+                    Ok(Moved::Failed(_)) => return true,
+                    Err(_) => break,
                 }
-                Ok(Moved::Failed(_)) => return true,
-                Err(_) => break,
             }
-        }
-        false
+            false
+        })
     }
 
     /// Emits what smoltcp has to say.
@@ -418,7 +413,7 @@ impl Flow {
         let Some(to) = out.neighbours.get(self.key.guest.ip()) else {
             return Outcome { unresolved: true, ..Outcome::default() };
         };
-        let Stage::Open { set, .. } = &mut self.stage else { return Outcome::default() };
+        let Stage::Open(rings) = &mut self.stage else { return Outcome::default() };
         let mut device = Device {
             ingress: None,
             out,
@@ -434,7 +429,7 @@ impl Flow {
         let mut before = usize::MAX;
         while device.sent != before && device.sent < TURN_FRAMES && !device.starved {
             before = device.sent;
-            iface.poll_egress(instant(turn.now), &mut device, set);
+            rings.set_mut(|set| iface.poll_egress(instant(turn.now), &mut device, set));
         }
         let outcome =
             Outcome { more: device.sent >= TURN_FRAMES, starved: device.starved, ..Outcome::default() };
@@ -446,15 +441,14 @@ impl Flow {
     }
 
     fn over(&self) -> Option<Over> {
-        let Stage::Open { set, socket } = &self.stage else { return None };
-        let socket = set.get::<tcp::Socket<'static>>(*socket);
+        let Stage::Open(rings) = &self.stage else { return None };
         let orderly = self.guest_ended && self.host_ended;
-        let drained = socket.recv_queue() == 0 || !orderly;
-        match socket.state() {
+        let (state, queued, named) =
+            rings.socket(|socket| (socket.state(), socket.recv_queue(), socket.remote_endpoint().is_some()));
+        let drained = queued == 0 || !orderly;
+        match state {
             State::TimeWait if drained && self.guest_ended => Some(Over::TimeWait),
-            State::Closed if drained && socket.remote_endpoint().is_none() => {
-                Some(Over::Closed { reset: !orderly })
-            }
+            State::Closed if drained && !named => Some(Over::Closed { reset: !orderly }),
             // The guest reset what it had asked for.
             State::Listen => Some(Over::Closed { reset: true }),
             State::Closed
@@ -472,11 +466,11 @@ impl Flow {
 
     /// When it wants a turn again, if nothing happens.
     pub(super) fn deadline(&self, iface: &mut Interface, now: u64) -> Option<u64> {
-        let Stage::Open { set, .. } = &self.stage else { return None };
+        let Stage::Open(rings) = &self.stage else { return None };
         if self.rests() {
             return None;
         }
-        let at = iface.poll_at(instant(now), set)?;
+        let at = rings.set(|set| iface.poll_at(instant(now), set))?;
         Some(u64::try_from(at.total_micros()).unwrap_or(0).saturating_mul(1000))
     }
 }

@@ -84,9 +84,9 @@ impl Guard {
 
     /// The window that smoltcp must be told instead of the guest's, if that has shrunk to less than what is on its way.
     ///
-    /// A guest that is short of memory does so, and drops what it had promised to take. smoltcp 0.14 takes such a window
-    /// of zero for one that everything sent has filled, probes it, and when it opens nothing is left that would ever send
-    /// again what was dropped. (Linux has it whenever the memory of segments is more than their bytes.)
+    /// A guest that is short of memory does so, and drops what it had promised to take. smoltcp 0.14 takes such a
+    /// window of zero for one that everything sent has filled, probes it, and when it opens nothing is left that would
+    /// ever send again what was dropped. (Linux has it whenever the memory of segments is more than their bytes.)
     pub(super) fn held_open(&self, segment: &Segment<'_>) -> Option<u16> {
         let sent = self.sent?;
         if segment.has(SYN) || !segment.has(ACK) || !later(sent, segment.ack) {
