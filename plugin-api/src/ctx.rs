@@ -1,7 +1,10 @@
 //! What a device may ask of the host during one callback.
 #![expect(unsafe_code, reason = "ABI shim: calls the host's function table")]
 
-use crate::device::{Bh, OutPin, Port, Timer};
+use crate::{
+    device::{Bh, OutPin, Port, Timer},
+    net::Offload,
+};
 use core::{fmt, marker::PhantomData};
 use reprise_abi::hot::{self, CtxRaw, HostVtbl};
 use std::ffi::c_void;
@@ -223,6 +226,20 @@ impl<'a> Ctx<'a> {
     pub fn port_pending(&self, port: Port) -> u64 {
         // SAFETY: as in `set_pin`.
         unsafe { (self.vtbl().port_pending)(self.host(), port.0) }
+    }
+
+    /// Tell the outside what the device takes from a net port from now on. The host saves it; a device that never
+    /// calls this gets frames without offloads, with packets of up to 1500 bytes. A host older than this call sends no
+    /// others.
+    pub fn net_offload(&mut self, port: Port, offload: Offload) {
+        let table = self.raw.vtbl;
+        let end = core::mem::offset_of!(HostVtbl, net_offload) + size_of::<usize>();
+        // SAFETY: `from_raw`'s contract: the table outlives 'a. `size` says how much of it there is.
+        let call = unsafe { ((*table).size >= end as u64).then(|| (&raw const (*table).net_offload).read()) };
+        if let Some(call) = call {
+            // SAFETY: as in `set_pin`.
+            unsafe { call(self.host(), port.0, offload.bits(), offload.mtu) }
+        }
     }
 
     /// The disk behind a block port, if the board connected one.

@@ -172,6 +172,7 @@ pub mod config;
 pub mod ctx;
 pub mod device;
 pub mod export;
+pub mod net;
 pub mod state;
 #[cfg(feature = "testkit")]
 pub mod testkit;

@@ -61,7 +61,7 @@ fn a_run_that_is_stopped_and_continued() {
 const TRACED: &str = "trace=%file,%network,memfd_create,fchmod,ioctl,read";
 
 /// What a command does to the host beside reading regular files; one line each.
-fn traces_left(words: &[&str]) -> Vec<String> {
+pub(crate) fn traces_left(words: &[&str]) -> Vec<String> {
     let scratch = Scratch::new("strace");
     let calls = scratch.path("calls");
     let mut command = Command::new("strace");

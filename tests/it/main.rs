@@ -21,6 +21,7 @@ mod engines;
 mod flight;
 mod golden;
 mod host;
+mod net;
 mod plugins;
 mod qmp;
 mod record;

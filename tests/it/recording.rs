@@ -1,6 +1,6 @@
 //! A recording that a test has made, and what the commands for recordings say of it.
 
-use crate::reprise::{Ended, RECORDING, Reprise, Scratch, folder_of};
+use crate::reprise::{Ended, RECORDING, Reprise, Scratch, Started, folder_of};
 use serde_json::Value;
 
 /// A recording in a folder of its own.
@@ -15,6 +15,12 @@ impl Recording {
     pub(crate) fn of(run: Reprise) -> Self {
         let (ended, folder) = run.end_with_folder();
         Self { ended: ended.success(), folder }
+    }
+
+    /// The same of a run that goes on already.
+    pub(crate) fn of_started(run: Started) -> Self {
+        let (ended, folder) = run.end_with_folder();
+        Self { ended: ended.success(), folder: folder.expect("a recording has a folder") }
     }
 
     /// Records a bare guest with the release build.

@@ -249,6 +249,11 @@ impl Started {
         self.child.0.kill().unwrap();
     }
 
+    /// What the guest has said until now.
+    pub(crate) fn said(&self) -> String {
+        self.console.so_far()
+    }
+
     pub(crate) fn press(&mut self, keys: &str) {
         self.stdin.write_all(keys.as_bytes()).unwrap();
     }
@@ -266,7 +271,8 @@ impl Started {
         self.end_with_folder().0
     }
 
-    fn end_with_folder(mut self) -> (Ended, Option<Scratch>) {
+    /// As [`end`](Self::end), with the folder of the recording.
+    pub(crate) fn end_with_folder(mut self) -> (Ended, Option<Scratch>) {
         let mut peak_kib = 0;
         let status = loop {
             peak_kib = resident_peak_kib(self.child.0.id()).unwrap_or(peak_kib);

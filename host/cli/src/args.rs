@@ -144,6 +144,9 @@ pub(crate) struct RunArgs {
     /// Connect a port: DEVICE[.PORT]=stdio|null|pty|file:P|unix:P|tcp:HOST:PORT
     #[arg(long, value_name = "PORT=BACKEND")]
     pub(crate) port: Vec<String>,
+    /// Connect the next network device: user[,hostfwd=tcp::2222-:22,…], unix:P, tcp:HOST:PORT, null [QEMU: -nic]
+    #[arg(long, alias = "nic", alias = "netdev", value_name = "NETWORK")]
+    pub(crate) net: Vec<String>,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
     /// End after this many instructions (of all harts)
@@ -347,6 +350,9 @@ pub(crate) struct ReplayArgs {
     /// With --live: connect a port, instead of what the board says, as for `run`
     #[arg(long, value_name = "PORT=BACKEND", requires = "live")]
     pub(crate) port: Vec<String>,
+    /// With --live: connect the next network device, as for `run`
+    #[arg(long, value_name = "NETWORK", requires = "live")]
+    pub(crate) net: Vec<String>,
     /// With --live: as for `record`
     #[arg(long, value_name = "N", value_parser = interval, default_value_t = Interval::DEFAULT)]
     pub(crate) digest_every: Interval,
@@ -528,7 +534,7 @@ pub(crate) enum Refused {
 }
 
 /// QEMU's long options with one dash, and whether a value follows.
-const QEMU_OPTIONS: [(&str, &str, bool); 9] = [
+const QEMU_OPTIONS: [(&str, &str, bool); 12] = [
     ("bios", "--firmware", true),
     ("kernel", "--kernel", true),
     ("initrd", "--initrd", true),
@@ -537,6 +543,9 @@ const QEMU_OPTIONS: [(&str, &str, bool); 9] = [
     ("drive", "--drive", true),
     ("device", "--device", true),
     ("machine", "--machine", true),
+    ("net", "--net", true),
+    ("nic", "--net", true),
+    ("netdev", "--net", true),
     ("nographic", "--nographic", false),
 ];
 
@@ -705,9 +714,9 @@ mod tests {
 
     #[test]
     fn unknown_qemu_options_are_named() {
-        let words = ["reprise", "run", "-netdev", "user"].map(OsString::from).to_vec();
+        let words = ["reprise", "run", "-vga", "none"].map(OsString::from).to_vec();
         let text = with_two_dashes(words).unwrap_err().to_string();
-        assert!(text.contains("\"-netdev\"") && text.contains("-kernel"), "{text}");
+        assert!(text.contains("\"-vga\"") && text.contains("-kernel"), "{text}");
     }
 
     #[test]

@@ -34,7 +34,7 @@ fn check(show: &ShowArgs, catalog: &Plugins) -> Result<u8, Failure> {
     let board = board::load(&show.machine, catalog)?;
     // A board that is right in itself may still have nodes that no tree can hold, or backends that do not exist.
     device_tree(&board).map_err(|error| Failure::config(error.to_string()))?;
-    setup::ports(&board, &[])?;
+    setup::ports(&board, &[], &[])?;
     if show.json {
         return out(&pretty(&summary(&board)));
     }

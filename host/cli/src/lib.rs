@@ -24,6 +24,7 @@ mod flight;
 mod from;
 mod inspect;
 mod io;
+mod network;
 mod origin;
 mod place;
 mod plugins;

@@ -1,6 +1,6 @@
 //! Finding plugins.
 
-use crate::{failure::reason, recording::Hash};
+use crate::{failure::reason, network, recording::Hash};
 use reprise_machine::{
     board::{Catalog, CatalogError},
     desc::{ConfigError, DeviceDesc},
@@ -184,6 +184,10 @@ impl Catalog for Plugins {
             names.extend(entries.filter_map(|entry| plugin_name(&entry.path())));
         }
         names.into_iter().collect()
+    }
+
+    fn check_network(&self, config_json: &str) -> Vec<ConfigError> {
+        network::check(config_json)
     }
 }
 

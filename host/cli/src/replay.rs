@@ -454,7 +454,7 @@ impl Live {
             .help(format!("to go on from it, name the whole image: --disk {id}=FILE")));
         }
         Ok(Self {
-            plans: setup::ports(replica.board(), &args.port)?,
+            plans: setup::ports(replica.board(), &args.port, &args.net)?,
             clock_ns: setup::fixed_clock(&args.rtc)?,
             level: run::log_level(args.recording.verbose),
             status: args.status,

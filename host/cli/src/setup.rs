@@ -5,7 +5,8 @@ use crate::{
     board,
     disk::{DiskSpec, HostDisk},
     failure::{Failure, reason},
-    io::{BackendSpec, FORMS, PortPlan},
+    io::{BackendSpec, FORMS, NET_FORMS, PortPlan},
+    network,
 };
 use reprise_machine::{
     BootSource, Seed,
@@ -37,8 +38,8 @@ const SCRATCH_BYTES: u64 = 64 << 20;
 /// No image is larger than the largest RAM.
 const MAX_IMAGE_BYTES: u64 = 1 << 40;
 
-/// What every chr port of the board is connected to: as the board says, unless the command line says otherwise.
-pub(crate) fn ports(board: &Board, given: &[String]) -> Result<Vec<PortPlan>, Failure> {
+/// What every chr and net port of the board is connected to: as the board says, unless the command line says otherwise.
+pub(crate) fn ports(board: &Board, given: &[String], net: &[String]) -> Result<Vec<PortPlan>, Failure> {
     let mut chosen = BTreeMap::new();
     for argument in given {
         let (key, backend) = port_argument(board, argument)?;
@@ -55,10 +56,16 @@ pub(crate) fn ports(board: &Board, given: &[String]) -> Result<Vec<PortPlan>, Fa
                 Some(backend) => backend,
                 None => board_backend(device, index)?,
             };
-            plans.push(PortPlan { device: device.id.clone(), port: port.name.clone(), backend });
+            plans.push(PortPlan {
+                device: device.id.clone(),
+                port: port.name.clone(),
+                backend,
+                framed: false,
+            });
         }
     }
     only_one_terminal(&mut plans, given)?;
+    plans.extend(network::plans(board, network::Given { chosen: &chosen, net })?);
     Ok(plans)
 }
 
@@ -67,16 +74,25 @@ fn port_argument(board: &Board, argument: &str) -> Result<(PortKey, BackendSpec)
     let form = || format!("write --port DEVICE[.PORT]=BACKEND; backends: {FORMS}");
     let (name, backend) = argument.split_once('=').ok_or_else(|| bad("no `=` in it".into()).help(form()))?;
     let (id, port) = name.split_once('.').map_or((name, None), |(id, port)| (id, Some(port)));
-    let device = find_device(board, id, PortKind::Chr).map_err(|(why, help)| bad(why).help(help))?;
-    let mut names = device.desc.ports.iter().filter(|port| port.kind == PortKind::Chr).map(|port| &port.name);
+    let net =
+        |device: &&DeviceSpec| device.id == id && device.desc.ports.iter().any(|p| p.kind == PortKind::Net);
+    let kind = if board.devices.iter().any(|device| net(&device)) { PortKind::Net } else { PortKind::Chr };
+    let device = find_device(board, id, kind).map_err(|(why, help)| bad(why).help(help))?;
+    let mut names = device.desc.ports.iter().filter(|port| port.kind == kind).map(|port| &port.name);
     let found = names.clone().find(|name| port.is_none_or(|port| port == *name));
     let Some(found) = found else {
         let all: Vec<&str> = names.by_ref().map(String::as_str).collect();
-        return Err(bad(format!("device \"{id}\" has no chr port \"{}\"", port.unwrap_or_default()))
+        let what = if kind == PortKind::Net { "net" } else { "chr" };
+        return Err(bad(format!("device \"{id}\" has no {what} port \"{}\"", port.unwrap_or_default()))
             .help(format!("it has: {}", all.join(", "))));
     };
-    let backend = BackendSpec::parse(backend).map_err(|why| bad(why).help(form()))?;
-    Ok(((id.to_owned(), found.clone()), backend))
+    let backend = match kind {
+        PortKind::Net => BackendSpec::parse_net(backend).map_err(|why| {
+            bad(why).help(format!("write --port DEVICE[.PORT]=BACKEND; networks: {NET_FORMS}"))
+        }),
+        _ => BackendSpec::parse(backend).map_err(|why| bad(why).help(form())),
+    };
+    Ok(((id.to_owned(), found.clone()), backend?))
 }
 
 fn board_backend(device: &DeviceSpec, port: usize) -> Result<BackendSpec, Failure> {
@@ -143,7 +159,7 @@ pub(crate) fn disk_specs(board: &Board, args: &RunArgs) -> Result<Vec<(PortKey, 
     }
     let drives =
         args.drive.iter().map(|argument| DiskSpec::parse_drive(argument)).collect::<Result<Vec<_>, _>>()?;
-    check_devices(&drives, &args.device)?;
+    check_devices(&drives, &args.net, &args.device)?;
     for (mut spec, argument) in drives.into_iter().zip(&args.drive) {
         spec.id = device_for_drive(board, &spec.id, &taken).ok_or_else(|| {
             Failure::usage("there is no disk device left for this drive").at(format!("-drive {argument}"))
@@ -167,22 +183,32 @@ fn device_for_drive(board: &Board, id: &str, taken: &BTreeMap<String, DiskSpec>)
     free.clone().find(|free| *free == id).or_else(|| free.next()).cloned()
 }
 
-/// `-device virtio-blk-device,drive=ID` says what the board's wiring says already.
-fn check_devices(drives: &[DiskSpec], devices: &[String]) -> Result<(), Failure> {
+/// `-device virtio-blk-device,drive=ID` says what the board's wiring says already, and so does
+/// `-device virtio-net-device,netdev=ID`.
+fn check_devices(drives: &[DiskSpec], nets: &[String], devices: &[String]) -> Result<(), Failure> {
     for argument in devices {
         let bad = |why: &str| {
             Failure::usage(why)
                 .at(format!("-device {argument}"))
                 .note("a board composes the devices; of -device there is virtio-blk-device,drive=ID")
+                .note("and virtio-net-device,netdev=ID")
                 .help("write a stanza in a board file for other devices")
         };
         let mut parts = argument.split(',');
-        if !parts.next().is_some_and(|kind| kind.starts_with("virtio-blk")) {
+        let kind = parts.next().unwrap_or_default();
+        let mut named = |key: &str| parts.find_map(|part| part.strip_prefix(key)).map(str::to_owned);
+        if kind.starts_with("virtio-blk") {
+            let drive = named("drive=");
+            if !drives.iter().any(|disk| Some(&disk.id) == drive.as_ref()) {
+                return Err(bad("no -drive has this id"));
+            }
+        } else if kind.starts_with("virtio-net") {
+            let id = named("netdev=").map(|id| format!("id={id}"));
+            if !nets.iter().any(|net| net.split(',').any(|part| Some(part) == id.as_deref())) {
+                return Err(bad("no -netdev has this id"));
+            }
+        } else {
             return Err(bad("this device cannot be added from the command line"));
-        }
-        let drive = parts.find_map(|part| part.strip_prefix("drive="));
-        if !drives.iter().any(|disk| Some(disk.id.as_str()) == drive) {
-            return Err(bad("no -drive has this id"));
         }
     }
     Ok(())
@@ -381,9 +407,7 @@ fn system_firmware() -> Result<PathBuf, Failure> {
 pub(crate) fn seed(board: &Board, given: Option<&str>) -> Result<Seed, Failure> {
     let Some(text) = given else { return Ok(board.machine.seed.map_or(Seed::from_number(0), Seed)) };
     if text == "random" {
-        let mut bytes = [0; 32];
-        let file = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
-        return file.map(|()| Seed(bytes)).map_err(|e| Failure::io("cannot draw a random seed", &e));
+        return random_bytes().map(Seed);
     }
     let number =
         text.strip_prefix("0x").map_or_else(|| text.parse().ok(), |hex| u64::from_str_radix(hex, 16).ok());
@@ -392,6 +416,13 @@ pub(crate) fn seed(board: &Board, given: Option<&str>) -> Result<Seed, Failure> 
             .at(format!("--seed {text}"))
             .help("write a number, 64 hex digits, or random")
     })
+}
+
+/// From the host.
+pub(crate) fn random_bytes() -> Result<[u8; 32], Failure> {
+    let mut bytes = [0; 32];
+    let file = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    file.map(|()| bytes).map_err(|e| Failure::io("cannot draw a random seed", &e))
 }
 
 fn hex_seed(text: &str) -> Option<Seed> {

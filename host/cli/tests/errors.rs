@@ -28,7 +28,7 @@ const CASES: &[Case] = &[
     Case("nothing", "", 2),
     Case("unknown command", "boot", 2),
     Case("unknown option", "run --frimware x", 2),
-    Case("unknown QEMU option", "run -netdev user", 2),
+    Case("unknown QEMU option", "run -vga none", 2),
     Case("option without value", "run -kernel", 2),
     Case("two boards", "run a.toml b.toml", 2),
     Case("nothing to boot", "run", 2),
@@ -48,6 +48,10 @@ const CASES: &[Case] = &[
     Case("port of a device without", "run --port plic=null --firmware @/ok.elf", 2),
     Case("unknown port of a device", "run --port uart0.tty=null --firmware @/ok.elf", 2),
     Case("unknown backend", "run --port uart0=vc --firmware @/ok.elf", 2),
+    Case("network without a device", "run -nic user --firmware @/ok.elf", 2),
+    Case("network that is a terminal", "run @/nic.toml --port net0=stdio --firmware @/ok.elf", 2),
+    Case("network of an unknown kind", "run @/nic.toml --net tap,ifname=tap0 --firmware @/ok.elf", 2),
+    Case("user network with mistakes", "run @/nic.toml --net user,hostfwd=tcp:,mtu=9 --firmware @/ok.elf", 2),
     Case("port twice", "run --port uart0=null --port uart0=pty --firmware @/ok.elf", 2),
     Case("two ports on the terminal", "run --port uart0=stdio --port vcon0=stdio --firmware @/ok.elf", 3),
     Case("port into a missing folder", "run --port uart0=file:@/no/log --firmware @/ok.elf", 6),
@@ -115,6 +119,8 @@ const CASES: &[Case] = &[
     Case("option out of range", "machine check @/range.toml", 3),
     Case("unknown board port", "machine check @/port.toml", 3),
     Case("unknown board backend", "machine check @/backend.toml", 3),
+    Case("unknown network", "machine check @/nonet.toml", 3),
+    Case("network with mistakes", "machine check @/badnet.toml", 3),
     Case("a great many mistakes", "machine check @/many.toml", 3),
     // Plugins.
     Case("plugin that is text", "--plugin-path @/text machine check @/fake.toml", 3),
@@ -306,6 +312,13 @@ fn board(stanza: &str) -> String {
     )
 }
 
+/// A board with a network interface, connected to this network.
+fn nic(network: &str, rest: &str) -> String {
+    board(&format!(
+        "\n[device.net0]\nplugin = \"virtio-net\"\nmmio = 0x1000_1000\nports = {{ net = \"{network}\" }}\n{rest}"
+    ))
+}
+
 fn write_boards(folder: &Path) {
     let ram = "[machine]\nram = { size = \"16M\" }\n";
     let boards = [
@@ -339,6 +352,9 @@ fn write_boards(folder: &Path) {
         ("uart", board("")),
         ("disk", board("\n[device.disk0]\nplugin = \"virtio-blk\"\nmmio = 0x1000_1000\n")),
         ("off", board("\n[device.syscon]\nplugin = \"syscon\"\nmmio = 0x0010_0000\n")),
+        ("nic", nic("null", "")),
+        ("nonet", nic("user1", "\n[net.user0]\n")),
+        ("badnet", nic("user0", "\n[net.user0]\nmtu = 9\nhostfwt = [\"tcp::2222-:22\"]\n")),
         ("fake", format!("{ram}\n[device.x]\nplugin = \"fake\"\nmmio = 0x1000_0000\n")),
         ("many", many_mistakes(ram)),
     ];

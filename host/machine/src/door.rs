@@ -113,6 +113,7 @@ impl Machine {
     pub fn go_live(&mut self, outside: Box<dyn Outside>) {
         self.services.gate.go_live();
         self.services.outside = outside;
+        self.services.tell_stand();
         self.slice_end = self.services.clock.icount();
         self.plan_digest();
     }
@@ -394,7 +395,7 @@ impl Machine {
         self.check(&event)?;
         match event {
             Event::Input { device, port, data } => {
-                self.services.ports[device as usize][port as usize].push(&data);
+                self.services.ports[device as usize][port as usize].push(data);
                 self.notify_port(device as usize, port, hot::PORT_READABLE);
             }
             Event::PortChange { device, port, change } => {

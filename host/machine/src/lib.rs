@@ -43,9 +43,17 @@ pub use log::{LogLevel, LogRecord};
 pub use machine::{BootSource, BuildError, Machine, Setup, Status};
 pub use outside::{
     Asked, BlockContent, ControlInput, DISK_BLOCK_BYTES, Disk, DiskChanges, DiskError, FirstReads, Input,
-    Outside, PortChange, StopHandle,
+    NetOffload, Outside, PortChange, PortStand, StopHandle,
 };
 pub use reprise_abi::desc;
+
+/// Bits of [`NetOffload`].
+pub mod offload {
+    pub use reprise_abi::hot::{
+        NET_CSUM as CSUM, NET_ECN as ECN, NET_TSO4 as TSO4, NET_TSO6 as TSO6, NET_USO4 as USO4,
+        NET_USO6 as USO6,
+    };
+}
 pub use reprise_cpu::{Engine, EngineError};
 pub use reprise_replay as replay;
 pub use reprise_replay::{Gate, Seed};

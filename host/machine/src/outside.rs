@@ -36,12 +36,22 @@ pub trait Outside {
     /// Guest output: bytes (chr) or one frame (net). Must not block for long and cannot fail.
     fn port_write(&mut self, device: &str, port: &str, data: &[u8]);
 
-    /// The device took `taken` bytes (chr) or frames (net) from the queue that [`Input::PortData`] fills. A backend
-    /// stops reading its source while too much is outstanding.
+    /// The device took `taken` bytes (of a net port: a frame of so many) from the queue that [`Input::PortData`] fills.
+    /// A backend stops reading its source while too much is outstanding.
     fn port_taken(&mut self, device: &str, port: &str, taken: usize);
+
+    /// The device of a net port takes other frames from now on.
+    fn net_offload(&mut self, device: &str, port: &str, offload: NetOffload) {
+        let _uninterested = (device, port, offload);
+    }
 
     /// The virtual clock as published to the outside: what the EXTERNAL attribute runs on.
     fn publish(&mut self, vtime_ns: u64, running: bool);
+
+    /// The virtual time at which somebody outside has something to do. They see it come also while every hart waits.
+    fn alarm_ns(&self) -> Option<u64> {
+        None
+    }
 
     /// Where the machine stands, as often as it publishes: for statistics.
     fn progress(&mut self, status: Status) {
@@ -53,10 +63,10 @@ pub trait Outside {
         let _uninterested = asked;
     }
 
-    /// The machine became what a snapshot says: its time may have gone back. `queues`: bytes (chr) or frames (net) that
-    /// wait in its ports for the guest, by device and port.
-    fn was_restored(&mut self, vtime_ns: u64, queues: &[(&str, &str, usize)]) {
-        let _uninterested = (vtime_ns, queues);
+    /// The machine is what a snapshot or a log says, which this outside has not seen it become: its time may have gone
+    /// back. `ports`: how all of its ports stand.
+    fn was_restored(&mut self, vtime_ns: u64, ports: &[PortStand<'_>]) {
+        let _uninterested = (vtime_ns, ports);
     }
 
     /// The machine was powered off: its run ends with it.
@@ -66,6 +76,35 @@ pub trait Outside {
 
     /// A line of a device or of the machine.
     fn log(&mut self, record: &LogRecord);
+}
+
+/// What the device of a net port takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetOffload {
+    /// `NET_*` of [`reprise_abi::hot`].
+    pub bits: u32,
+    /// Longest packet behind the Ethernet header, in bytes, where it is not several segments.
+    pub mtu: u32,
+}
+
+impl Default for NetOffload {
+    /// Of a device that has said nothing.
+    fn default() -> Self {
+        Self { bits: 0, mtu: 1500 }
+    }
+}
+
+/// How a port stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortStand<'a> {
+    /// Device id of the board.
+    pub device: &'a str,
+    /// Port name of the device.
+    pub port: &'a str,
+    /// Bytes of input that wait for the guest.
+    pub waiting_bytes: usize,
+    /// What the device takes, of a net port.
+    pub offload: NetOffload,
 }
 
 /// Who asked for a reset or for power-off.

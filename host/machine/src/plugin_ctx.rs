@@ -3,7 +3,7 @@
 
 use crate::{
     log::LogLevel,
-    outside::Asked,
+    outside::{Asked, NetOffload},
     services::{Control, PluginFault, Services},
 };
 use reprise_abi::hot::{self, BlkInfo, BlkReq, CtxRaw, DMA_BAD_ADDRESS, DMA_OK, HostVtbl, RamWindow};
@@ -55,6 +55,7 @@ static TABLE: HostVtbl = HostVtbl {
     log,
     fault,
     query,
+    net_offload,
 };
 
 /// The frame behind a callback's `host` pointer.
@@ -361,6 +362,24 @@ unsafe extern "C" fn query(_host: *mut c_void, _name: *const u8, _len: u64) -> *
     ptr::null()
 }
 
+unsafe extern "C" fn net_offload(host: *mut c_void, port: u32, bits: u32, mtu: u32) {
+    // SAFETY: `host` is this callback's frame.
+    let f = unsafe { frame(host) };
+    if !f.has_port(port) {
+        return;
+    }
+    let services = &mut *f.services;
+    let slot = &mut services.ports[f.device][port as usize];
+    if !slot.takes_frames() {
+        let name = slot.name.clone();
+        return f.breach(format!("says what it takes from port {name}, which is no net port"));
+    }
+    let offload = NetOffload { bits, mtu };
+    if slot.set_offload(offload) {
+        services.outside.net_offload(&services.device_ids[f.device], &slot.name, offload);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -444,6 +463,10 @@ mod tests {
         assert_eq!(arm(7).unwrap(), "uses timer 7 but declared 1");
         assert_eq!(cancel(1).unwrap(), "uses timer 1 but declared 1");
         assert_eq!(write(1).unwrap(), "uses port 1 but declared 1");
+        // SAFETY: as above.
+        let offload = |id| fault_of(move |t, host| unsafe { (t.net_offload)(host, id, 0, 1500) });
+        assert_eq!(offload(0).unwrap(), "says what it takes from port serial, which is no net port");
+        assert_eq!(offload(1).unwrap(), "uses port 1 but declared 1");
     }
 
     #[test]

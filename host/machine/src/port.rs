@@ -1,6 +1,9 @@
 //! The inside ends of ports: what came through the gate and waits for the device to take it.
 
-use crate::section::{Fields, Section, SectionError};
+use crate::{
+    outside::NetOffload,
+    section::{Fields, Section, SectionError},
+};
 use reprise_abi::desc::PortKind;
 use std::collections::VecDeque;
 
@@ -13,24 +16,26 @@ pub(crate) enum Queue {
     Frames(VecDeque<Vec<u8>>),
 }
 
-/// Output that waits to be chained, in bytes at most.
+/// Output of a chr port that waits to be chained, in bytes at most.
 const CHAINED: usize = 1024;
+/// Of a net port: long pieces are hashed several times faster.
+const CHAINED_FRAMES: usize = 16 << 10;
 
 /// Everything that a device wrote to a port, as a count and a hash: how it was cut into calls does not show.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Output {
     bytes: u64,
-    /// blake3 of the chain before and the next [`CHAINED`] bytes.
+    /// blake3 of the chain before and the next piece.
     chain: [u8; 32],
-    /// Written since, less than [`CHAINED`] bytes.
+    /// Written since, less than a piece.
     tail: Vec<u8>,
 }
 
 impl Output {
-    fn push(&mut self, mut data: &[u8]) {
+    fn push(&mut self, mut data: &[u8], piece: usize) {
         self.bytes += data.len() as u64;
-        while self.tail.len() + data.len() >= CHAINED {
-            let (head, rest) = data.split_at(CHAINED - self.tail.len());
+        while self.tail.len() + data.len() >= piece {
+            let (head, rest) = data.split_at(piece - self.tail.len());
             self.tail.extend(head);
             let mut hasher = blake3::Hasher::new();
             hasher.update(&self.chain).update(&self.tail);
@@ -50,6 +55,8 @@ pub(crate) struct PortSlot {
     output: Output,
     /// Line feeds among what was written: for people, who count lines.
     lines: u64,
+    /// What the device takes, of a net port.
+    offload: NetOffload,
 }
 
 impl PortSlot {
@@ -60,7 +67,13 @@ impl PortSlot {
                 Queue::Bytes(VecDeque::new())
             }
         };
-        PortSlot { name: name.to_owned(), queue, output: Output::default(), lines: 0 }
+        PortSlot {
+            name: name.to_owned(),
+            queue,
+            output: Output::default(),
+            lines: 0,
+            offload: NetOffload::default(),
+        }
     }
 
     /// Whether what it carries has borders.
@@ -71,23 +84,33 @@ impl PortSlot {
         }
     }
 
-    /// Bytes or frames that the device has not taken.
-    pub(crate) fn waiting(&self) -> usize {
+    /// Bytes that the device has not taken.
+    pub(crate) fn waiting_bytes(&self) -> usize {
         match &self.queue {
             Queue::Bytes(bytes) => bytes.len(),
-            Queue::Frames(frames) => frames.len(),
+            Queue::Frames(frames) => frames.iter().map(Vec::len).sum(),
         }
+    }
+
+    /// What the device takes, of a net port.
+    pub(crate) fn offload(&self) -> NetOffload {
+        self.offload
+    }
+
+    /// The device said so. Returns whether it is news.
+    pub(crate) fn set_offload(&mut self, offload: NetOffload) -> bool {
+        std::mem::replace(&mut self.offload, offload) != offload
     }
 
     /// Bytes or one frame came through the gate.
-    pub(crate) fn push(&mut self, data: &[u8]) {
+    pub(crate) fn push(&mut self, data: Vec<u8>) {
         match &mut self.queue {
             Queue::Bytes(bytes) => bytes.extend(data),
-            Queue::Frames(frames) => frames.push_back(data.to_vec()),
+            Queue::Frames(frames) => frames.push_back(data),
         }
     }
 
-    /// The device takes bytes, or one frame cut to `into`. Returns the length given and how much of the queue went.
+    /// The device takes bytes, or one frame cut to `into`. Returns the length given and how many bytes left the queue.
     pub(crate) fn read(&mut self, into: &mut [u8]) -> (usize, usize) {
         match &mut self.queue {
             Queue::Bytes(bytes) => {
@@ -101,18 +124,20 @@ impl PortSlot {
                 let Some(frame) = frames.pop_front() else { return (0, 0) };
                 let len = into.len().min(frame.len());
                 into[..len].copy_from_slice(&frame[..len]);
-                (len, 1)
+                (len, frame.len())
             }
         }
     }
 
     /// The device wrote bytes, or one frame: part of the state, so that a replay which says something else is found.
     pub(crate) fn wrote(&mut self, data: &[u8]) {
-        if matches!(self.queue, Queue::Frames(_)) {
-            self.output.push(&(data.len() as u64).to_le_bytes());
+        if self.takes_frames() {
+            self.output.push(&(data.len() as u64).to_le_bytes(), CHAINED_FRAMES);
+            self.output.push(data, CHAINED_FRAMES);
+        } else {
+            self.output.push(data, CHAINED);
+            self.lines += data.iter().filter(|&&byte| byte == b'\n').count() as u64;
         }
-        self.output.push(data);
-        self.lines += data.iter().filter(|&&byte| byte == b'\n').count() as u64;
     }
 
     /// Line feeds written.
@@ -132,9 +157,13 @@ impl PortSlot {
             Queue::Bytes(bytes) => {
                 out.bytes(&name("waiting"), bytes.iter().copied());
             }
-            Queue::Frames(frames) => frames.iter().enumerate().for_each(|(index, frame)| {
-                out.bytes(&name(&format!("waiting[{index}]")), frame.iter().copied());
-            }),
+            Queue::Frames(frames) => {
+                frames.iter().enumerate().for_each(|(index, frame)| {
+                    out.bytes(&name(&format!("waiting[{index}]")), frame.iter().copied());
+                });
+                out.u64(&name("offload"), self.offload.bits.into())
+                    .u64(&name("mtu"), self.offload.mtu.into());
+            }
         }
         out.u64(&name("written_bytes"), self.output.bytes);
         out.bytes(&name("written"), self.output.chain);
@@ -153,12 +182,14 @@ impl PortSlot {
                     let frame = fields.bytes(&name(&format!("waiting[{}]", frames.len())))?;
                     frames.push_back(frame.to_vec());
                 }
+                self.offload =
+                    NetOffload { bits: fields.u32(&name("offload"))?, mtu: fields.u32(&name("mtu"))? };
             }
         }
         let bytes = fields.u64(&name("written_bytes"))?;
         let chain = fields.array(&name("written"))?;
         let tail = fields.bytes(&name("written_last"))?.to_vec();
-        if tail.len() >= CHAINED {
+        if tail.len() >= if self.takes_frames() { CHAINED_FRAMES } else { CHAINED } {
             return Err(fields.impossible(&name("written_last")));
         }
         self.output = Output { bytes, chain, tail };
@@ -181,17 +212,36 @@ mod tests {
     #[test]
     fn bytes_flow_and_frames_keep_their_borders() {
         let mut chr = PortSlot::new("serial", PortKind::Chr);
-        chr.push(b"abc");
-        chr.push(b"d");
+        chr.push(b"abc".to_vec());
+        chr.push(b"d".to_vec());
         let mut four = [0; 3];
         assert_eq!(chr.read(&mut four), (3, 3));
         assert_eq!((&four, chr.pending()), (b"abc", 1));
         let mut net = PortSlot::new("net", PortKind::Net);
-        net.push(b"frame1");
-        net.push(b"f2");
-        assert_eq!(net.read(&mut four), (3, 1));
-        assert_eq!(net.read(&mut four), (2, 1));
+        net.push(b"frame1".to_vec());
+        net.push(b"f2".to_vec());
+        assert_eq!((net.pending(), net.waiting_bytes()), (2, 8));
+        assert_eq!(net.read(&mut four), (3, 6));
+        assert_eq!(net.read(&mut four), (2, 2));
         assert_eq!(net.read(&mut four), (0, 0));
+    }
+
+    #[test]
+    fn a_net_port_is_loaded_as_it_was_saved() {
+        let mut net = PortSlot::new("net", PortKind::Net);
+        net.push(b"frame".to_vec());
+        net.push(Vec::new());
+        net.wrote(&[7; 20_000]);
+        assert!(net.set_offload(NetOffload { bits: 5, mtu: 9000 }));
+        assert!(!net.set_offload(NetOffload { bits: 5, mtu: 9000 }), "that was known");
+        let save = |port: &PortSlot| crate::section::encode(|out| port.save("net0", out));
+        let saved = save(&net);
+        let mut other = PortSlot::new("net", PortKind::Net);
+        let mut fields = Fields::parse("ports", &saved).unwrap();
+        other.load("net0", &mut fields).unwrap();
+        fields.finish().unwrap();
+        assert!(save(&other) == saved);
+        assert_eq!((other.offload(), other.waiting_bytes()), (NetOffload { bits: 5, mtu: 9000 }, 5));
     }
 
     #[test]

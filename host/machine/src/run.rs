@@ -415,21 +415,31 @@ impl Machine {
         self.safe_point_once()
     }
 
+    /// Every hart waits and so do we. What passes of host time meanwhile is the guest's, for whatever reason we wake:
+    /// so those outside see it pass, and a stop takes nothing back of what they have seen.
     fn idle_paced(&mut self, next_ns: Option<u64>) -> Option<Stop> {
+        let real_ns = self.services.outside.realtime_ns();
+        let arrived = self.ask_outside();
+        let latest_ns = next_ns.unwrap_or(END_OF_TIME_NS - 1);
+        let allowed_ns = self.pacer.allowed_ns(real_ns).min(latest_ns);
+        if allowed_ns > self.services.clock.vtime_ns()
+            && let Some(stop) = self.sleep_to(allowed_ns)
+        {
+            return Some(stop);
+        }
         if self.stop.take() {
             return Some(Stop::Requested);
         }
-        let real_ns = self.services.outside.realtime_ns();
-        if self.ask_outside() {
-            let latest_ns = next_ns.unwrap_or(END_OF_TIME_NS - 1);
-            let allowed_ns = self.pacer.allowed_ns(real_ns).min(latest_ns);
-            return self.sleep_to(allowed_ns).or_else(|| self.admit_inputs());
+        if arrived {
+            return self.admit_inputs();
         }
-        let wait_ns = next_ns.map(|at_ns| self.pacer.wait_ns(real_ns, at_ns));
-        if let (Some(0), Some(at_ns)) = (wait_ns, next_ns) {
-            return self.sleep_to(at_ns);
+        if allowed_ns == latest_ns {
+            return None;
         }
         self.publish(true);
+        let alarm_ns = self.services.outside.alarm_ns();
+        let wake_ns = next_ns.into_iter().chain(alarm_ns).min();
+        let wait_ns = wake_ns.map(|at_ns| self.pacer.wait_ns(real_ns, at_ns));
         self.services.outside.wait(wait_ns);
         None
     }

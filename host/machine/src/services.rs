@@ -7,7 +7,7 @@ use crate::{
     deadline::Deadlines,
     disk::Disks,
     log::{LogLevel, LogRecord, RateLimit, Verdict},
-    outside::{Asked, Outside},
+    outside::{Asked, Outside, PortStand},
     port::PortSlot,
     symbols::Symbols,
     wires::Wires,
@@ -106,6 +106,22 @@ impl Services {
     /// Every record carries the icount: to be called before the gate is asked anything.
     pub(crate) fn sync_gate(&mut self) {
         self.gate.set_icount(self.clock.icount());
+    }
+
+    /// The outside has not seen how the machine became what it is.
+    pub(crate) fn tell_stand(&mut self) {
+        let vtime_ns = self.clock.vtime_ns();
+        let Services { outside, ports, device_ids, .. } = self;
+        let mut stands = Vec::new();
+        for (device, ports) in device_ids.iter().zip(ports.iter()) {
+            stands.extend(ports.iter().map(|port| PortStand {
+                device,
+                port: &port.name,
+                waiting_bytes: port.waiting_bytes(),
+                offload: port.offload(),
+            }));
+        }
+        outside.was_restored(vtime_ns, &stands);
     }
 
     /// The recorded host clock.

@@ -10,7 +10,6 @@ use crate::{
     machine::{BuildError, Machine, Setup},
     outside::DiskChanges,
     section::{self, Fields, SectionError},
-    services::Services,
 };
 pub(crate) use ram::RamTracker;
 pub use ram::{PAGE_BYTES, Page, PageTable, RamImage, TABLE_PAGES};
@@ -222,15 +221,7 @@ impl Machine {
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<(), RestoreError> {
         self.services.gate.go_to(&snapshot.stand()?)?;
         self.load(snapshot)?;
-        let vtime_ns = self.services.clock.vtime_ns();
-        let Services { outside, ports, device_ids, .. } = &mut self.services;
-        let named = device_ids.iter().zip(ports.iter());
-        let queues: Vec<(&str, &str, usize)> = named
-            .flat_map(|(id, ports)| {
-                ports.iter().map(|port| (id.as_str(), port.name.as_str(), port.waiting()))
-            })
-            .collect();
-        outside.was_restored(vtime_ns, &queues);
+        self.services.tell_stand();
         Ok(())
     }
 
@@ -244,6 +235,7 @@ impl Machine {
         let mut machine = Machine::assemble(setup)?;
         machine.know_images()?;
         machine.load(snapshot)?;
+        machine.services.tell_stand();
         Ok(machine)
     }
 }

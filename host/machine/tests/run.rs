@@ -5,7 +5,7 @@ use reprise_machine::{
     board::{Board, DiskTiming, IdlePolicy, IsaSpec, MachineSpec, Mmu},
     boot::Placement,
 };
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, cell::RefCell, collections::BTreeMap, rc::Rc};
 
 const RAM: u64 = 0x8000_0000;
 
@@ -15,6 +15,11 @@ struct Quiet {
     now_ns: u64,
     answers: bool,
     waited_ns: u64,
+    /// Host time that a wait takes at most: somebody wakes us for nothing.
+    woken_every_ns: Option<u64>,
+    /// Asked for again a millisecond after it came.
+    alarm_ns: Option<u64>,
+    published: Rc<RefCell<Vec<u64>>>,
 }
 
 impl Outside for Quiet {
@@ -27,6 +32,7 @@ impl Outside for Quiet {
     fn poll(&mut self, _inbox: &mut Vec<Input>) {}
     fn wait(&mut self, timeout_ns: Option<u64>) {
         let timeout_ns = timeout_ns.expect("this test never waits for ever");
+        let timeout_ns = timeout_ns.min(self.woken_every_ns.unwrap_or(u64::MAX));
         self.now_ns += timeout_ns;
         self.waited_ns += timeout_ns;
         assert!(self.waited_ns < 10_000_000_000, "paced far too long");
@@ -36,7 +42,14 @@ impl Outside for Quiet {
     }
     fn port_write(&mut self, _device: &str, _port: &str, _data: &[u8]) {}
     fn port_taken(&mut self, _device: &str, _port: &str, _taken: usize) {}
-    fn publish(&mut self, _vtime_ns: u64, _running: bool) {}
+    fn publish(&mut self, vtime_ns: u64, _running: bool) {
+        self.published.borrow_mut().push(vtime_ns);
+        self.alarm_ns =
+            self.alarm_ns.map(|at_ns| if at_ns <= vtime_ns { vtime_ns + 1_000_000 } else { at_ns });
+    }
+    fn alarm_ns(&self) -> Option<u64> {
+        self.alarm_ns
+    }
     fn log(&mut self, record: &LogRecord) {
         panic!("unexpected log line: {record:?}");
     }
@@ -63,6 +76,7 @@ fn board(harts: u32, idle: IdlePolicy) -> Board {
         },
         devices: Vec::new(),
         wires: Vec::new(),
+        networks: Vec::new(),
     }
 }
 
@@ -112,6 +126,22 @@ const SLEEPY: &[u32] = &[
     0x1050_0073,
     0x0014_0413,
     0xfedf_f06f,
+];
+
+/// As SLEEPY, 1024 × 4096 ticks later each time: `lui t2,1024; add t1,t1,t2` instead of the `addi`.
+const LONG_SLEEP: &[u32] = &[
+    0x0010_0293,
+    0x03f2_9293,
+    0x30a2_9073,
+    0x0200_0293,
+    0x3042_9073,
+    0xc010_2373,
+    0x0040_03b7,
+    0x0073_0333,
+    0x14d3_1073,
+    0x1050_0073,
+    0x0014_0413,
+    0xfe9f_f06f,
 ];
 
 /// `wfi; j .-4` with every interrupt off.
@@ -189,6 +219,35 @@ fn pacing_changes_host_time_only() {
         assert!(paced_ns + 100_000 > status.vtime_ns, "waited only {paced_ns} ns");
     }
     assert_eq!(run(IdlePolicy::Auto, false).2, 0, "nobody could answer: no reason to wait");
+}
+
+#[test]
+fn those_outside_see_time_pass_while_every_hart_waits() {
+    let run = |woken_every_ns, alarm_ns| {
+        let published = Rc::new(RefCell::new(Vec::new()));
+        let outside = Quiet {
+            answers: true,
+            woken_every_ns,
+            alarm_ns,
+            published: Rc::clone(&published),
+            ..Quiet::default()
+        };
+        let mut m = machine(LONG_SLEEP, board(1, IdlePolicy::Auto), outside, 30, None);
+        assert_eq!(m.run(), Stop::Limit);
+        let digest = m.digest();
+        let published = published.borrow().clone();
+        assert!(published.is_sorted(), "time went back");
+        // The longest stretch in which those outside saw nothing of the time that passed.
+        (digest, published.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap())
+    };
+    let (digest, gap_ns) = run(None, None);
+    assert!(gap_ns > 400_000_000, "{gap_ns}: the guest sleeps for long, and nobody asked to be told of less");
+    let (woken, gap_ns) = run(Some(700_000), None);
+    assert_eq!(woken, digest, "to be woken for nothing changes nothing");
+    assert!(gap_ns <= 700_000, "{gap_ns}");
+    let (alarmed, gap_ns) = run(None, Some(5));
+    assert_eq!(alarmed, digest, "nor does an alarm");
+    assert!(gap_ns <= 1_000_000, "{gap_ns}");
 }
 
 #[test]

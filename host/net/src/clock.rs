@@ -1,8 +1,11 @@
 //! The virtual clock as the machine publishes it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 /// Virtual time for those outside: one writer (the machine's thread), any number of readers.
@@ -26,6 +29,16 @@ struct Shared {
     alarms_ns: [AtomicU64; ALARMS],
     /// How many alarms have an owner.
     owned: AtomicUsize,
+    sleeper: OnceLock<Sleeper>,
+}
+
+/// Wakes the machine's thread.
+struct Sleeper(Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Sleeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sleeper")
+    }
 }
 
 impl Default for ExternalClock {
@@ -35,6 +48,7 @@ impl Default for ExternalClock {
             running: AtomicBool::new(false),
             alarms_ns: std::array::from_fn(|_| AtomicU64::new(u64::MAX)),
             owned: AtomicUsize::new(1),
+            sleeper: OnceLock::new(),
         });
         Self { shared, alarm: 0 }
     }
@@ -87,7 +101,25 @@ impl ExternalClock {
     /// Ask [`ExternalClock::publish`] to report when `deadline_ns` has come; `None` asks for nothing. Its owner
     /// is the thread that polls the timers, and it looks at the clock again after setting it.
     pub fn set_alarm(&self, deadline_ns: Option<u64>) {
+        let first_ns = self.alarm();
         self.shared.alarms_ns[self.alarm].store(deadline_ns.unwrap_or(u64::MAX), Ordering::SeqCst);
+        let is_sooner = deadline_ns.is_some_and(|at_ns| first_ns.is_none_or(|first_ns| at_ns < first_ns));
+        if is_sooner && let Some(Sleeper(wake)) = self.shared.sleeper.get() {
+            wake();
+        }
+    }
+
+    /// When the first alarm is due.
+    #[must_use]
+    pub fn alarm(&self) -> Option<u64> {
+        let alarms = self.shared.alarms_ns.iter().map(|alarm| alarm.load(Ordering::SeqCst));
+        alarms.min().filter(|&at_ns| at_ns != u64::MAX)
+    }
+
+    /// `wake` is called when an alarm is set that comes before all others: a machine whose harts all wait sleeps until
+    /// the first one. Only the first such call counts.
+    pub fn when_sooner(&self, wake: impl Fn() + Send + Sync + 'static) {
+        let _first = self.shared.sleeper.set(Sleeper(Box::new(wake)));
     }
 }
 
@@ -129,6 +161,22 @@ mod tests {
         assert!(!clock.publish(99, true));
         assert!(clock.publish(100, true));
         assert_eq!(other.now_ns(), 100);
+        let woken = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&woken);
+        clock.when_sooner(move || {
+            count.fetch_add(1, Ordering::SeqCst);
+        });
+        assert_eq!(clock.alarm(), None);
+        for (owner, at_ns, first_ns, wakes) in [
+            (&clock, Some(300), Some(300), 1),
+            (&other, Some(400), Some(300), 1),
+            (&other, Some(200), Some(200), 2),
+            (&other, None, Some(300), 2),
+            (&clock, Some(350), Some(350), 2),
+        ] {
+            owner.set_alarm(at_ns);
+            assert_eq!((clock.alarm(), woken.load(Ordering::SeqCst)), (first_ns, wakes));
+        }
         assert_eq!((0..20).filter_map(|_| clock.with_own_alarm()).count(), ALARMS - 2);
     }
 

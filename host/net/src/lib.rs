@@ -18,6 +18,7 @@ pub mod frame;
 mod fuzz;
 mod host;
 pub mod policy;
+mod segment;
 pub mod service;
 mod timers;
 pub mod upstream;
@@ -33,4 +34,5 @@ pub use edges::{
     Datagram, EchoReply, Failure, FlowId, Guest, Host, HostEvent, IcmpError, Kind, Moved, Target,
 };
 pub use host::{Error, ForwardInfo, Handle, Info, Log, UserNet};
+pub use segment::segment;
 pub use timers::{ExternalTimers, TimerId};

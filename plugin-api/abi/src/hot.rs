@@ -8,7 +8,7 @@ use core::ffi::c_void;
 /// ABI major version. A plugin with another major version is refused.
 pub const ABI_MAJOR: u32 = 1;
 /// ABI minor version: grows when a table grows. Never a reason to refuse.
-pub const ABI_MINOR: u32 = 0;
+pub const ABI_MINOR: u32 = 1;
 
 /// Result of an MMIO access, returned in two registers.
 #[repr(C)]
@@ -72,6 +72,20 @@ pub struct RamWindow {
     /// One byte per 4 KiB page of the window ([`PAGE_DIRTY`], [`PAGE_WATCHED`]); the first covers `gpa`'s page.
     pub pages: *mut u8,
 }
+
+/// [`HostVtbl::net_offload`]: a frame's checksum may be left to the device (NEEDS_CSUM), or known to be good
+/// (DATA_VALID).
+pub const NET_CSUM: u32 = 1 << 0;
+/// [`HostVtbl::net_offload`]: TCP segments of IPv4 may come as one frame.
+pub const NET_TSO4: u32 = 1 << 1;
+/// [`HostVtbl::net_offload`]: TCP segments of IPv6 may come as one frame.
+pub const NET_TSO6: u32 = 1 << 2;
+/// [`HostVtbl::net_offload`]: such a frame may carry ECN's CWR.
+pub const NET_ECN: u32 = 1 << 3;
+/// [`HostVtbl::net_offload`]: UDP datagrams of IPv4 may come as one frame.
+pub const NET_USO4: u32 = 1 << 4;
+/// [`HostVtbl::net_offload`]: UDP datagrams of IPv6 may come as one frame.
+pub const NET_USO6: u32 = 1 << 5;
 
 /// What a block port is connected to.
 #[repr(C)]
@@ -163,7 +177,8 @@ pub struct HostVtbl {
     pub random: unsafe extern "C" fn(host: *mut c_void, data: *mut u8, len: u64),
     /// The recorded host wall clock, nanoseconds since 1970-01-01 UTC.
     pub host_clock_ns: unsafe extern "C" fn(host: *mut c_void) -> u64,
-    /// Take up to `len` bytes (chr) or one frame (net; the rest of a longer frame is dropped) from a port's queue.
+    /// Take up to `len` bytes (chr) or one frame (net; the rest of a longer frame is dropped) from a port's queue. A
+    /// frame is a 12-byte virtio-net header (virtio 1.2 §5.1.6) and the Ethernet frame, in both directions.
     pub port_read: unsafe extern "C" fn(host: *mut c_void, port: u32, data: *mut u8, len: u64) -> u64,
     /// Give bytes (chr) or one frame (net) to the outside. Never fails: what nobody reads is dropped.
     pub port_write: unsafe extern "C" fn(host: *mut c_void, port: u32, data: *const u8, len: u64),
@@ -181,6 +196,10 @@ pub struct HostVtbl {
     pub fault: unsafe extern "C" fn(host: *mut c_void, text: *const u8, len: u64),
     /// An extension table by name, or null. For tables that this one does not know.
     pub query: unsafe extern "C" fn(host: *mut c_void, name: *const u8, len: u64) -> *const c_void,
+    /// Since minor version 1. From now on the device takes frames with these offloads (`NET_*`) from a net port, and
+    /// without TSO and USO packets of at most `mtu` bytes behind the Ethernet header. The host holds it like a pin's
+    /// level: it is saved and restored, and starts as no offloads and 1500.
+    pub net_offload: unsafe extern "C" fn(host: *mut c_void, port: u32, bits: u32, mtu: u32),
 }
 
 /// Receives bytes during [`DevVtbl::save`] and error text during [`DevVtbl::load`].
@@ -245,5 +264,5 @@ pub struct DevVtbl {
 const _: () = assert!(size_of::<IoRes>() == 16);
 const _: () = assert!(size_of::<CtxRaw>() == 24);
 const _: () = assert!(size_of::<BlkReq>() == 40);
-const _: () = assert!(size_of::<HostVtbl>() == 8 * 22);
+const _: () = assert!(size_of::<HostVtbl>() == 8 * 23);
 const _: () = assert!(size_of::<DevVtbl>() == 8 * 12);

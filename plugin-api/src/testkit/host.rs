@@ -60,6 +60,8 @@ pub(super) struct Port {
     pub(super) bytes: VecDeque<u8>,
     pub(super) frames: VecDeque<Vec<u8>>,
     pub(super) sent: Vec<Vec<u8>>,
+    /// Bits and MTU of the last [`HostVtbl::net_offload`].
+    pub(super) offload: Option<(u32, u32)>,
 }
 
 /// What is behind a block port.
@@ -223,6 +225,7 @@ const VTBL: &HostVtbl = &HostVtbl {
     log,
     fault,
     query,
+    net_offload,
 };
 
 // Every function below has one contract, that of `HostVtbl`: `host` is what `Host::context` put there, used during the
@@ -423,4 +426,14 @@ unsafe extern "C" fn fault(host: *mut c_void, text: *const u8, len: u64) {
 
 unsafe extern "C" fn query(_host: *mut c_void, _name: *const u8, _len: u64) -> *const c_void {
     core::ptr::null()
+}
+
+unsafe extern "C" fn net_offload(host: *mut c_void, port: u32, bits: u32, mtu: u32) {
+    // SAFETY: the contract above.
+    let host = unsafe { this(host) };
+    match host.port(port) {
+        Some(slot) if slot.kind == PortKind::Net => slot.offload = Some((bits, mtu)),
+        Some(_) => host.misuse(format!("port {port} is no net port")),
+        None => (),
+    }
 }

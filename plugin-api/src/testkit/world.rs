@@ -5,7 +5,7 @@ use super::{
     Control, FakeHost, Handle, Rng, find,
     host::{Disk, RAM_BASE, RAM_SIZE},
 };
-use crate::{Device, PortEvent, Reset, desc::PortKind, state};
+use crate::{Device, PortEvent, Reset, desc::PortKind, net::Offload, state};
 use reprise_abi::hot;
 
 impl<D: Device> FakeHost<D> {
@@ -110,6 +110,16 @@ impl<D: Device> FakeHost<D> {
     pub fn port_waiting(&self, name: &str) -> usize {
         let port = &self.host.ports[self.port(name) as usize];
         port.bytes.len() + port.frames.len()
+    }
+
+    /// What the device last said that it takes from a net port.
+    ///
+    /// # Panics
+    /// There is no such port.
+    #[must_use]
+    pub fn offload(&self, name: &str) -> Option<Offload> {
+        let (bits, mtu) = self.host.ports[self.port(name) as usize].offload?;
+        Some(Offload::from_bits(bits, mtu))
     }
 
     // ---- RAM: 1 MiB at 0x8000_0000 ----

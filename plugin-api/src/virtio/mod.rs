@@ -20,7 +20,7 @@ pub mod driver;
 mod tests;
 
 pub use queue::{Chain, MAX_QUEUE_SIZE, Segment, Violation};
-pub use transport::{Transport, complete, mmio_read, mmio_write, regs, reset, run, status};
+pub use transport::{Transport, complete, give_back, mmio_read, mmio_write, regs, reset, run, status};
 
 use crate::desc::{DeviceDesc, FdtNode, FdtValue, Pins, Port, Region};
 use crate::{Ctx, device};
@@ -81,6 +81,12 @@ pub trait VirtioDevice {
     /// The driver writes 1, 2, 4 or 8 bytes to the configuration space.
     fn config_write(&mut self, cx: &mut Ctx<'_>, offset: u64, data: &[u8]) {
         let _ = (cx, offset, data);
+    }
+
+    /// Whether the driver may take exactly these of the features offered. If not, FEATURES_OK is refused. §2.2.2.
+    fn accepts(&self, features: u64) -> bool {
+        let _ = features;
+        true
     }
 
     /// FEATURES_OK was granted: [`Transport::has`] answers for good.

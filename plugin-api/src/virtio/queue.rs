@@ -82,6 +82,9 @@ pub enum Violation {
     /// A chain too short for the device's request format.
     #[error("descriptor chain too short: {0}")]
     Short(&'static str),
+    /// What the chain asks for is nothing that the driver may ask.
+    #[error("request against the protocol: {0}")]
+    Request(&'static str),
 }
 
 impl From<DmaError> for Violation {
@@ -117,6 +120,12 @@ impl Chain {
 
     fn split(&self) -> (&[Segment], &[Segment]) {
         self.segments.split_at(self.readable.min(self.segments.len()))
+    }
+
+    /// Buffers in it.
+    #[must_use]
+    pub fn buffers(&self) -> usize {
+        self.segments.len()
     }
 
     /// Bytes that the device may read.

@@ -119,6 +119,12 @@ impl Transport {
         self.status & (status::DRIVER_OK | dead) == status::DRIVER_OK
     }
 
+    /// Descriptors in the ring of a queue as the driver has it: no more can be in flight.
+    #[must_use]
+    pub fn ring_size(&self, queue: usize) -> u32 {
+        self.queues.get(queue).map_or(0, |queue| queue.size)
+    }
+
     /// The configuration space changed.
     pub fn config_changed(&mut self, cx: &mut Ctx<'_>) {
         self.config_generation = self.config_generation.wrapping_add(1);
@@ -240,10 +246,11 @@ impl Transport {
     }
 
     /// The status after the driver wrote `value`, which is not 0: bits are granted, never taken back. §2.1.
-    fn granted(&self, value: u32, offered: u64) -> u32 {
+    fn granted(&self, value: u32, offered: u64, acceptable: bool) -> u32 {
         let mut new = self.status | value & (status::ACKNOWLEDGE | status::DRIVER | status::FAILED);
-        let acceptable =
-            self.driver_features & !offered == 0 && self.driver_features & features::VERSION_1 != 0;
+        let acceptable = acceptable
+            && self.driver_features & !offered == 0
+            && self.driver_features & features::VERSION_1 != 0;
         if value & status::FEATURES_OK != 0 && acceptable {
             new |= status::FEATURES_OK;
         }
@@ -367,6 +374,11 @@ pub fn complete<D: VirtioDevice>(dev: &mut D, cx: &mut Ctx<'_>, queue: usize, he
     transport.signal(cx, queue);
 }
 
+/// As [`complete`], from inside [`VirtioDevice::serve`] of the same queue, which interrupts the driver when it is done.
+pub fn give_back<D: VirtioDevice>(dev: &mut D, cx: &mut Ctx<'_>, queue: usize, head: u16, written: u32) {
+    dev.transport_mut().push(cx, queue, head, written);
+}
+
 fn offered<D: VirtioDevice>(dev: &D, cx: &Ctx<'_>) -> u64 {
     dev.features(cx) | features::TRANSPORT
 }
@@ -394,7 +406,8 @@ fn write_status<D: VirtioDevice>(dev: &mut D, cx: &mut Ctx<'_>, value: u32) {
         return;
     }
     let old = dev.transport().status;
-    let new = dev.transport().granted(value, offered(dev, cx));
+    let acceptable = dev.accepts(dev.transport().driver_features);
+    let new = dev.transport().granted(value, offered(dev, cx), acceptable);
     dev.transport_mut().status = new;
     if new & !old & status::FEATURES_OK != 0 {
         dev.on_features(cx);

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     ending::End,
     flight::{self, Occasion},
-    io::EndReason,
+    io::{EndReason, User},
     timeline::Leg,
 };
 use reprise_machine::{Asked, ControlInput, Status, Stop};
@@ -38,6 +38,10 @@ pub(crate) trait Reach: Send + Sync {
     fn press(&self, button: ControlInput) -> Result<(), String>;
     /// End the run.
     fn quit(&self);
+    /// The user networks that it is connected to.
+    fn networks(&self) -> Vec<Arc<User>> {
+        Vec::new()
+    }
 }
 
 /// What the clients are sent.
@@ -117,6 +121,12 @@ impl Hub {
             false if waiting => reach.call(),
             false => (),
         }
+    }
+
+    /// The user networks that the machine is connected to.
+    pub(super) fn networks(&self) -> Vec<Arc<User>> {
+        let reach = self.state().reach.clone();
+        reach.map_or_else(Vec::new, |reach| reach.networks())
     }
 
     /// The run is another one from here on: a replay went live.

@@ -17,6 +17,7 @@ mod facts;
 mod folder;
 mod hub;
 pub(crate) mod monitor;
+mod network;
 mod order;
 mod qmp;
 mod server;

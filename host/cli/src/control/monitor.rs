@@ -2,6 +2,7 @@
 
 use super::{
     hub::{Hub, RunState},
+    network,
     order::{Answer, Examine, Form, Order},
 };
 use crate::{
@@ -28,6 +29,7 @@ const HELP: &str = "\
     info cpus            the harts\n\
     info mtree           the address map\n\
     info chardev         ports and what they are connected to\n\
+    info usernet         user networks: flows, forwards, what was dropped\n\
     info name            the machine's name\n\
     info digest          the digest of the machine's state\n\
     info version         the version\n\
@@ -43,6 +45,8 @@ const HELP: &str = "\
     replay_seek PLACE    go there in a replay and stand still: an icount, vtime:1.5s, 50%, event:N, line:N\n\
     replay_break ICOUNT  stand still there when a replay comes by\n\
     replay_delete_break  no more\n\
+    hostfwd_add [ID] FORWARD     forward a port of the host: tcp::2222-:22, udp:127.0.0.1:53-:53, unix:/P-:80\n\
+    hostfwd_remove [ID] FORWARD  no more\n\
     xp /FMT ADDR         memory at a physical address: /8xg, /16xb, /4dw; x d u o c, b h w g\n\
     quit                 end the run\n";
 
@@ -83,6 +87,7 @@ pub(crate) fn execute(hub: &Arc<Hub>, line: &str, screen: Screen) {
             Err(_) => format!("Error: no number of instructions: '{}'\n", printable(icount)),
         },
         ["replay_delete_break"] => return hub.submit(Order::Break(None), in_words(screen)),
+        ["hostfwd_add" | "hostfwd_remove", rest @ ..] => forward(hub, words[0], rest),
         ["quit" | "q"] => {
             hub.quit();
             String::new()
@@ -144,12 +149,26 @@ fn info(hub: &Arc<Hub>, words: &[&str], screen: Screen) {
             let line = |(label, to): (String, String)| format!("{label}: filename={}\n", printable(&to));
             hub.facts().ports.into_iter().map(line).collect()
         }
+        ["usernet"] => network::table(hub),
         ["name"] => hub.facts().machine + "\n",
         ["version"] => concat!(env!("CARGO_PKG_VERSION"), " (reprise)\n").to_owned(),
         [] => "info what? `help` lists what there is\n".to_owned(),
         [unknown, ..] => format!("unknown command: 'info {}'\n", printable(unknown)),
     };
     screen(text);
+}
+
+/// QEMU's `hostfwd_add [ID] FORWARD` and `hostfwd_remove`.
+fn forward(hub: &Hub, command: &str, words: &[&str]) -> String {
+    let (id, spec) = match words {
+        [spec] => (None, spec),
+        [id, spec] => (Some(*id), spec),
+        _ => return format!("usage: {command} [ID] FORWARD, as in {command} tcp::2222-:22\n"),
+    };
+    words_of(match command {
+        "hostfwd_add" => network::forward(hub, id, spec).map(|answer| network::said_forwards(&answer)),
+        _ => network::unforward(hub, id, spec),
+    })
 }
 
 fn tag(name: &str) -> Tag {

@@ -2,7 +2,7 @@
 
 use super::{
     hub::{Hub, RunState},
-    monitor,
+    monitor, network,
     order::{Answer, Order, Refusal, Reply},
     wire::Splitter,
 };
@@ -40,13 +40,17 @@ enum Command {
     Delete,
     Snapshots,
     Flight,
+    Networks,
+    NetworkTable,
+    Forward,
+    Unforward,
     Quit,
     Human,
 }
 
 /// Every command: its name, what it is, and the arguments that it takes. A new one is a row here and an arm of
 /// [`execute`]; what needs the machine is an [`Order`].
-const COMMANDS: [(&str, Command, &[&str]); 24] = [
+const COMMANDS: [(&str, Command, &[&str]); 28] = [
     ("qmp_capabilities", Command::Capabilities, &["enable"]),
     ("query-version", Command::Version, &[]),
     ("query-commands", Command::Commands, &[]),
@@ -69,6 +73,10 @@ const COMMANDS: [(&str, Command, &[&str]); 24] = [
     ("snapshot-delete", Command::Delete, &SNAPSHOT),
     ("query-snapshots", Command::Snapshots, &["folder"]),
     ("flight-save", Command::Flight, &["filename"]),
+    ("query-usernet", Command::Networks, &[]),
+    ("x-query-usernet", Command::NetworkTable, &[]),
+    ("hostfwd-add", Command::Forward, &["id", "hostfwd"]),
+    ("hostfwd-remove", Command::Unforward, &["id", "hostfwd"]),
     ("quit", Command::Quit, &[]),
     ("human-monitor-command", Command::Human, &["command-line", "cpu-index"]),
 ];
@@ -228,6 +236,9 @@ pub(super) fn execute(hub: &Arc<Hub>, execution: Execution, reply: Reply) {
             Ok(path) => return hub.save_flight(Occasion::Command, path.map(Into::into), reply),
             Err(refusal) => Err(refusal),
         },
+        Command::Networks => network::query(hub),
+        Command::NetworkTable => Ok(json!({ "human-readable-text": network::table(hub) })),
+        Command::Forward | Command::Unforward => hostfwd(hub, command, &arguments),
         Command::Quit => {
             hub.quit();
             Ok(json!({}))
@@ -257,6 +268,15 @@ fn text<'a>(arguments: &'a Object, name: &str) -> Result<Option<&'a str>, Refusa
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
         Some(_) => Err(Refusal::new(format!("Parameter '{name}' must be a string"))),
+    }
+}
+
+fn hostfwd(hub: &Hub, command: Command, arguments: &Object) -> Answer {
+    let spec = text(arguments, "hostfwd")?.ok_or_else(|| Refusal::new("Parameter 'hostfwd' is missing"))?;
+    let id = text(arguments, "id")?;
+    match command {
+        Command::Forward => network::forward(hub, id, spec),
+        _ => network::unforward(hub, id, spec),
     }
 }
 

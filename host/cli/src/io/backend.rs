@@ -1,8 +1,8 @@
-//! The host's ends of chr ports but the terminal: files, pseudo terminals, sockets.
+//! The host's ends of ports but the terminal: files, pseudo terminals, sockets.
 
 use super::{
     spec::BackendSpec,
-    stream::{self, Read, Written},
+    stream::{self, Read, Received, Written},
 };
 use crate::failure::Failure;
 use mio::{
@@ -66,7 +66,8 @@ impl Backend {
         let failed =
             |error: &io::Error| Failure::io(format!("cannot open the backend of port {port}"), error);
         let ready = match spec {
-            BackendSpec::Null => Self::Null,
+            // A user network has a thread of its own.
+            BackendSpec::Null | BackendSpec::User { .. } => Self::Null,
             BackendSpec::Stdio => Self::Console,
             BackendSpec::File(path) => {
                 let flags =
@@ -159,8 +160,14 @@ impl Backend {
         self.input().map_or(Read::Later, |fd| stream::read_some(fd, room))
     }
 
+    /// What has come from the peer of a socket, at most as much as fits `into`.
+    pub(super) fn receive(&self, into: &mut [u8]) -> Received {
+        self.input().map_or(Received::Later, |fd| stream::receive(fd, into))
+    }
+
     pub(super) fn write(&self, output: &mut VecDeque<u8>) -> io::Result<Written> {
         match self.output() {
+            Some(fd) if self.comes_and_goes() => stream::send(fd, output),
             Some(fd) => stream::write_some(fd, output),
             None => {
                 output.clear();

@@ -1,7 +1,8 @@
 //! What both threads see, under one lock that neither holds for long.
 
+use super::{frames, user::User};
 use crate::control::{Hub, Reach};
-use reprise_machine::{ControlInput, Input, PortChange, StopHandle};
+use reprise_machine::{ControlInput, Input, PortChange, PortStand, StopHandle};
 use reprise_net::ExternalClock;
 use std::{
     collections::VecDeque,
@@ -12,10 +13,14 @@ use std::{
     time::Duration,
 };
 
-/// Input of one port that the guest has not taken yet, in bytes, above which its source is not read.
+/// Input of one chr port that the guest has not taken yet, in bytes, above which its source is not read.
 pub(super) const INPUT_LIMIT: usize = 64 << 10;
+/// Of one net port: a few of the longest frames, also in half of it.
+const FRAMES_LIMIT: usize = 512 << 10;
 /// Output of one port that the host has not taken yet, in bytes.
 const OUTPUT_LIMIT: usize = 1 << 20;
+/// How long a machine waits for user networks alone before it asks whether they still have work, in host time.
+const ASK_NS: u64 = 20_000_000;
 /// Presses of buttons that wait for the machine, at most.
 const PRESSES: usize = 16;
 
@@ -53,13 +58,15 @@ pub(super) struct State {
     pub(super) finish: bool,
 }
 
-/// One chr port.
+/// One chr or net port.
 #[derive(Debug)]
 pub(super) struct PortState {
     pub(super) device: String,
     pub(super) port: String,
     /// Nothing of the output may be lost: the guest waits instead.
     lossless: bool,
+    /// A net port: what it sends are frames.
+    framed: bool,
     /// Somebody is there to write to.
     pub(super) connected: bool,
     pub(super) output: VecDeque<u8>,
@@ -77,6 +84,7 @@ impl PortState {
             device: device.to_owned(),
             port: port.to_owned(),
             lossless,
+            framed: false,
             connected,
             changes: false,
             output: VecDeque::new(),
@@ -85,14 +93,25 @@ impl PortState {
         }
     }
 
+    /// The same, as a net port.
+    pub(super) fn with_frames(self, framed: bool) -> Self {
+        Self { framed, ..self }
+    }
+
     /// The same, where the guest is told of who comes and goes.
     pub(super) fn that_changes(self, changes: bool) -> Self {
         Self { changes, ..self }
     }
 
+    /// For messages.
+    pub(super) fn name(&self) -> String {
+        format!("{}.{}", self.device, self.port)
+    }
+
     /// How much may be read from the source now.
     pub(super) fn room(&self) -> usize {
-        INPUT_LIMIT.saturating_sub(self.outstanding)
+        let limit = if self.framed { FRAMES_LIMIT } else { INPUT_LIMIT };
+        limit.saturating_sub(self.outstanding)
     }
 }
 
@@ -107,13 +126,14 @@ pub(crate) struct Link {
     /// A backend is alive that could still deliver input.
     live: AtomicBool,
     pub(super) clock: ExternalClock,
+    pub(super) users: Mutex<Vec<Arc<User>>>,
     /// Instructions so far, for the status line.
     pub(super) icount: AtomicU64,
 }
 
 impl Link {
     pub(super) fn new(ports: Vec<PortState>, waker: mio::Waker, live: bool, hub: Arc<Hub>) -> Arc<Self> {
-        Arc::new(Self {
+        let link = Arc::new(Self {
             state: Mutex::new(State { ports, ..State::default() }),
             changed: Condvar::new(),
             waker,
@@ -121,8 +141,17 @@ impl Link {
             hub,
             live: AtomicBool::new(live),
             clock: ExternalClock::default(),
+            users: Mutex::default(),
             icount: AtomicU64::new(0),
-        })
+        });
+        // A machine that sleeps has to wake for whoever waits for its time.
+        let sleeper = Arc::downgrade(&link);
+        link.clock.when_sooner(move || {
+            if let Some(link) = sleeper.upgrade() {
+                link.kick(|_| ());
+            }
+        });
+        link
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -185,6 +214,10 @@ impl Link {
     }
 
     pub(super) fn wait(&self, timeout_ns: Option<u64>) {
+        // User networks do not say when nothing more is to come from them: the machine asks them.
+        let is_for_users = !self.live.load(Ordering::Acquire) && !self.all_users().is_empty();
+        let timeout_ns =
+            if is_for_users { Some(timeout_ns.map_or(ASK_NS, |ns| ns.min(ASK_NS))) } else { timeout_ns };
         let state = self.state();
         let idle = |state: &mut State| state.inbox.is_empty() && !state.kicked;
         let mut state = match timeout_ns {
@@ -201,10 +234,14 @@ impl Link {
     }
 
     pub(super) fn can_answer(&self) -> bool {
-        self.live.load(Ordering::Acquire) || !self.state().inbox.is_empty()
+        self.live.load(Ordering::Acquire) || self.users_may_answer() || !self.state().inbox.is_empty()
     }
 
     pub(super) fn write(&self, device: &str, port: &str, data: &[u8]) {
+        if let Some(user) = self.user(device, port) {
+            user.handle.frame(data.to_vec());
+            return;
+        }
         let mut state = self.state();
         let Some(index) = find(&state, device, port) else { return };
         if state.ports[index].lossless {
@@ -219,7 +256,11 @@ impl Link {
             return;
         }
         let was_empty = slot.output.is_empty();
-        slot.output.extend(data);
+        if slot.framed {
+            slot.output.extend(frames::encode(data));
+        } else {
+            slot.output.extend(data);
+        }
         drop(state);
         // What is not empty has been announced already.
         if was_empty {
@@ -227,16 +268,17 @@ impl Link {
         }
     }
 
-    /// The machine is another state of itself: what its ports hold of our input is `queues`, its time another, and it
-    /// knows nothing of who is connected now.
-    pub(super) fn restored(&self, vtime_ns: u64, queues: &[(&str, &str, usize)]) {
+    /// The machine is another state of itself: its ports stand as `stands` says, its time is another, and it knows
+    /// nothing of who is connected now.
+    pub(super) fn restored(&self, vtime_ns: u64, stands: &[PortStand<'_>]) {
         self.clock.restart(vtime_ns);
         let mut state = self.state();
         let State { inbox, ports, .. } = &mut *state;
         for slot in ports.iter_mut() {
             let ours =
                 |device: &str, port: &str| (device, port) == (slot.device.as_str(), slot.port.as_str());
-            let held = queues.iter().find(|(device, port, _)| ours(device, port)).map_or(0, |queue| queue.2);
+            let held = stands.iter().find(|stand| ours(stand.device, stand.port));
+            let held = held.map_or(0, |stand| stand.waiting_bytes);
             let on_the_way = inbox.iter().map(|input| match input {
                 Input::PortData { device, port, data } if ours(device, port) => data.len(),
                 _ => 0,
@@ -252,17 +294,31 @@ impl Link {
         inbox.splice(0..0, told);
         drop(state);
         self.wake_io();
+        for stand in stands {
+            if let Some(user) = self.user(stand.device, stand.port) {
+                user.handle.restored();
+                user.handle.room_changed();
+            }
+            self.offload(stand.device, stand.port, stand.offload);
+        }
     }
 
     pub(super) fn taken(&self, device: &str, port: &str, taken: usize) {
         let mut state = self.state();
         let Some(index) = find(&state, device, port) else { return };
         let slot = &mut state.ports[index];
-        let was_full = slot.room() == 0;
+        let before = slot.room();
         slot.outstanding = slot.outstanding.saturating_sub(taken);
-        if was_full && slot.room() > 0 {
-            drop(state);
+        let now = slot.room();
+        drop(state);
+        if before == 0 && now > 0 {
             self.wake_io();
+        }
+        // With half of it free, a user network never had to hold back; with less it may have.
+        if (before..now).contains(&(FRAMES_LIMIT / 2 - 1))
+            && let Some(user) = self.user(device, port)
+        {
+            user.handle.room_changed();
         }
     }
 
@@ -274,6 +330,27 @@ impl Link {
         slot.outstanding += data.len();
         let input = Input::PortData { device: slot.device.clone(), port: slot.port.clone(), data };
         state.inbox.push(input);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// How much a user network may send now.
+    pub(super) fn room(&self, port: usize) -> usize {
+        self.state().ports[port].room()
+    }
+
+    /// Frames for a net port, in their order.
+    pub(super) fn frames(&self, port: usize, frames: Vec<Vec<u8>>) {
+        if frames.is_empty() {
+            return;
+        }
+        let mut state = self.state();
+        let State { inbox, ports, .. } = &mut *state;
+        let slot = &mut ports[port];
+        for data in frames {
+            slot.outstanding += data.len();
+            inbox.push(Input::PortData { device: slot.device.clone(), port: slot.port.clone(), data });
+        }
         drop(state);
         self.changed.notify_all();
     }
@@ -359,6 +436,10 @@ impl Reach for Link {
     fn quit(&self) {
         self.end(EndReason::Quit);
     }
+
+    fn networks(&self) -> Vec<Arc<User>> {
+        self.all_users()
+    }
 }
 
 fn find(state: &State, device: &str, port: &str) -> Option<usize> {
@@ -369,6 +450,7 @@ fn find(state: &State, device: &str, port: &str) -> Option<usize> {
 mod tests {
     use super::*;
     use crate::control::Facts;
+    use reprise_machine::NetOffload;
     use std::thread;
 
     fn link(lossless: bool) -> Arc<Link> {
@@ -424,7 +506,13 @@ mod tests {
         link.input(1, vec![7; 10]);
         link.event(1, PortChange::Closed);
         // Its time goes back, and it holds less of what was sent.
-        link.restored(10, &[("uart0", "serial", 30), ("uart1", "serial", 0)]);
+        let stand = |device, waiting_bytes| PortStand {
+            device,
+            port: "serial",
+            waiting_bytes,
+            offload: NetOffload::default(),
+        };
+        link.restored(10, &[stand("uart0", 30), stand("uart1", 0)]);
         assert!(!link.clock.publish(20, true));
         let room = |port: usize| INPUT_LIMIT - link.state().ports[port].room();
         assert_eq!((room(0), room(1)), (30, 10));

@@ -6,6 +6,7 @@
 
 mod backend;
 mod escape;
+mod frames;
 mod link;
 mod monitor;
 mod outside;
@@ -14,9 +15,11 @@ mod spec;
 mod status;
 mod stream;
 mod thread;
+mod user;
 
 pub(crate) use link::EndReason;
 pub(crate) use outside::{HostOutside, log_line};
-pub(crate) use spec::{BackendSpec, FORMS};
+pub(crate) use spec::{BackendSpec, FORMS, NET_FORMS};
 pub(crate) use status::{counted, grouped, mips};
 pub(crate) use thread::{IoThread, PortPlan};
+pub(crate) use user::User;

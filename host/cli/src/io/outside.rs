@@ -2,7 +2,7 @@
 
 use super::link::Link;
 use crate::failure::printable;
-use reprise_machine::{Asked, Input, LogLevel, LogRecord, Outside, Status};
+use reprise_machine::{Asked, Input, LogLevel, LogRecord, NetOffload, Outside, PortStand, Status};
 use std::{
     sync::{Arc, atomic::Ordering},
     time::{Instant, SystemTime, UNIX_EPOCH},
@@ -58,10 +58,18 @@ impl Outside for HostOutside {
         self.link.taken(device, port, taken);
     }
 
+    fn net_offload(&mut self, device: &str, port: &str, offload: NetOffload) {
+        self.link.offload(device, port, offload);
+    }
+
     fn publish(&mut self, vtime_ns: u64, running: bool) {
         if self.link.clock.publish(vtime_ns, running) {
-            self.link.wake_io();
+            self.link.ring();
         }
+    }
+
+    fn alarm_ns(&self) -> Option<u64> {
+        self.link.clock.alarm()
     }
 
     fn progress(&mut self, status: Status) {
@@ -73,8 +81,8 @@ impl Outside for HostOutside {
         self.link.hub().was_reset(asked);
     }
 
-    fn was_restored(&mut self, vtime_ns: u64, queues: &[(&str, &str, usize)]) {
-        self.link.restored(vtime_ns, queues);
+    fn was_restored(&mut self, vtime_ns: u64, ports: &[PortStand<'_>]) {
+        self.link.restored(vtime_ns, ports);
     }
 
     fn powered_off(&mut self, asked: Asked) {

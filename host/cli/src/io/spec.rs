@@ -1,9 +1,10 @@
-//! Backends of chr ports as text: `stdio`, `null`, `pty`, `file:P`, `unix:P`, `tcp:HOST:PORT`.
+//! Backends of ports as text: `stdio`, `null`, `pty`, `file:P`, `unix:P`, `tcp:HOST:PORT`.
 
+use reprise_net::Config;
 use std::{fmt, path::PathBuf};
 
-/// The host's end of a chr port.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The host's end of a chr or net port.
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum BackendSpec {
     /// The terminal, or whatever standard input and output are.
     Stdio,
@@ -27,12 +28,37 @@ pub(crate) enum BackendSpec {
         /// We connect to it.
         connect: bool,
     },
+    /// A user network, of a net port.
+    User {
+        /// Its name on the board.
+        id: String,
+        /// What it is like.
+        config: Box<Config>,
+    },
 }
 
 /// For messages.
 pub(crate) const FORMS: &str = "stdio, null, pty, file:PATH, unix:PATH[,connect], tcp:HOST:PORT[,connect]";
 
+/// Those of net ports, for messages; a user network is given in other ways.
+pub(crate) const NET_FORMS: &str = "null, unix:PATH[,connect], tcp:HOST:PORT[,connect]";
+
 impl BackendSpec {
+    /// A user network.
+    pub(crate) fn user(id: &str, config: Config) -> Self {
+        Self::User { id: id.to_owned(), config: Box::new(config) }
+    }
+
+    /// Of a net port, from text.
+    pub(crate) fn parse_net(text: &str) -> Result<Self, String> {
+        match Self::parse(text)? {
+            spec @ (Self::Null | Self::Unix { .. } | Self::Tcp { .. }) => Ok(spec),
+            Self::Stdio | Self::Pty | Self::File(_) | Self::User { .. } => {
+                Err(format!("\"{text}\" carries bytes, and a net port frames"))
+            }
+        }
+    }
+
     /// From text; `console` is the name by which boards mean the user's terminal.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let (kind, rest) = text.split_once(':').map_or((text, None), |(kind, rest)| (kind, Some(rest)));
@@ -59,7 +85,8 @@ impl BackendSpec {
     pub(crate) fn may_answer(&self) -> bool {
         match self {
             Self::Stdio | Self::Pty | Self::Unix { .. } | Self::Tcp { .. } => true,
-            Self::Null | Self::File(_) => false,
+            // A user network says so itself, from moment to moment.
+            Self::Null | Self::File(_) | Self::User { .. } => false,
         }
     }
 }
@@ -74,6 +101,7 @@ impl fmt::Display for BackendSpec {
             Self::File(path) => write!(f, "file:{}", path.display()),
             Self::Unix { path, connect } => write!(f, "unix:{}{}", path.display(), how(connect)),
             Self::Tcp { address, connect } => write!(f, "tcp:{address}{}", how(connect)),
+            Self::User { id, config: _ } => write!(f, "user,id={id}"),
         }
     }
 }

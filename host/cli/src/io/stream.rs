@@ -26,6 +26,17 @@ pub(super) enum Read {
     End,
 }
 
+/// What a read into a buffer brought.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Received {
+    /// So many bytes, not none.
+    Bytes(usize),
+    /// Nothing now.
+    Later,
+    /// Nothing ever again.
+    End,
+}
+
 /// What became of a write.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Written {
@@ -86,6 +97,28 @@ pub(super) fn read_some(fd: &OwnedFd, room: usize) -> Read {
         // EIO: the terminal is gone.
         Err(_) => Read::End,
     }
+}
+
+/// Read from a socket of our own, which never blocks.
+pub(super) fn receive(fd: &OwnedFd, into: &mut [u8]) -> Received {
+    match read(fd, into) {
+        Ok(0) => Received::End,
+        Ok(len) => Received::Bytes(len),
+        Err(Errno::AGAIN | Errno::INTR) => Received::Later,
+        Err(_) => Received::End,
+    }
+}
+
+/// Write to a socket of our own, which never blocks.
+pub(super) fn send(fd: &OwnedFd, output: &mut VecDeque<u8>) -> io::Result<Written> {
+    while !output.is_empty() {
+        match write(fd, output.as_slices().0) {
+            Ok(len) => drop(output.drain(..len)),
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(Written::Later),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Written::All)
 }
 
 /// Write what goes without blocking.

@@ -3,12 +3,14 @@
 use super::{
     backend::Backend,
     escape::{self, Command, Escape, Typed},
+    frames::{Assembler, NoFrame},
     link::{EndReason, INPUT_LIMIT, Link, PortState},
     monitor::Monitor,
     signals::{self, HANG_UP, Signal, Signals},
     spec::BackendSpec,
     status::StatusLine,
-    stream::{self, Read},
+    stream::{self, Read, Received},
+    user,
 };
 use crate::{
     control::Hub,
@@ -38,16 +40,20 @@ const STDIN: Token = Token(2);
 const STDOUT: Token = Token(3);
 const STDERR: Token = Token(4);
 const FIRST_PORT: usize = 8;
+/// Bytes of frames that are read at once.
+const RECEIVE_BYTES: usize = 128 << 10;
 /// How long a client waits before it tries again, in virtual time: a stopped machine does not call anybody. Short,
 /// because a busy guest's second may take long.
 const RECONNECT_NS: u64 = 50_000_000;
 
-/// A chr port and what it is connected to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A chr or net port and what it is connected to.
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PortPlan {
     pub(crate) device: String,
     pub(crate) port: String,
     pub(crate) backend: BackendSpec,
+    /// A net port.
+    pub(crate) framed: bool,
 }
 
 impl PortPlan {
@@ -79,12 +85,19 @@ impl IoThread {
             lines.extend(line);
             let lossless = matches!(plan.backend, BackendSpec::Stdio | BackendSpec::File(_));
             let port = PortState::new(&plan.device, &plan.port, lossless, backend.starts_connected());
-            ports.push(port.that_changes(backend.comes_and_goes()));
+            ports.push(port.that_changes(backend.comes_and_goes()).with_frames(plan.framed));
             backends.push(backend);
         }
         let live = plans.iter().any(|plan| plan.backend.may_answer());
         let link = Link::new(ports, waker, live, hub);
         link.notice(&lines);
+        // A cable that is not plugged in. (Serial lines have always begun as if somebody listened.)
+        for (index, plan) in plans.iter().enumerate() {
+            if plan.framed && backends[index].comes_and_goes() {
+                link.event(index, PortChange::Closed);
+            }
+        }
+        user::start(plans, &link)?;
         let mut worker = Worker::new(poll, Arc::clone(&link), backends, plans, status).map_err(internal)?;
         let spawned = thread::Builder::new().name("io".into()).spawn(move || {
             let _watch = Watch(Arc::clone(&worker.link));
@@ -100,6 +113,7 @@ impl IoThread {
 
 impl Drop for IoThread {
     fn drop(&mut self) {
+        self.link.end_users();
         self.link.finish();
         if let Some(thread) = self.thread.take() {
             // It panicked: the hook has said so.
@@ -140,6 +154,10 @@ struct Worker {
     link: Arc<Link>,
     signals: Signals,
     backends: Vec<Backend>,
+    /// Of the net ports, by index.
+    assemblers: Vec<Option<Assembler>>,
+    /// Where their input is read into.
+    received: Vec<u8>,
     timers: ExternalTimers,
     console: Option<Console>,
     errors: OwnedFd,
@@ -179,6 +197,8 @@ impl Worker {
         let others_live =
             plans.iter().any(|plan| plan.backend.may_answer() && plan.backend != BackendSpec::Stdio);
         let status = status.then(|| StatusLine::new(0));
+        let assemblers = plans.iter().map(|plan| plan.framed.then(Assembler::default)).collect();
+        let received = vec![0; RECEIVE_BYTES];
         let ending = false;
         let notices = VecDeque::new();
         Ok(Self {
@@ -186,6 +206,8 @@ impl Worker {
             link,
             signals,
             backends,
+            assemblers,
+            received,
             timers,
             console,
             errors,
@@ -286,6 +308,10 @@ impl Worker {
                 self.link.event(index, PortChange::Opened);
                 progress = true;
             }
+            if self.assemblers[index].is_some() {
+                progress |= self.frames(index);
+                continue;
+            }
             let room = self.link.state().ports[index].room();
             match self.backends[index].read(room) {
                 Read::Data(data) => {
@@ -299,12 +325,38 @@ impl Worker {
         progress
     }
 
+    /// Frames from the peer of a net port, while the guest has room for them.
+    fn frames(&mut self, index: usize) -> bool {
+        let mut progress = false;
+        while self.link.state().ports[index].room() > 0 {
+            let bytes = match self.backends[index].receive(&mut self.received) {
+                Received::Bytes(bytes) => bytes,
+                Received::Later => break,
+                Received::End => return self.hang_up(index) | progress,
+            };
+            progress = true;
+            let assembler = self.assemblers[index].as_mut().expect("a net port");
+            match assembler.push(&self.received[..bytes]) {
+                Ok(frames) => self.link.frames(index, frames),
+                Err(NoFrame(length)) => {
+                    let name = self.link.state().ports[index].name();
+                    self.link.notice(&format!(
+                        "warning: {name}: the peer sent a frame of {length} bytes, which is none: hung up\n"
+                    ));
+                    return self.hang_up(index);
+                }
+            }
+        }
+        progress
+    }
+
     fn hang_up(&mut self, index: usize) -> bool {
         let is_pty = matches!(self.backends[index], Backend::Pty { .. });
         if is_pty {
             return false;
         }
         self.backends[index].hang_up();
+        self.assemblers[index].iter_mut().for_each(Assembler::reset);
         self.link.event(index, PortChange::Closed);
         if self.backends[index].wants_connection() {
             self.timers.arm(timer_of(index), self.link.clock.now_ns().saturating_add(RECONNECT_NS));
@@ -421,10 +473,7 @@ impl Worker {
 
     fn output_failed(&mut self, index: usize, error: &io::Error) {
         if matches!(self.backends[index], Backend::File(_)) {
-            let what = {
-                let state = self.link.state();
-                format!("the file of port {}.{}", state.ports[index].device, state.ports[index].port)
-            };
+            let what = { format!("the file of port {}", self.link.state().ports[index].name()) };
             self.backends[index] = Backend::Null;
             self.link.state().ports[index].connected = false;
             self.fail(&what, error);

@@ -5,12 +5,15 @@ use super::{
     device::{self, Draft, Plugins},
     diagnostic::{Code, Report},
     document::{Document, Origin, Table},
-    fields, machine,
+    fields, machine, networks,
     wires::{self, Circuit},
 };
 
 /// Far more than a machine has; it bounds the work for a hostile file.
 const MAX_DEVICES: usize = 1024;
+
+/// The tables of a board.
+const ROOTS: [&str; 3] = ["machine", "device", "net"];
 
 /// What the document describes; a mistake leaves something in its place or `None`, and is in the report.
 pub(super) fn board(document: &Document, catalog: &dyn Catalog, report: &mut Report<'_>) -> Option<Board> {
@@ -31,18 +34,20 @@ pub(super) fn board(document: &Document, catalog: &dyn Catalog, report: &mut Rep
     report.about(None);
     overlaps(&machine, machine_at, &drafts, report);
     shared_console(&drafts, report);
+    let networks = networks::read(document, catalog, report);
+    networks::check_ports(&networks, &drafts, report);
     let ids = table.entries.iter().map(|entry| entry.key.as_str()).collect();
     let wires = wires::read(&Circuit { machine: &machine, ids, drafts: &drafts }, report);
     let devices: Vec<DeviceSpec> = drafts.into_iter().map(|draft| draft.spec).collect();
-    Some(Board { machine, devices, wires })
+    Some(Board { machine, devices, wires, networks })
 }
 
 fn unknown_tables(document: &Document, report: &mut Report<'_>) {
     for entry in &document.root.entries {
-        if entry.key != "machine" && entry.key != "device" {
+        if !ROOTS.contains(&entry.key.as_str()) {
             report
                 .error(Code::UnknownKey, &entry.key_origin, format!("a board has no `{}`", entry.key))
-                .suggest(&entry.key, ["machine", "device"]);
+                .suggest(&entry.key, ROOTS);
         }
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn read<'d>(
     plugins: &mut Plugins<'_>,
     report: &mut Report<'_>,
 ) -> Option<Draft<'d>> {
-    check_id(entry, report);
+    check_id("device", entry, report);
     let stanza = fields::table(&entry.node, &entry.key, report)?;
     let plugin = plugin(stanza, &entry.key_origin, report)?;
     let kind = kind(stanza, &plugin, plugins, report)?;
@@ -93,14 +93,15 @@ fn given_options<'d>(stanza: &'d Table, report: &mut Report<'_>) -> Vec<&'d Entr
     given
 }
 
-fn check_id(entry: &Entry, report: &mut Report<'_>) {
+/// Whether a device, or something else of the board, can be called so.
+pub(super) fn check_id(what: &str, entry: &Entry, report: &mut Report<'_>) {
     let id = entry.key.as_str();
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if RESERVED.contains(&id) {
-        report.error(Code::BadValue, &entry.key_origin, format!("no device can be called `{id}`"));
+        report.error(Code::BadValue, &entry.key_origin, format!("no {what} can be called `{id}`"));
     } else if !id.starts_with(|c: char| c.is_ascii_alphabetic()) || !id.chars().all(fits) || id.len() > MAX_ID
     {
-        report.error(Code::BadValue, &entry.key_origin, "this is no id for a device").help(format!(
+        report.error(Code::BadValue, &entry.key_origin, format!("this is no id for a {what}")).help(format!(
             "an id is a letter and then letters, digits, `_` and `-`, {MAX_ID} characters at most"
         ));
     }
@@ -376,7 +377,7 @@ fn backend<'d>(
     if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
         report
             .error(Code::BadValue, &node.origin, format!("`{name}` is no name of a backend"))
-            .help("write `console`, `null`, `pty`, or for a disk a name of your own");
+            .help("write `console`, `null`, `pty`, or for a disk or a network a name of your own");
         return None;
     }
     if kind == PortKind::Chr && !backends.contains(&name.as_str()) {

@@ -152,10 +152,14 @@ impl Document {
             ["device", id, ref rest @ ..] if !rest.is_empty() => {
                 self.apply_to_device(id, rest, &setter, report)
             }
+            ["net", ref rest @ ..] if rest.len() > 1 => {
+                let networks = enter(&mut self.root, "net", &setter);
+                set_path(networks, rest, &setter, report);
+            }
             [root, ..] => {
                 report
                     .error(Code::Override, &setter.key(), "this names no value of the board")
-                    .suggest(root, ["machine", "device"])
+                    .suggest(root, ["machine", "device", "net"])
                     .help(
                         "keys look like `machine.harts`, `device.uart0.clock_hz` or `device.uart0.pins.irq`",
                     );

@@ -11,6 +11,7 @@ mod diagnostic;
 mod document;
 mod fields;
 mod machine;
+mod networks;
 mod options;
 mod print;
 mod quantity;
@@ -42,6 +43,8 @@ pub struct Board {
     pub devices: Vec<DeviceSpec>,
     /// The wires, sorted by driving device, then pin.
     pub wires: Vec<Wire>,
+    /// The networks outside that net ports may be connected to.
+    pub networks: Vec<NetworkSpec>,
 }
 
 impl Board {
@@ -174,6 +177,15 @@ pub struct DeviceSpec {
     pub ports: Vec<Option<String>>,
 }
 
+/// A `[net.NAME]` table. The machine itself makes nothing of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkSpec {
+    /// Its name on the board.
+    pub id: String,
+    /// What it is like: a JSON object, as written.
+    pub config_json: String,
+}
+
 /// A wire from an output pin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Wire {
@@ -270,6 +282,12 @@ pub trait Catalog {
     /// board's business but the command line's.
     fn backends(&self) -> &'static [&'static str] {
         &["console", "null", "pty"]
+    }
+
+    /// What is wrong with the table of a network (a JSON object).
+    fn check_network(&self, config_json: &str) -> Vec<ConfigError> {
+        let _ = config_json;
+        Vec::new()
     }
 }
 

@@ -145,7 +145,7 @@ fn boolean(node: &Node, what: &str, report: &mut Report<'_>) -> Option<Json> {
 }
 
 /// A schema of a younger plugin: the value goes to the device as it is, which judges it.
-fn untyped(node: &Node, what: &str, report: &mut Report<'_>) -> Option<Json> {
+pub(super) fn untyped(node: &Node, what: &str, report: &mut Report<'_>) -> Option<Json> {
     match &node.value {
         Value::String(text) => Some(Json::String(text.clone())),
         Value::Integer(_) => integer(node, &Json::Null, what, report),

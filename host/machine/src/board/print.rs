@@ -1,7 +1,7 @@
 //! A resolved board as TOML that gives the same board when it is read again.
 
 use super::{
-    Board, DeviceSpec, MachineSpec, WireEnd,
+    Board, DeviceSpec, MachineSpec, NetworkSpec, WireEnd,
     device::KEYS,
     options,
     quantity::{print_duration, print_size},
@@ -18,6 +18,9 @@ pub fn print(board: &Board) -> String {
     print_machine(&board.machine, &mut out);
     for index in 0..board.devices.len() {
         print_device(board, index, &mut out);
+    }
+    for network in &board.networks {
+        print_network(network, &mut out);
     }
     out
 }
@@ -91,6 +94,14 @@ fn print_device(board: &Board, index: usize, out: &mut String) {
         line!(out, "ports = {{ {} }}", ports.join(", "));
     }
     print_pins(board, index, out);
+}
+
+fn print_network(network: &NetworkSpec, out: &mut String) {
+    line!(out, "\n[net.{}]", network.id);
+    let config: Json = network.config_json.parse().expect("the resolver wrote this JSON");
+    for (key, value) in config.as_object().into_iter().flatten() {
+        line!(out, "{} = {}", quote_key(key), toml_value(value));
+    }
 }
 
 fn print_options(board: &Board, device: &DeviceSpec, out: &mut String) {

@@ -29,6 +29,12 @@ pub fn schema(catalog: &dyn Catalog) -> Value {
                 "propertyNames": { "pattern": "^[A-Za-z][A-Za-z0-9_-]{0,31}$" },
                 "additionalProperties": device(&plugins),
             },
+            "net": {
+                "type": "object",
+                "description": "User networks, which net ports are connected to by name.",
+                "propertyNames": { "pattern": "^[A-Za-z][A-Za-z0-9_-]{0,31}$" },
+                "additionalProperties": { "type": "object" },
+            },
         },
     })
 }

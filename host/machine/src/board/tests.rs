@@ -78,6 +78,14 @@ fn timers() -> Vec<DeviceDesc> {
     vec![one("mswi"), two]
 }
 
+fn nic() -> DeviceDesc {
+    DeviceDesc {
+        kind: "nic".into(),
+        ports: vec![Port { name: "net".into(), kind: PortKind::Net }],
+        ..DeviceDesc::default()
+    }
+}
+
 impl Catalog for Fake {
     fn find(&self, plugin: &str) -> Result<Vec<DeviceDesc>, CatalogError> {
         match plugin {
@@ -85,6 +93,7 @@ impl Catalog for Fake {
             "plic" => Ok(vec![plic(1)]),
             "virtio-blk" => Ok(vec![disk()]),
             "timers" => Ok(timers()),
+            "nic" => Ok(vec![nic()]),
             "rotten" => Err(CatalogError::Broken {
                 message: "built for ABI 9".into(),
                 help: Some("rebuild it".into()),
@@ -102,12 +111,23 @@ impl Catalog for Fake {
             }
             "plic" => plic(u32::try_from(config["harts"].as_u64().unwrap()).unwrap()),
             "virtio-blk" => disk(),
+            "nic" => nic(),
             other => timers().into_iter().find(|desc| desc.kind == other).unwrap(),
         })
     }
 
     fn available(&self) -> Vec<String> {
-        ["ns16550a", "plic", "virtio-blk", "timers", "rotten"].map(str::to_owned).to_vec()
+        ["ns16550a", "plic", "virtio-blk", "timers", "rotten", "nic"].map(str::to_owned).to_vec()
+    }
+
+    fn check_network(&self, config_json: &str) -> Vec<ConfigError> {
+        let config: serde_json::Value = config_json.parse().unwrap();
+        match config.get("mtu") {
+            Some(mtu) if mtu != 1500 => {
+                vec![ConfigError { path: "mtu".into(), message: "is odd".into() }]
+            }
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -520,6 +540,45 @@ fn ports_have_backends() {
 }
 
 #[test]
+fn networks() {
+    let nic = |id: &str, net: &str| format!("[device.{id}]\nplugin = \"nic\"\nports.net = \"{net}\"\n");
+    let table =
+        "[net.user0]\nmtu = 1500\nhostfwd = [\"tcp::2222-:22\"]\nrules = [{ to = \"lan\", not = [] }]\n";
+    let text = format!("{GOOD}\n{}{}{table}", nic("nic0", "user0"), nic("nic1", "null"));
+    let board = with(&[], &text).unwrap();
+    let expected = NetworkSpec {
+        id: "user0".into(),
+        config_json: json!({
+            "mtu": 1500, "hostfwd": ["tcp::2222-:22"], "rules": [{ "to": "lan", "not": [] }]
+        })
+        .to_string(),
+    };
+    assert_eq!(board.networks, [expected]);
+    assert_eq!(with(&[], &print(&board)).unwrap(), board, "it is printed as it is read");
+    let set = with(&["net.user0.hostfwd=[]", "net.user0.ipv6.enabled=false"], &text).unwrap();
+    let config: serde_json::Value = set.networks[0].config_json.parse().unwrap();
+    assert_eq!((&config["hostfwd"], &config["ipv6"]), (&json!([]), &json!({ "enabled": false })));
+    // As many lines as GOOD has come first.
+    let lines = GOOD.lines().count() + 1;
+    let wrong = |rest: &str| {
+        let found = mistakes(&[], &format!("{GOOD}\n{rest}"));
+        let (place, text) = found[0].split_once(' ').unwrap();
+        let (line, column) = place.split_once(':').unwrap();
+        format!("{}:{column} {text}", line.parse::<usize>().unwrap() - lines)
+    };
+    assert!(
+        wrong(&nic("nic0", "user1")).starts_with("3:13 bad-value there is no network `user1` for this port")
+    );
+    assert_eq!(wrong("[net.user0]\nmtu = 7\n"), "2:7 option `mtu`: is odd");
+    assert_eq!(wrong("[net.user0]\nmtu = 1979-05-27\n"), "2:7 wrong-type `user0` is a date");
+    assert!(wrong("[net.null]\n").contains("bad-value no network can be called `null`"));
+    assert!(wrong("[net.\"a.b\"]\n").contains("bad-value this is no id for a network"));
+    assert!(wrong("net.user0 = 3\n").contains("wrong-type `user0` is an integer"));
+    let two = format!("{}{}[net.user0]\n", nic("nic0", "user0"), nic("nic1", "user0"));
+    assert!(wrong(&two).starts_with("6:13 wiring network `user0` is connected already"));
+}
+
+#[test]
 fn ids() {
     let id = |id: &str| {
         mistakes(
@@ -581,7 +640,10 @@ fn hostile_text_never_panics() {
 fn the_schema_covers_language_and_options() {
     let schema = schema(&Fake);
     let device = &schema["properties"]["device"]["additionalProperties"];
-    assert_eq!(device["properties"]["plugin"]["enum"], json!(["ns16550a", "plic", "timers", "virtio-blk"]));
+    assert_eq!(
+        device["properties"]["plugin"]["enum"],
+        json!(["nic", "ns16550a", "plic", "timers", "virtio-blk"])
+    );
     let branches = device["allOf"].as_array().unwrap();
     let uart = branches.iter().find(|b| b["if"]["properties"]["plugin"]["const"] == "ns16550a").unwrap();
     assert_eq!(uart["then"]["properties"]["clock_hz"]["maximum"], 1_000_000_000);

@@ -60,6 +60,7 @@ fn board() -> Board {
     };
     let uart_irq = |pin| WireEnd::Device { device: 0, pin };
     Board {
+        networks: Vec::new(),
         machine: MachineSpec {
             name: "bench".into(),
             harts: 2,

@@ -80,6 +80,7 @@ unused! {
     control(u32, u64);
     log(u32, *const u8, u64);
     query(*const u8, u64) -> *const c_void;
+    net_offload(u32, u32, u32);
 }
 
 static TABLE: HostVtbl = HostVtbl {
@@ -105,6 +106,7 @@ static TABLE: HostVtbl = HostVtbl {
     log,
     fault,
     query,
+    net_offload,
 };
 
 #[test]

@@ -1,0 +1,94 @@
+//! From the command line and the board to what the net ports are connected to.
+
+use crate::{
+    failure::Failure,
+    io::{BackendSpec, NET_FORMS, PortPlan},
+};
+use reprise_machine::{
+    board::{Board, DeviceSpec},
+    desc::{ConfigError, PortKind},
+};
+use reprise_net::{Config, Problem};
+use std::collections::BTreeMap;
+
+/// `--port` and `--net`, as given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Given<'a> {
+    /// What `--port` has said of net ports already: by device and port.
+    pub(crate) chosen: &'a BTreeMap<(String, String), BackendSpec>,
+    pub(crate) net: &'a [String],
+}
+
+/// What every net port of the board is connected to: as the board says, unless the command line says otherwise.
+pub(crate) fn plans(board: &Board, given: Given<'_>) -> Result<Vec<PortPlan>, Failure> {
+    let mut left = given.net.iter();
+    let mut plans = Vec::new();
+    for (device, index) in net_ports(board) {
+        let port = device.desc.ports[index].name.clone();
+        let backend = match given.chosen.get(&(device.id.clone(), port.clone())) {
+            Some(backend) => backend.clone(),
+            None => match left.next() {
+                Some(argument) => argument_backend(argument)?,
+                None => board_backend(board, device, index)?,
+            },
+        };
+        plans.push(PortPlan { device: device.id.clone(), port, backend, framed: true });
+    }
+    match left.next() {
+        None => Ok(plans),
+        Some(argument) => Err(Failure::usage("there is no network device left for this")
+            .at(format!("--net {argument}"))
+            .note(format!("network devices of the board: {}", plans.len()))
+            .help("use a board that has one, such as configs/net.toml")),
+    }
+}
+
+fn net_ports(board: &Board) -> impl Iterator<Item = (&DeviceSpec, usize)> {
+    board.devices.iter().flat_map(|device| {
+        let ports = device.desc.ports.iter().enumerate();
+        ports.filter(|(_, port)| port.kind == PortKind::Net).map(move |(index, _)| (device, index))
+    })
+}
+
+fn argument_backend(argument: &str) -> Result<BackendSpec, Failure> {
+    let bad = |why: String| Failure::usage(why).at(format!("--net {argument}"));
+    if argument == "user" || argument.starts_with("user,") {
+        let alias = Config::from_alias(argument).map_err(|problems| {
+            let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            bad(all.join("; "))
+        })?;
+        return Ok(BackendSpec::user(alias.id.as_deref().unwrap_or("user0"), alias.config));
+    }
+    BackendSpec::parse_net(argument)
+        .map_err(|why| bad(why).help(format!("networks: {NET_FORMS}, user[,hostfwd=…]")))
+}
+
+fn board_backend(board: &Board, device: &DeviceSpec, port: usize) -> Result<BackendSpec, Failure> {
+    let name = device.ports.get(port).and_then(Option::as_deref);
+    let Some(network) = board.networks.iter().find(|network| Some(network.id.as_str()) == name) else {
+        return Ok(BackendSpec::Null);
+    };
+    let config = read(&network.config_json).map_err(|problems| {
+        let all: Vec<String> = problems.iter().map(|p| format!("`{}`: {}", p.path, p.message)).collect();
+        Failure::config(format!("network \"{}\": {}", network.id, all.join("; ")))
+    })?;
+    Ok(BackendSpec::user(&network.id, config))
+}
+
+fn read(config_json: &str) -> Result<Config, Vec<ConfigError>> {
+    let mut deserializer = serde_json::Deserializer::from_str(config_json);
+    Config::read(&mut deserializer).map_err(|problems| {
+        let error = |problem: Problem| {
+            // Where it stands in text that nobody has written.
+            let what = problem.what.split(" at line ").next().unwrap_or_default().to_owned();
+            let message = problem.help.iter().fold(what, |what, help| format!("{what}; {help}"));
+            ConfigError { path: problem.at, message }
+        };
+        problems.into_iter().map(error).collect()
+    })
+}
+
+/// What is wrong with a `[net.NAME]` table.
+pub(crate) fn check(config_json: &str) -> Vec<ConfigError> {
+    read(config_json).err().unwrap_or_default()
+}
