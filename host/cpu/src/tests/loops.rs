@@ -14,23 +14,13 @@ const USUAL: [u32; 9] = [2, 8, 9, 10, 11, 12, 13, 14, 15];
 /// Some that do not.
 const OTHERS: [u32; 9] = [5, 6, 7, 16, 17, 18, 19, 28, 29];
 
-/// A linear congruential generator's upper bits.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-
-    fn register(&mut self) -> u32 {
-        let (usual, other) = (USUAL[self.roll(9) as usize], OTHERS[self.roll(9) as usize]);
-        if self.roll(4) == 0 { usual } else { other }
-    }
+fn register(dice: &mut Dice) -> u32 {
+    let (usual, other) = (USUAL[dice.roll(9) as usize], OTHERS[dice.roll(9) as usize]);
+    if dice.roll(4) == 0 { usual } else { other }
 }
 
 fn statement(dice: &mut Dice) -> u32 {
-    let (rd, a, b) = (dice.register(), dice.register(), dice.register());
+    let (rd, a, b) = (register(dice), register(dice), register(dice));
     match dice.roll(16) {
         0..4 => r(0x33, dice.roll(8) as u32, 0, rd, a, b),
         4 | 5 => r(0x3b, 0, 0, rd, a, b),
@@ -75,11 +65,7 @@ fn outcome(seed: u64, slice: u64, engine: Engine) -> (Vec<(String, Vec<u8>)>, Ve
     let mut bench = Bench::with(1, HartConfig::default(), &program(seed));
     bench.cluster.set_engine(engine).unwrap();
     let registers = || USUAL.into_iter().chain(OTHERS);
-    // A handler that goes on behind what trapped and leaves a trace of what it saw.
-    let mut handler = vec![csrrs(30, 0x341, 0), addi(30, 30, 4), csrrw(0, 0x341, 30)];
-    handler.extend(registers().map(|register| r(0x33, 0, 0, 31, 31, register)));
-    handler.push(MRET);
-    bench.put(HANDLER, &handler);
+    bench.put(HANDLER, &tracing_handler(registers()));
     // What lies around the loop is passed through, and begins it anew.
     bench.put(BASE + 0x400, &[NOP; 0x100]);
     bench.put(BASE + 0x7fc, &[jal(0, 0x804 - 0x1000)]);
@@ -91,10 +77,7 @@ fn outcome(seed: u64, slice: u64, engine: Engine) -> (Vec<(String, Vec<u8>)>, Ve
         bench.cluster.set_x(0, register as usize, value);
         bench.put_u64((DATA + u64::from(register) * 4) & !7, value.rotate_left(17));
     }
-    while bench.icount < 20_000 {
-        let left = (20_000 - bench.icount).min(slice);
-        bench.steps(left);
-    }
+    bench.run_in_slices(20_000, slice);
     let mut memory = vec![0; 0x100];
     bench.ram.read(DATA, &mut memory).unwrap();
     (bench.cluster.save(0), memory)

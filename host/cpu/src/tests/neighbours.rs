@@ -9,16 +9,6 @@ const BASE_REG: u32 = 9;
 /// Counts the turns of the loop.
 const TURNS: u32 = 20;
 
-/// A linear congruential generator's upper bits.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-}
-
 fn access(dice: &mut Dice, stores: bool, near: i32) -> u32 {
     // Pinned registers and others; sometimes the base itself, sometimes x0.
     let register = [10, 11, 12, 15, 8, 5, 6, 18, 28, 0, BASE_REG][dice.roll(11) as usize];
@@ -78,10 +68,7 @@ fn outcome(seed: u64, slice: u64, engine: Engine) -> Sight {
     for register in 0..32 {
         bench.put_u64(DATA + 0xf80 + register * 8, register.wrapping_mul(0x8123_4567_89ab_cdef));
     }
-    while bench.icount < 8_000 {
-        let left = (8_000 - bench.icount).min(slice);
-        bench.steps(left);
-    }
+    bench.run_in_slices(8_000, slice);
     let mut memory = vec![0; 0x3000];
     bench.ram.read(DATA - 0x1000, &mut memory).unwrap();
     (bench.cluster.save(0), memory, bench.board.stores)

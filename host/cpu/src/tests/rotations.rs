@@ -11,18 +11,8 @@ const DATA: u64 = BASE + 0x8000;
 /// Registers of the host's and others.
 const REGISTERS: [u32; 7] = [10, 11, 15, 5, 6, 18, 28];
 
-/// A linear congruential generator's upper bits.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-
-    fn register(&mut self) -> u32 {
-        REGISTERS[self.roll(7) as usize]
-    }
+fn register(dice: &mut Dice) -> u32 {
+    REGISTERS[dice.roll(7) as usize]
 }
 
 /// `slli`, `srli`, `slliw`, `srliw`.
@@ -42,7 +32,7 @@ fn join(dice: &mut Dice, rd: u32, a: u32, b: u32) -> u32 {
 }
 
 fn between(dice: &mut Dice, code: &mut Vec<u32>) {
-    let (rd, a, b) = (dice.register(), dice.register(), dice.register());
+    let (rd, a, b) = (register(dice), register(dice), register(dice));
     code.push(match dice.roll(13) {
         0 => r(0x3b, 0, 0, rd, a, b),
         1 => addi(rd, a, 0),
@@ -69,8 +59,8 @@ fn program(seed: u64) -> Vec<u32> {
         let bits = if word { 32 } else { 64 };
         let by = [1, 7, bits / 2, bits - 1, dice.roll(bits)][dice.roll(5) as usize];
         let other = if dice.roll(8) == 0 { dice.roll(bits) } else { (bits - by) % bits };
-        let (first, source) = (dice.register(), dice.register());
-        let second = dice.register();
+        let (first, source) = (register(&mut dice), register(&mut dice));
+        let second = register(&mut dice);
         let left = dice.roll(2) == 0;
         code.push(shift(left, word, first, source, by as u32));
         if dice.roll(2) == 0 {
@@ -88,7 +78,7 @@ fn program(seed: u64) -> Vec<u32> {
         if dice.roll(2) == 0 {
             between(&mut dice, &mut code);
         }
-        let rd = if dice.roll(3) == 0 { dice.register() } else { first };
+        let rd = if dice.roll(3) == 0 { register(&mut dice) } else { first };
         let (a, b) = if dice.roll(2) == 0 { (first, second) } else { (second, first) };
         code.push(join(&mut dice, rd, a, b));
         while dice.roll(2) == 0 {
@@ -105,11 +95,7 @@ fn program(seed: u64) -> Vec<u32> {
 fn outcome(seed: u64, slice: u64, engine: Engine) -> (Vec<(String, Vec<u8>)>, Vec<u8>) {
     let mut bench = Bench::with(1, HartConfig::default(), &program(seed));
     bench.cluster.set_engine(engine).unwrap();
-    // A handler that goes on behind what trapped and leaves a trace of what it saw.
-    let mut handler = vec![csrrs(30, 0x341, 0), addi(30, 30, 4), csrrw(0, 0x341, 30)];
-    handler.extend(REGISTERS.map(|register| r(0x33, 0, 0, 31, 31, register)));
-    handler.push(MRET);
-    bench.put(HANDLER, &handler);
+    bench.put(HANDLER, &tracing_handler(REGISTERS));
     bench.cluster.reset(0, Entry { pc: BASE, ..Entry::default() });
     bench.set_field(0, "mtvec", HANDLER);
     bench.cluster.set_x(0, DATA_REG as usize, DATA);
@@ -117,10 +103,7 @@ fn outcome(seed: u64, slice: u64, engine: Engine) -> (Vec<(String, Vec<u8>)>, Ve
         bench.cluster.set_x(0, register as usize, (seed + n as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         bench.put_u64(DATA + n as u64 * 8, (seed ^ n as u64).wrapping_mul(0x8123_4567_89ab_cdef));
     }
-    while bench.icount < 6_000 {
-        let left = (6_000 - bench.icount).min(slice);
-        bench.steps(left);
-    }
+    bench.run_in_slices(6_000, slice);
     let mut memory = vec![0; 0x100];
     bench.ram.read(DATA, &mut memory).unwrap();
     (bench.cluster.save(0), memory)

@@ -50,6 +50,24 @@ impl Bus for Board {
     }
 }
 
+/// A linear congruential generator's upper bits.
+pub(super) struct Dice(pub(super) u64);
+
+impl Dice {
+    pub(super) fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+/// A handler that goes on behind what trapped, by way of x30, and leaves a trace of these registers in x31.
+pub(super) fn tracing_handler(registers: impl IntoIterator<Item = u32>) -> Vec<u32> {
+    let mut handler = vec![csrrs(30, 0x341, 0), addi(30, 30, 4), csrrw(0, 0x341, 30)];
+    handler.extend(registers.into_iter().map(|register| r(0x33, 0, 0, 31, 31, register)));
+    handler.push(MRET);
+    handler
+}
+
 /// Harts over 1 MiB of RAM.
 pub(super) struct Bench {
     pub(super) ram: Rc<GuestRam>,
@@ -102,6 +120,14 @@ impl Bench {
         while self.icount < end {
             let left = end - self.icount;
             assert_ne!(self.step(left), ExitReason::Wfi);
+        }
+    }
+
+    /// Attempts as many instructions as it takes to have attempted `end`, so many at a time at most.
+    pub(super) fn run_in_slices(&mut self, end: u64, slice: u64) {
+        while self.icount < end {
+            let left = (end - self.icount).min(slice);
+            self.steps(left);
         }
     }
 
