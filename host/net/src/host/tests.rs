@@ -1,5 +1,6 @@
 //! The thread, with real sockets of this machine's loopback and a guest that is smoltcp in the test's own thread.
 
+mod rules;
 mod streams;
 
 use super::*;
@@ -61,7 +62,8 @@ struct World {
 }
 
 fn config(text: &str) -> Config {
-    let settings: Settings = toml::from_str(&format!("profile = \"all\"\n{text}")).unwrap();
+    let profile = if text.starts_with("profile") { "" } else { "profile = \"all\"\n" };
+    let settings: Settings = toml::from_str(&format!("{profile}{text}")).unwrap();
     settings.check().unwrap()
 }
 
@@ -71,12 +73,17 @@ impl World {
     }
 
     fn start(text: &str) -> Result<Self, Error> {
+        Self::start_with(text, Own::default())
+    }
+
+    fn start_with(text: &str, addresses: Own) -> Result<Self, Error> {
         let clock = ExternalClock::default();
         let wire = Arc::new(Wire::default());
         let end = Box::new(End(Arc::clone(&wire)));
         let own = clock.with_own_alarm().unwrap();
         let log = Box::new(|line: &str| eprintln!("{line}"));
-        let handle = UserNet::start(config(text), "user0", own, [3; 32], end, log)?;
+        let outside = Outside { clock: own, guest: end, log, own: addresses };
+        let handle = UserNet::start_with(config(text), "user0", [3; 32], outside)?;
         let mut card = Card::new(1500, false, false);
         let iface_config = IfaceConfig::new(HardwareAddress::Ip);
         let mut iface = Interface::new(iface_config, &mut card, smoltcp::time::Instant::ZERO);
