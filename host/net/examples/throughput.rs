@@ -122,6 +122,10 @@ impl Egress for Everything {
     fn decide(&self, _: Transport, to: SocketAddr) -> Verdict {
         Verdict::Allow(to.ip())
     }
+
+    fn admits(&self, _: Transport, _: IpAddr, _: u16) -> bool {
+        true
+    }
 }
 
 impl Services for Everything {

@@ -25,6 +25,7 @@ pub use udp::UdpInfo;
 use crate::{
     edges::{FlowId, Guest, Host, HostEvent, Kind},
     frame::{GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, Header, NEEDS_CSUM, Offload},
+    policy::Transport,
     service::{dns, ra},
 };
 use arp::{Asked, ETHERTYPE_ARP};
@@ -454,8 +455,12 @@ impl Core {
     }
 
     /// A connection that the host has accepted for the guest's `guest`, from `peer` of the host's network. `None`: it
-    /// is refused (a limit, a family that the network has not). The host then knows it by the id.
+    /// is refused (the policy, a limit, a family that the network has not). The host then knows it by the id.
     pub fn accept(&mut self, now: u64, peer: SocketAddr, guest: SocketAddr) -> Option<FlowId> {
+        if !self.router.egress.admits(Transport::Tcp, peer.ip(), guest.port()) {
+            self.out.stats.dropped(DropReason::Policy);
+            return None;
+        }
         let mut seen = self.out.network.seen(peer, guest.ip())?;
         if seen.port() == 0 || self.tcp.has(guest, seen) {
             // A unix socket has no port; and two peers that are both the gateway now may have the same.
@@ -503,7 +508,7 @@ impl Core {
         let buffer = &mut self.buffer[..];
         let next = match id.kind() {
             Kind::Udp => self.udp.poll(id, turn, &mut self.out, buffer),
-            Kind::UdpForward => self.udp.poll_forward(id, turn, &mut self.out, buffer),
+            Kind::UdpForward => self.udp.poll_forward(id, &self.router, turn, &mut self.out, buffer),
             Kind::Ping => self.pings.poll(id, turn, &mut self.out, buffer),
             Kind::Tcp => Next::Idle,
         };

@@ -381,6 +381,13 @@ fn check_rules(config: &Config, report: &mut Report) {
         }
         if let Action::Proxy(name) = &rule.action {
             known_proxy(config, at("action"), name, report);
+            if rule.direction == crate::policy::Direction::In {
+                report.problem(
+                    at("action"),
+                    "what comes in goes through no proxy",
+                    "allow, drop or reject it",
+                );
+            }
             if !matches!(rule.protocol, Transport::Any | Transport::Tcp) {
                 report.problem(at("protocol"), "a proxy carries connections only", "say protocol = \"tcp\"");
             }

@@ -258,7 +258,7 @@ impl Host for Sockets {
     }
 }
 
-/// A policy by the port: 1 is rejected, 2 dropped, 3 goes by a proxy.
+/// A policy by the port: 1 is rejected (inwards too), 2 dropped, 3 goes by a proxy.
 pub(super) struct ByPort;
 
 impl Egress for ByPort {
@@ -274,6 +274,10 @@ impl Egress for ByPort {
             3 => Verdict::Proxy("proxy".into(), ip),
             _ => Verdict::Allow(ip),
         }
+    }
+
+    fn admits(&self, _: Transport, _: IpAddr, guest_port: u16) -> bool {
+        guest_port != 1
     }
 }
 

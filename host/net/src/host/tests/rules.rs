@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::core::tests::card::udp_frames;
-use std::net::{SocketAddr, UdpSocket};
+use std::{
+    io::Read,
+    net::{SocketAddr, TcpStream, UdpSocket},
+};
 
 fn server(at: &str) -> (UdpSocket, u16) {
     let server = UdpSocket::bind((at, 0)).unwrap();
@@ -86,4 +89,35 @@ fn an_address_that_the_host_gets_later_is_its_own_too() {
         world.frame(&frame);
         server.recv(&mut [0; 10]).ok()
     });
+}
+
+#[test]
+fn rules_about_what_comes_in_hold_for_forwards() {
+    let mut world = World::new(
+        r#"
+        hostfwd = ["tcp::0-:22", "tcp::0-:80", "udp::0-:53", "udp::0-:69"]
+        rules = [
+            { action = "reject", direction = "in", from = "127.0.0.0/8", protocol = "tcp", ports = 22 },
+            { action = "drop", direction = "in", from = "loopback", protocol = "udp", ports = 53 },
+            { action = "allow", direction = "in", from = "host" },
+        ]"#,
+    );
+    let forwards = world.handle.forward_list().unwrap();
+    let at = |index: usize| -> SocketAddr { forwards[index].listens.parse().unwrap() };
+    let mut client = TcpStream::connect(at(0)).unwrap();
+    client.set_read_timeout(Some(LONG)).unwrap();
+    let reset = client.read(&mut [0; 1]).map_err(|error| error.kind());
+    assert_eq!(reset, Err(io::ErrorKind::ConnectionReset));
+    assert_eq!((dropped(&world, "policy"), world.handle.info().unwrap().tcp.len()), (1, 0));
+    let socket = world.socket();
+    world.tcp(socket).listen(80).unwrap();
+    let _client = TcpStream::connect(at(1)).unwrap();
+    world.until("a connection", |world| (world.tcp(socket).state() == tcp::State::Established).then_some(()));
+    let (client, _) = server("127.0.0.1");
+    client.send_to(b"refused", at(2)).unwrap();
+    world.until("a refusal", |world| (dropped(world, "policy") == 2).then_some(()));
+    client.send_to(b"taken", at(3)).unwrap();
+    let frame = world.until("a datagram", |world| world.others.pop());
+    assert_eq!(packet_of(&frame).unwrap()[28..], *b"taken");
+    assert!(world.others.is_empty());
 }
