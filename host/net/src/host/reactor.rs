@@ -12,7 +12,7 @@ use crate::{
     capture::{Capture, Frame, Side, Way},
     clock::ExternalClock,
     config::{Config, Forward},
-    core::{Core, DropReason, Network, Setup, TcpLimits},
+    core::{Core, DropReason, Network, Setup},
     edges::{FlowId, Guest, HostEvent},
     frame::{HEADER_BYTES, Header},
     policy::Policy,
@@ -134,12 +134,7 @@ impl Reactor {
             egress: Box::new(policy.clone()),
             services: Box::new(services),
             guest_forwards,
-            tcp: TcpLimits {
-                flows: config.limits.tcp_flows as usize,
-                half_open: config.limits.tcp_half_open as usize,
-                memory_bytes: usize::try_from(config.limits.buffer_bytes).unwrap_or(usize::MAX),
-            },
-            udp_flows: config.limits.udp_maps as usize,
+            limits: config.limits,
         };
         let registry = poll.registry().try_clone().map_err(Error::Start)?;
         let capture = open_capture(&config, name)?;

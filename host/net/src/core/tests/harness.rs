@@ -3,7 +3,8 @@
 use super::parse::{GUEST_MAC, check};
 use crate::{
     Answer, Config, Core, Datagram, EchoReply, Egress, Failure, FlowId, Guest, Host, HostEvent, Kind, Moved,
-    Network, Request, Services, Setup, Target, TcpLimits, Verdict,
+    Network, Request, Services, Setup, Target, Verdict,
+    config::Limits,
     core::{
         checksum::Sum,
         packet::{IpHead, TCP, UDP},
@@ -322,8 +323,7 @@ pub(super) fn setup() -> Setup {
         egress: Box::new(ByPort),
         services: Box::new(Echo),
         guest_forwards: BTreeMap::from([(service, 5)]),
-        tcp: TcpLimits::default(),
-        udp_flows: 4096,
+        limits: Limits::default(),
     }
 }
 
