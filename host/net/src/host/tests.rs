@@ -1,5 +1,6 @@
 //! The thread, with real sockets of this machine's loopback and a guest that is smoltcp in the test's own thread.
 
+mod pings;
 mod rules;
 mod streams;
 
@@ -23,6 +24,8 @@ use std::{
     sync::Condvar,
     time::{Duration, Instant},
 };
+
+const ECHO_REPLY_V6: u8 = 129;
 
 /// A time that is never reached if all is well.
 const LONG: Duration = Duration::from_secs(60);
@@ -57,6 +60,8 @@ struct World {
     card: Card,
     iface: Interface,
     sockets: SocketSet<'static>,
+    /// What the network has told people.
+    said: Arc<Mutex<Vec<String>>>,
     /// Frames that are not for TCP.
     others: Vec<Vec<u8>>,
 }
@@ -81,7 +86,9 @@ impl World {
         let wire = Arc::new(Wire::default());
         let end = Box::new(End(Arc::clone(&wire)));
         let own = clock.with_own_alarm().unwrap();
-        let log = Box::new(|line: &str| eprintln!("{line}"));
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let all = Arc::clone(&said);
+        let log = Box::new(move |line: &str| all.lock().unwrap().push(line.to_owned()));
         let outside = Outside { clock: own, guest: end, log, own: addresses };
         let handle = UserNet::start_with(config(text), "user0", [3; 32], outside)?;
         let mut card = Card::new(1500, false, false);
@@ -94,7 +101,7 @@ impl World {
         iface.routes_mut().add_default_ipv4_route("10.0.2.2".parse().unwrap()).unwrap();
         iface.routes_mut().add_default_ipv6_route("fd00::2".parse().unwrap()).unwrap();
         let (started, sockets, others) = (Instant::now(), SocketSet::new(vec![]), Vec::new());
-        Ok(Self { handle, clock, wire, started, card, iface, sockets, others })
+        Ok(Self { handle, clock, wire, started, card, iface, sockets, said, others })
     }
 
     /// A turn of the guest's: time passes as on the host, frames come and go.
@@ -120,6 +127,7 @@ impl World {
                 }
                 _ if frame[12..14] == [8, 6] && frame[21] == 1 => self.answer_arp(&frame),
                 _ if frame[12..14] == [8, 0] => self.others.push(frame),
+                _ if frame[12..14] == [0x86, 0xdd] && frame[54] == ECHO_REPLY_V6 => self.others.push(frame),
                 // Router advertisements.
                 _ => {}
             }
