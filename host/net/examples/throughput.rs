@@ -11,7 +11,8 @@
 
 use reprise_net::{
     Answer, Core, Datagram, EchoReply, Egress, Failure, FlowId, Guest, Host, HostEvent, Moved, Network,
-    Request, Services, Setup, Target, TcpLimits, Verdict,
+    Request, Services, Setup, Target, Verdict,
+    config::Limits,
     frame::{HEADER_BYTES, Header, NEEDS_CSUM, Offload},
     policy::Transport,
     service::{dns::Asker, ra::Advertisement},
@@ -122,6 +123,10 @@ impl Egress for Everything {
     fn decide(&self, _: Transport, to: SocketAddr) -> Verdict {
         Verdict::Allow(to.ip())
     }
+
+    fn admits(&self, _: Transport, _: IpAddr, _: u16) -> bool {
+        true
+    }
 }
 
 impl Services for Everything {
@@ -231,8 +236,7 @@ impl Bench {
                 egress: Box::new(Everything),
                 services: Box::new(Everything),
                 guest_forwards: BTreeMap::new(),
-                tcp: TcpLimits { half_open: 16_384, ..TcpLimits::default() },
-                udp_flows: 4096,
+                limits: Limits { tcp_half_open: 16_384, tcp_burst: 1 << 20, ..Limits::default() },
             },
             [1; 32],
         );

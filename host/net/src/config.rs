@@ -112,7 +112,7 @@ pub struct Capture {
     pub file: PathBuf,
     /// The guest's side: Ethernet frames as the guest sees them.
     pub guest: bool,
-    /// The host's side: what went to and came from sockets, as packets made up for the purpose.
+    /// The host's side; never, as the checks refuse it.
     pub host: bool,
     /// Bytes kept of a frame.
     pub snap_length: u32,

@@ -19,12 +19,14 @@ mod udp;
 pub use network::{Network, Prefix};
 pub use route::{Egress, Verdict};
 pub use stats::{DropReason, Stats};
-pub use tcp::{TcpInfo, TcpLimits};
+pub use tcp::TcpInfo;
 pub use udp::UdpInfo;
 
 use crate::{
+    config::Limits,
     edges::{FlowId, Guest, Host, HostEvent, Kind},
     frame::{GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, Header, NEEDS_CSUM, Offload},
+    policy::Transport,
     service::{dns, ra},
 };
 use arp::{Asked, ETHERTYPE_ARP};
@@ -125,9 +127,7 @@ pub struct Setup {
     pub services: Box<dyn Services>,
     /// Addresses that a `guestfwd` stands behind, by its index.
     pub guest_forwards: BTreeMap<SocketAddr, usize>,
-    pub tcp: TcpLimits,
-    /// Ports of the guest that speak UDP at a time.
-    pub udp_flows: usize,
+    pub limits: Limits,
 }
 
 /// See the module.
@@ -158,17 +158,18 @@ impl Core {
     /// Makes a network. The seed is for what must not be guessed, as sequence numbers.
     #[must_use]
     pub fn new(setup: Setup, seed: [u8; 32]) -> Self {
-        let out = Output::new(setup.network);
+        let limits = setup.limits;
+        let out = Output::new(setup.network, limits.neighbours as usize);
         let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| seed[at + i]));
-        let tcp = Tcp::new(setup.tcp, &out, word(0) ^ word(8).rotate_left(17) ^ word(16) ^ word(24));
+        let tcp = Tcp::new(limits, &out, word(0) ^ word(8).rotate_left(17) ^ word(16) ^ word(24));
         Self {
             tcp,
             out,
             router: Router { egress: setup.egress, services: setup.guest_forwards },
             services: setup.services,
-            reassembly: Reassembly::default(),
-            udp: Udp::new(setup.udp_flows),
-            pings: Pings::new(),
+            reassembly: Reassembly::new(limits.fragment_sets as usize, limits.fragment_bytes as usize),
+            udp: Udp::new(limits.udp_maps as usize),
+            pings: Pings::new(limits.icmp_ids as usize),
             readable: VecDeque::new(),
             queued: BTreeSet::new(),
             stalled: Vec::new(),
@@ -454,8 +455,12 @@ impl Core {
     }
 
     /// A connection that the host has accepted for the guest's `guest`, from `peer` of the host's network. `None`: it
-    /// is refused (a limit, a family that the network has not). The host then knows it by the id.
+    /// is refused (the policy, a limit, a family that the network has not). The host then knows it by the id.
     pub fn accept(&mut self, now: u64, peer: SocketAddr, guest: SocketAddr) -> Option<FlowId> {
+        if !self.router.egress.admits(Transport::Tcp, peer.ip(), guest.port()) {
+            self.out.stats.dropped(DropReason::Policy);
+            return None;
+        }
         let mut seen = self.out.network.seen(peer, guest.ip())?;
         if seen.port() == 0 || self.tcp.has(guest, seen) {
             // A unix socket has no port; and two peers that are both the gateway now may have the same.
@@ -503,7 +508,7 @@ impl Core {
         let buffer = &mut self.buffer[..];
         let next = match id.kind() {
             Kind::Udp => self.udp.poll(id, turn, &mut self.out, buffer),
-            Kind::UdpForward => self.udp.poll_forward(id, turn, &mut self.out, buffer),
+            Kind::UdpForward => self.udp.poll_forward(id, &self.router, turn, &mut self.out, buffer),
             Kind::Ping => self.pings.poll(id, turn, &mut self.out, buffer),
             Kind::Tcp => Next::Idle,
         };
@@ -563,7 +568,7 @@ impl Core {
         self.tcp.reset(&mut turn);
         self.udp.reset(&mut turn);
         self.pings.reset(&mut turn);
-        self.reassembly = Reassembly::default();
+        self.reassembly.clear();
         self.out.neighbours.clear();
         self.services.reset();
         self.heard = false;

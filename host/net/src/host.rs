@@ -10,6 +10,7 @@
 mod datagram;
 mod forward;
 mod names;
+mod own;
 mod reactor;
 mod services;
 mod sockets;
@@ -27,7 +28,8 @@ use crate::{
     frame::Offload,
 };
 use mio::Waker;
-use reactor::Reactor;
+use own::Own;
+use reactor::{Outside, Reactor};
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -149,6 +151,11 @@ impl UserNet {
         to_guest: Box<dyn Guest + Send>,
         log: Log,
     ) -> Result<Handle, Error> {
+        let outside = Outside { clock, guest: to_guest, log, own: Own::default() };
+        Self::start_with(config, name, seed, outside)
+    }
+
+    fn start_with(config: Config, name: &str, seed: [u8; 32], outside: Outside) -> Result<Handle, Error> {
         let poll = mio::Poll::new().map_err(Error::Start)?;
         let waker = Waker::new(poll.registry(), reactor::WAKE).map_err(Error::Start)?;
         let shared = Arc::new(Shared {
@@ -157,7 +164,6 @@ impl UserNet {
             woken: AtomicBool::new(false),
             pending: AtomicBool::new(false),
         });
-        let outside = reactor::Outside { clock, guest: to_guest, log };
         let reactor = Reactor::new(config, name, seed, poll, Arc::clone(&shared), outside)?;
         let thread = std::thread::Builder::new()
             .name("net".to_owned())

@@ -273,12 +273,11 @@ impl Config {
         check_forwards(self, report);
         check_limits(&self.limits, report);
         if let Some(capture) = &self.capture {
-            if !capture.guest && !capture.host {
-                report.problem(
-                    "capture",
-                    "neither the guest's side nor the host's is captured",
-                    "turn one on",
-                );
+            if capture.host {
+                let help = "capture the guest's side, and the host's with a tool of the host's";
+                report.problem("capture.host", "what passes the host's sockets cannot be captured", help);
+            } else if !capture.guest {
+                report.problem("capture", "nothing is captured", "leave out `guest = false`, or all of it");
             }
             if capture.snap_length < 64 {
                 report.problem("capture.snap_length", "shorter than a frame's headers", "at least 64 bytes");
@@ -381,6 +380,13 @@ fn check_rules(config: &Config, report: &mut Report) {
         }
         if let Action::Proxy(name) = &rule.action {
             known_proxy(config, at("action"), name, report);
+            if rule.direction == crate::policy::Direction::In {
+                report.problem(
+                    at("action"),
+                    "what comes in goes through no proxy",
+                    "allow, drop or reject it",
+                );
+            }
             if !matches!(rule.protocol, Transport::Any | Transport::Tcp) {
                 report.problem(at("protocol"), "a proxy carries connections only", "say protocol = \"tcp\"");
             }

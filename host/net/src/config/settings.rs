@@ -171,7 +171,7 @@ pub struct CaptureSettings {
     /// The guest's side.
     #[serde(default = "yes")]
     pub guest: bool,
-    /// The host's side.
+    /// The host's side: refused, as nothing captures it yet.
     #[serde(default)]
     pub host: bool,
     /// Bytes kept of a frame.

@@ -102,7 +102,7 @@ tcp_flows = 10
 
 [capture]
 file = "net.pcapng"
-host = true
+snap_length = 96
 "#;
 
 #[test]
@@ -119,7 +119,7 @@ fn everything_can_be_written() {
     assert_eq!((config.rules[2].direction, config.rules[2].protocol), (Direction::In, Transport::Any));
     assert_eq!(config.rules[3].action, Action::Proxy("corp".to_owned()));
     let capture = config.capture.unwrap();
-    assert!(capture.guest && capture.host);
+    assert_eq!((capture.guest, capture.host, capture.snap_length), (true, false, 96));
 }
 
 #[test]
@@ -194,6 +194,11 @@ fn what_cannot_be_is_named_by_its_place() {
         ("rules = [{ action = \"drop\", to = [] }]", "rules[0].to", "matches nothing"),
         ("rules = [{ action = \"allow\", to = \"multicast\" }]", "rules[0].to", "never leave"),
         ("rules = [{ action = \"allow\", to = \"10.0.2.2\" }]", "rules[0].to", "the host is `host`"),
+        (
+            "rules = [{ action = \"proxy:y\", direction = \"in\" }]\nproxies.y = \"http://a:1\"",
+            "rules[0].action",
+            "goes through no proxy",
+        ),
         ("rules = [{ action = \"proxy:x\" }]", "rules[0].action", "no proxy `x`"),
         ("upstream = \"x\"\nproxies.y = \"http://a:1\"", "upstream", "there is `y`"),
         ("hostfwd = [\"tcp::22-10.0.2.2:22\"]", "hostfwd[0]", "10.0.2.2 cannot be a guest's"),
@@ -202,7 +207,8 @@ fn what_cannot_be_is_named_by_its_place() {
         ("guestfwd = [\"tcp:10.1.2.3:80-unix:/x\"]", "guestfwd[0]", "not free"),
         ("limits.tcp_flows = 0", "limits.tcp_flows", "not within"),
         ("limits.buffer_bytes = 0", "limits.buffer_bytes", "mebibyte"),
-        ("capture = { file = \"x\", guest = false }", "capture", "neither"),
+        ("capture = { file = \"x\", guest = false }", "capture", "nothing is captured"),
+        ("capture = { file = \"x\", host = true }", "capture.host", "cannot be captured"),
         ("capture = { file = \"x\", snap_length = 1 }", "capture.snap_length", "headers"),
     ] {
         let found = problem(text);
@@ -296,8 +302,7 @@ fn the_page_about_it_is_true() {
     assert_eq!((first.mtu, first.lease_s), (default.mtu, default.lease_s));
     let last = read(tables[4]).unwrap();
     assert_eq!(last.limits, default.limits);
-    let plain = CaptureSettings { host: false, ..last_capture("capture.file = \"user0.pcapng\"") };
-    assert_eq!(last_capture(tables[4]), plain);
+    assert_eq!(last_capture(tables[4]), last_capture("capture.file = \"user0.pcapng\""));
 }
 
 fn last_capture(table: &str) -> CaptureSettings {

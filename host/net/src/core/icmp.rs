@@ -18,8 +18,6 @@ use std::{
 
 const V4_ECHO: [u8; 2] = [8, 0];
 const V6_ECHO: [u8; 2] = [128, 129];
-/// Identifiers of echo requests at a time.
-const MAX_PINGS: usize = 256;
 const IDLE_NS: u64 = 30_000_000_000;
 /// Replies that one turn takes from one socket.
 const TURN_REPLIES: usize = 32;
@@ -152,11 +150,13 @@ struct Ping {
 pub(super) struct Pings {
     flows: Slab<Ping>,
     by_key: BTreeMap<(IpAddr, u16), FlowId>,
+    limit: usize,
 }
 
 impl Pings {
-    pub(super) fn new() -> Self {
-        Self { flows: Slab::new(Kind::Ping), by_key: BTreeMap::new() }
+    /// For so many identifiers at a time.
+    pub(super) fn new(limit: usize) -> Self {
+        Self { flows: Slab::new(Kind::Ping), by_key: BTreeMap::new(), limit }
     }
 
     /// A message of ICMP or ICMPv6 (but of neighbour discovery), whose checksum holds.
@@ -225,7 +225,7 @@ impl Pings {
             self.flows.get_mut(id)?.last_ns = now;
             return Some(id);
         }
-        if self.flows.len() >= MAX_PINGS {
+        if self.flows.len() >= self.limit {
             let oldest = self.flows.values().min_by_key(|ping| ping.last_ns)?.id;
             self.close(oldest, turn);
             out.stats.dropped(DropReason::Limit);

@@ -15,13 +15,13 @@ use std::{collections::BTreeMap, net::IpAddr};
 pub(super) const ETHERNET_BYTES: usize = 14;
 /// Without the frame check sequence.
 const MIN_FRAME_BYTES: usize = 60;
-const MAX_NEIGHBOURS: usize = 64;
 const ETHERTYPE_V4: u16 = 0x0800;
 const ETHERTYPE_V6: u16 = 0x86dd;
 
 /// Which Ethernet address an address of the guest's has: learnt from what it sends.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Neighbours {
+    limit: usize,
     known: BTreeMap<IpAddr, (Mac, u64)>,
     uses: u64,
     /// Who was learnt last: mostly, it is the same again.
@@ -29,6 +29,11 @@ pub(super) struct Neighbours {
 }
 
 impl Neighbours {
+    /// Of so many stations; the oldest goes.
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, known: BTreeMap::new(), uses: 0, last: None }
+    }
+
     /// Returns whether it is news.
     pub(super) fn learn(&mut self, address: IpAddr, mac: Mac) -> bool {
         if self.last == Some((address, mac)) {
@@ -42,7 +47,7 @@ impl Neighbours {
             *known = (mac, uses);
             return news;
         }
-        if self.known.len() >= MAX_NEIGHBOURS {
+        if self.known.len() >= self.limit {
             let oldest = self.known.iter().min_by_key(|(_, (_, used))| *used).map(|(address, _)| *address);
             oldest.map(|address| self.known.remove(&address));
         }
@@ -88,11 +93,11 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn new(network: Network) -> Self {
+    pub(super) fn new(network: Network, neighbours: usize) -> Self {
         Self {
             network,
             offload: Offload::default(),
-            neighbours: Neighbours::default(),
+            neighbours: Neighbours::new(neighbours),
             stats: Stats::default(),
             frame: vec![0; MAX_FRAME_BYTES],
             ident: 0,

@@ -3,9 +3,8 @@
 use super::{packet::Packet, stats::DropReason};
 use std::{collections::BTreeMap, net::IpAddr};
 
-const MAX_SETS: usize = 64;
+/// Of one packet.
 const MAX_FRAGMENTS: usize = 128;
-const MAX_BYTES: usize = 1 << 20;
 /// RFC 8200 §4.5 wants 60 s from the first fragment; the guest is one hop away.
 const LIFE_NS: u64 = 30_000_000_000;
 
@@ -22,13 +21,25 @@ struct Set {
 }
 
 /// What waits for its other parts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Reassembly {
     sets: BTreeMap<Key, Set>,
     bytes: usize,
+    max_sets: usize,
+    max_bytes: usize,
 }
 
 impl Reassembly {
+    /// For so many packets at a time, and so many bytes of them all.
+    pub(super) fn new(max_sets: usize, max_bytes: usize) -> Self {
+        Self { sets: BTreeMap::new(), bytes: 0, max_sets, max_bytes }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.sets.clear();
+        self.bytes = 0;
+    }
+
     /// Takes a fragment; returns the payload that it completes.
     pub(super) fn add(&mut self, now: u64, packet: &Packet<'_>) -> Result<Option<Vec<u8>>, DropReason> {
         let Some(part) = packet.fragment else { return Err(DropReason::Malformed) };
@@ -48,7 +59,7 @@ impl Reassembly {
             };
             self.sets.insert(key, set);
         }
-        let bytes = self.bytes;
+        let (bytes, max_bytes) = (self.bytes, self.max_bytes);
         let Some(set) = self.sets.get_mut(&key) else { return Err(DropReason::Fragments) };
         if set.parts.get(&part.offset).is_some_and(|known| known == packet.payload) {
             return Ok(None);
@@ -61,7 +72,7 @@ impl Reassembly {
             (false, None) => set.parts.last_key_value().is_some_and(|(at, bytes)| at + bytes.len() > end),
             (true, None) => false,
         };
-        let full = set.parts.len() >= MAX_FRAGMENTS || bytes + packet.payload.len() > MAX_BYTES;
+        let full = set.parts.len() >= MAX_FRAGMENTS || bytes + packet.payload.len() > max_bytes;
         if overlaps || beyond || full {
             self.forget(&key);
             return Err(DropReason::Fragments);
@@ -88,7 +99,7 @@ impl Reassembly {
 
     fn make_room(&mut self, now: u64) {
         self.expire(now);
-        while self.sets.len() >= MAX_SETS {
+        while self.sets.len() >= self.max_sets {
             let oldest = self.sets.iter().min_by_key(|(_, set)| set.deadline_ns).map(|(key, _)| *key);
             let Some(key) = oldest else { return };
             self.forget(&key);
@@ -144,7 +155,7 @@ mod tests {
 
     #[test]
     fn parts_come_together_in_any_order() {
-        let mut all = Reassembly::default();
+        let mut all = Reassembly::new(64, 1 << 20);
         assert_eq!(add(&mut all, 0, 1, 16, false, b"!"), Ok(None));
         assert_eq!(add(&mut all, 0, 2, 0, true, b"another."), Ok(None));
         assert_eq!(add(&mut all, 0, 1, 0, true, b"12345678"), Ok(None));
@@ -163,22 +174,34 @@ mod tests {
             &[(16, true, 8), (8, false, 4)],
         ];
         for case in cases {
-            let mut all = Reassembly::default();
+            let mut all = Reassembly::new(64, 1 << 20);
             let mut last = Ok(None);
             for &(at, more, bytes) in case {
                 last = add(&mut all, 0, 1, at, more, &vec![7; bytes]);
             }
             assert_eq!((last, all.held()), (Err(DropReason::Fragments), (0, 0)), "{case:?}");
         }
-        let mut all = Reassembly::default();
+        let mut all = Reassembly::new(64, 1 << 20);
         for (at, more, bytes) in [(0, true, 9), (65_528, false, 8), (0, true, 0)] {
             assert_eq!(add(&mut all, 0, 1, at, more, &vec![7; bytes]), Err(DropReason::Malformed));
         }
     }
 
     #[test]
+    fn its_bounds_can_be_set() {
+        let mut all = Reassembly::new(2, 20);
+        for id in 0..3 {
+            assert_eq!(add(&mut all, u64::from(id), id, 0, true, &[7; 8]), Ok(None));
+        }
+        assert_eq!(all.held(), (2, 16), "the oldest went");
+        assert_eq!(add(&mut all, 4, 2, 8, true, &[7; 8]), Err(DropReason::Fragments));
+        assert_eq!(all.held(), (1, 8), "what would be too much is thrown away whole");
+        assert_eq!(add(&mut all, 4, 1, 8, false, &[7; 8]), Ok(Some(vec![7; 16])));
+    }
+
+    #[test]
     fn it_is_bounded() {
-        let mut all = Reassembly::default();
+        let mut all = Reassembly::new(64, 1 << 20);
         for id in 0..1000 {
             let _ = add(&mut all, u64::from(id), id, 0, true, &[7; 8]);
         }

@@ -28,6 +28,9 @@ pub enum Verdict {
 pub trait Egress: Send {
     /// May the guest send to this address, as it wrote it? For echo requests the port is 0.
     fn decide(&self, transport: Transport, to: SocketAddr) -> Verdict;
+
+    /// May this peer of the host's network come in through a forward to that port of the guest?
+    fn admits(&self, transport: Transport, from: IpAddr, guest_port: u16) -> bool;
 }
 
 impl Egress for Policy {
@@ -40,6 +43,11 @@ impl Egress for Policy {
             policy::Verdict::Reject => Verdict::Reject,
             policy::Verdict::Proxy(name) => Verdict::Proxy(name.to_owned(), decision.to),
         }
+    }
+
+    fn admits(&self, transport: Transport, from: IpAddr, guest_port: u16) -> bool {
+        let query = Query { direction: Direction::In, transport, peer: from, port: guest_port };
+        Self::decide(self, &query).verdict == policy::Verdict::Allow
     }
 }
 

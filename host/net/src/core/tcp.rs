@@ -3,6 +3,7 @@
 mod device;
 mod flow;
 mod guard;
+mod rate;
 mod rings;
 mod segment;
 
@@ -15,11 +16,13 @@ use super::{
     stats::DropReason,
 };
 use crate::{
+    config::Limits,
     edges::{Failure, FlowId, Kind},
     timers::ExternalTimers,
 };
 use device::{Blueprint, capabilities};
 use flow::{Flow, Outcome, Over, Stage, is_senseless, refuse};
+use rate::Rate;
 pub(super) use segment::Segment;
 use segment::{ACK, Bare, FIN, RST, SYN, send_bare};
 use serde::Serialize;
@@ -65,22 +68,6 @@ impl Key {
     }
 }
 
-/// Bounds on connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TcpLimits {
-    pub flows: usize,
-    /// Flows whose host side is not connected yet.
-    pub half_open: usize,
-    /// Bytes that all buffers together may have touched; beyond, the connection that was idle longest is reset.
-    pub memory_bytes: usize,
-}
-
-impl Default for TcpLimits {
-    fn default() -> Self {
-        Self { flows: 16_384, half_open: 1024, memory_bytes: 256 << 20 }
-    }
-}
-
 /// What is known about a connection, for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TcpInfo {
@@ -101,7 +88,7 @@ struct Tombstone {
 }
 
 pub(super) struct Tcp {
-    limits: TcpLimits,
+    limits: Limits,
     flows: Slab<Box<Flow>>,
     by_key: BTreeMap<Packed, FlowId>,
     /// For IPv4 and IPv6: what smoltcp needs beside a socket.
@@ -116,6 +103,9 @@ pub(super) struct Tcp {
     tombstones: BTreeMap<Key, Tombstone>,
     tombstone_order: VecDeque<(u64, Key)>,
     half_open: usize,
+    /// Flows of forwards whose guest has not answered yet.
+    called: usize,
+    rate: Rate,
     memory_bytes: usize,
 }
 
@@ -128,7 +118,7 @@ fn interface(out: &Output, v6: bool, seed: u64) -> Interface {
 }
 
 impl Tcp {
-    pub(super) fn new(limits: TcpLimits, out: &Output, seed: u64) -> Self {
+    pub(super) fn new(limits: Limits, out: &Output, seed: u64) -> Self {
         Self {
             limits,
             flows: Slab::new(Kind::Tcp),
@@ -142,6 +132,8 @@ impl Tcp {
             tombstones: BTreeMap::new(),
             tombstone_order: VecDeque::new(),
             half_open: 0,
+            called: 0,
+            rate: Rate::new(limits.tcp_new_per_s, limits.tcp_burst),
             memory_bytes: 0,
         }
     }
@@ -214,11 +206,11 @@ impl Tcp {
     /// The guest asks for a connection.
     fn syn(&mut self, key: Key, packet: &Packet<'_>, router: &Router, turn: &mut Turn<'_>, out: &mut Output) {
         self.tombstones.remove(&key);
-        if self.half_open >= self.limits.half_open {
+        if self.half_open >= self.limits.tcp_half_open as usize {
             // It will ask again.
             return out.stats.dropped(DropReason::Limit);
         }
-        if self.flows.len() >= self.limits.flows {
+        if self.flows.len() >= self.limits.tcp_flows as usize {
             out.stats.dropped(DropReason::Limit);
             return Self::answer_failure(Failure::Refused, packet, turn, out);
         }
@@ -232,8 +224,11 @@ impl Tcp {
                 return;
             }
         };
-        let syn = parked(packet);
         let now = turn.now;
+        if !self.rate.take(now) {
+            return out.stats.dropped(DropReason::Limit);
+        }
+        let syn = parked(packet);
         let id = self.flows.insert(|id| Box::new(Flow::connecting(id, key, syn, now)));
         self.by_key.insert(key.packed(), id);
         self.half_open += 1;
@@ -280,7 +275,12 @@ impl Tcp {
         let interface = &mut self.interfaces[usize::from(packet.source.is_ipv6())];
         let step = catch_unwind(AssertUnwindSafe(|| flow.segment(interface, packet, segment, turn, out)));
         match step {
-            Ok(()) => self.wake(id),
+            Ok(()) => {
+                if flow.answers() {
+                    self.called -= 1;
+                }
+                self.wake(id);
+            }
             Err(_) => self.panicked(id, turn, out),
         }
     }
@@ -332,7 +332,9 @@ impl Tcp {
         out: &mut Output,
     ) -> Option<FlowId> {
         let key = Key { guest, peer };
-        if self.flows.len() >= self.limits.flows || self.by_key.contains_key(&key.packed()) {
+        let full =
+            self.flows.len() >= self.limits.tcp_flows as usize || self.called >= self.limits.accepts as usize;
+        if full || self.by_key.contains_key(&key.packed()) {
             out.stats.dropped(DropReason::Limit);
             return None;
         }
@@ -345,6 +347,7 @@ impl Tcp {
             self.flows.remove(id);
             return None;
         }
+        self.called += 1;
         self.by_key.insert(key.packed(), id);
         self.wake(id);
         Some(id)
@@ -414,7 +417,7 @@ impl Tcp {
         flow.accounted = flow.touched();
         self.memory_bytes = self.memory_bytes - before + flow.accounted;
         self.after(id, outcome, turn, out);
-        if self.memory_bytes > self.limits.memory_bytes {
+        if self.is_too_large() {
             self.make_room(id, turn, out);
         }
     }
@@ -521,14 +524,19 @@ impl Tcp {
         if matches!(flow.stage, Stage::Connecting { .. }) {
             self.half_open -= 1;
         }
+        self.called -= usize::from(flow.called);
         self.memory_bytes -= flow.accounted;
         self.by_key.remove(&flow.key.packed());
         self.timers.cancel(id.index());
     }
 
+    fn is_too_large(&self) -> bool {
+        self.memory_bytes as u64 > self.limits.buffer_bytes
+    }
+
     /// Resets the flows that were idle longest, but not `busy`, until memory is within bounds.
     fn make_room(&mut self, busy: FlowId, turn: &mut Turn<'_>, out: &mut Output) {
-        while self.memory_bytes > self.limits.memory_bytes {
+        while self.is_too_large() {
             let idle = self.flows.values().filter(|flow| flow.id != busy && flow.accounted > 0);
             let Some(id) = idle.min_by_key(|flow| flow.last_ns).map(|flow| flow.id) else { return };
             out.stats.dropped(DropReason::Limit);

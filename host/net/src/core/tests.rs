@@ -4,6 +4,7 @@
 pub(crate) mod card;
 mod fuzz;
 mod harness;
+mod limits;
 mod link;
 pub(crate) mod parse;
 mod simulate;

@@ -229,6 +229,7 @@ impl Udp {
     pub(super) fn poll_forward(
         &mut self,
         id: FlowId,
+        router: &Router,
         turn: &mut Turn<'_>,
         out: &mut Output,
         buffer: &mut [u8],
@@ -248,6 +249,10 @@ impl Udp {
                 return Next::Stalled;
             }
             let Some(got) = turn.host.udp_recv(id, buffer) else { return Next::Idle };
+            if !router.egress.admits(Transport::Udp, got.from.ip(), guest.port()) {
+                out.stats.dropped(DropReason::Policy);
+                continue;
+            }
             let Some(seen) = out.network.seen(got.from, guest.ip()) else { continue };
             let known = ForwardPeer { id, peer: got.from, last_ns: turn.now };
             self.forward_peers.insert((guest, seen), known);

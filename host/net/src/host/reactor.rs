@@ -3,20 +3,21 @@
 use super::{
     Error, Info, Order, Shared,
     forward::{self, Bound, ForwardInfo, Listener, Socket},
-    names, services,
+    names,
+    own::Own,
+    services,
     sockets::Sockets,
 };
 use crate::{
     capture::{Capture, Frame, Side, Way},
     clock::ExternalClock,
     config::{Config, Forward},
-    core::{Core, DropReason, Network, Setup, TcpLimits},
+    core::{Core, DropReason, Network, Setup},
     edges::{FlowId, Guest, HostEvent},
     frame::{HEADER_BYTES, Header},
     policy::Policy,
 };
 use mio::{Events, Poll, Token};
-use nix::ifaddrs::getifaddrs;
 use std::{
     collections::BTreeMap,
     fs::File,
@@ -31,7 +32,7 @@ pub(super) const WAKE: Token = Token(usize::MAX);
 const TURN_FRAMES: usize = 512;
 /// Connections that one turn accepts from one listener.
 const TURN_ACCEPTS: usize = 256;
-/// Between looks at what has no event: the host's addresses, children, listeners that ran out of descriptors.
+/// Between looks at what has no event: children, a capture that waits to be written.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// After a listener ran out of descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -41,6 +42,7 @@ pub(super) struct Outside {
     pub(super) clock: ExternalClock,
     pub(super) guest: Box<dyn Guest + Send>,
     pub(super) log: super::Log,
+    pub(super) own: Own,
 }
 
 /// The way to the guest, with a look at what goes there.
@@ -88,17 +90,9 @@ pub(super) struct Reactor {
     accepting: Vec<usize>,
     accept_at: Option<Instant>,
     housekeeping: Instant,
+    own: Own,
+    own_at: Instant,
     stopped: bool,
-}
-
-/// Every address of the host's interfaces.
-fn own_addresses() -> Vec<IpAddr> {
-    let all = getifaddrs().into_iter().flatten().filter_map(|interface| {
-        let address = interface.address?;
-        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip())))
-    });
-    all.collect()
 }
 
 /// Ten thousand connections are ten thousand descriptors.
@@ -124,12 +118,14 @@ impl Reactor {
         seed: [u8; 32],
         poll: Poll,
         shared: Arc<Shared>,
-        outside: Outside,
+        mut outside: Outside,
     ) -> Result<Self, Error> {
         raise_descriptor_limit();
         let network = Network::from(&config);
         let mut policy = config.policy();
-        policy.set_own_addresses(own_addresses());
+        if let Some(own) = (outside.own.list)() {
+            policy.set_own_addresses(own);
+        }
         let services = services::OwnServices::new(&config)?;
         let guest_forwards =
             config.guest_forwards.iter().enumerate().map(|(index, forward)| (forward.at, index)).collect();
@@ -138,12 +134,7 @@ impl Reactor {
             egress: Box::new(policy.clone()),
             services: Box::new(services),
             guest_forwards,
-            tcp: TcpLimits {
-                flows: config.limits.tcp_flows as usize,
-                half_open: config.limits.tcp_half_open as usize,
-                memory_bytes: usize::try_from(config.limits.buffer_bytes).unwrap_or(usize::MAX),
-            },
-            udp_flows: config.limits.udp_maps as usize,
+            limits: config.limits,
         };
         let registry = poll.registry().try_clone().map_err(Error::Start)?;
         let capture = open_capture(&config, name)?;
@@ -161,6 +152,8 @@ impl Reactor {
             accepting: Vec::new(),
             accept_at: None,
             housekeeping: Instant::now() + HOUSEKEEPING,
+            own_at: Instant::now() + outside.own.every,
+            own: outside.own,
             stopped: false,
         };
         for forward in &config.forwards {
@@ -264,14 +257,24 @@ impl Reactor {
         self.core.poll(now, &mut self.sockets, &mut self.guest);
         // What the poll has caused on the host's side: connections of its own, failures.
         self.events(now);
+        if host_now >= self.own_at {
+            self.look_at_own(host_now);
+        }
         if host_now >= self.housekeeping {
             self.housekeeping = host_now + HOUSEKEEPING;
-            self.policy.set_own_addresses(own_addresses());
-            self.core.set_egress(Box::new(self.policy.clone()));
             if let Some(capture) = &mut self.guest.capture {
                 // As with a frame: a full disk ends the capture at the next one.
                 let _full = capture.flush();
             }
+        }
+    }
+
+    /// Interfaces come, go and get other addresses. If the kernel does not say, what was known holds.
+    fn look_at_own(&mut self, host_now: Instant) {
+        self.own_at = host_now + self.own.every;
+        if let Some(own) = (self.own.list)() {
+            self.policy.set_own_addresses(own);
+            self.core.set_egress(Box::new(self.policy.clone()));
         }
     }
 
@@ -291,7 +294,7 @@ impl Reactor {
             return Some(Duration::ZERO);
         }
         let next = [self.sockets.next_deadline(), self.sockets.names.next_deadline(), self.accept_at];
-        let next = next.into_iter().flatten().chain([self.housekeeping]).min();
+        let next = next.into_iter().flatten().chain([self.housekeeping, self.own_at]).min();
         next.map(|at| at.saturating_duration_since(Instant::now()))
     }
 

@@ -1,5 +1,7 @@
 //! The thread, with real sockets of this machine's loopback and a guest that is smoltcp in the test's own thread.
 
+mod pings;
+mod rules;
 mod streams;
 
 use super::*;
@@ -22,6 +24,8 @@ use std::{
     sync::Condvar,
     time::{Duration, Instant},
 };
+
+const ECHO_REPLY_V6: u8 = 129;
 
 /// A time that is never reached if all is well.
 const LONG: Duration = Duration::from_secs(60);
@@ -56,12 +60,15 @@ struct World {
     card: Card,
     iface: Interface,
     sockets: SocketSet<'static>,
+    /// What the network has told people.
+    said: Arc<Mutex<Vec<String>>>,
     /// Frames that are not for TCP.
     others: Vec<Vec<u8>>,
 }
 
 fn config(text: &str) -> Config {
-    let settings: Settings = toml::from_str(&format!("profile = \"all\"\n{text}")).unwrap();
+    let profile = if text.starts_with("profile") { "" } else { "profile = \"all\"\n" };
+    let settings: Settings = toml::from_str(&format!("{profile}{text}")).unwrap();
     settings.check().unwrap()
 }
 
@@ -71,12 +78,19 @@ impl World {
     }
 
     fn start(text: &str) -> Result<Self, Error> {
+        Self::start_with(text, Own::default())
+    }
+
+    fn start_with(text: &str, addresses: Own) -> Result<Self, Error> {
         let clock = ExternalClock::default();
         let wire = Arc::new(Wire::default());
         let end = Box::new(End(Arc::clone(&wire)));
         let own = clock.with_own_alarm().unwrap();
-        let log = Box::new(|line: &str| eprintln!("{line}"));
-        let handle = UserNet::start(config(text), "user0", own, [3; 32], end, log)?;
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let all = Arc::clone(&said);
+        let log = Box::new(move |line: &str| all.lock().unwrap().push(line.to_owned()));
+        let outside = Outside { clock: own, guest: end, log, own: addresses };
+        let handle = UserNet::start_with(config(text), "user0", [3; 32], outside)?;
         let mut card = Card::new(1500, false, false);
         let iface_config = IfaceConfig::new(HardwareAddress::Ip);
         let mut iface = Interface::new(iface_config, &mut card, smoltcp::time::Instant::ZERO);
@@ -87,7 +101,7 @@ impl World {
         iface.routes_mut().add_default_ipv4_route("10.0.2.2".parse().unwrap()).unwrap();
         iface.routes_mut().add_default_ipv6_route("fd00::2".parse().unwrap()).unwrap();
         let (started, sockets, others) = (Instant::now(), SocketSet::new(vec![]), Vec::new());
-        Ok(Self { handle, clock, wire, started, card, iface, sockets, others })
+        Ok(Self { handle, clock, wire, started, card, iface, sockets, said, others })
     }
 
     /// A turn of the guest's: time passes as on the host, frames come and go.
@@ -113,6 +127,7 @@ impl World {
                 }
                 _ if frame[12..14] == [8, 6] && frame[21] == 1 => self.answer_arp(&frame),
                 _ if frame[12..14] == [8, 0] => self.others.push(frame),
+                _ if frame[12..14] == [0x86, 0xdd] && frame[54] == ECHO_REPLY_V6 => self.others.push(frame),
                 // Router advertisements.
                 _ => {}
             }

@@ -57,6 +57,8 @@ pub(super) struct Flow {
     /// When its timer is armed for.
     pub(super) armed: Option<u64>,
     pub(super) last_ns: u64,
+    /// A forward's, and the guest has not answered it yet.
+    pub(super) called: bool,
     /// Bytes of each buffer.
     ring: usize,
     pub(super) from_guest: u64,
@@ -114,6 +116,7 @@ impl Flow {
             starving: false,
             armed: None,
             last_ns: now,
+            called: false,
             ring: 0,
             from_guest: 0,
             to_guest: 0,
@@ -144,6 +147,7 @@ impl Flow {
             socket.connect(iface.context(), guest, peer).ok()
         })?;
         self.begin(rings, ring);
+        self.called = true;
         Some(())
     }
 
@@ -165,6 +169,13 @@ impl Flow {
             Stage::Connecting { .. } => None,
             Stage::Open(rings) => Some(rings.socket(|socket| socket.state())),
         }
+    }
+
+    /// Whether the guest has answered just now what a forward asked.
+    pub(super) fn answers(&mut self) -> bool {
+        let answers = self.called && self.state() != Some(State::SynSent);
+        self.called &= !answers;
+        answers
     }
 
     /// Bytes that the guest has sent and the host has not taken, and the other way.

@@ -206,7 +206,7 @@ fn one_guest(seed: u64, corpus: &[Vec<u8>]) {
     let mut chance = Chance::new(seed);
     let mut setup = setup();
     setup.network.mtu = chance.pick(&[1280, 1500]);
-    setup.udp_flows = 8;
+    setup.limits.udp_maps = 8;
     let mut bench = Bench::with(setup);
     bench.wire.any_mac = true;
     let csum = chance.percent(50);

@@ -3,7 +3,8 @@
 use super::parse::{GUEST_MAC, check};
 use crate::{
     Answer, Config, Core, Datagram, EchoReply, Egress, Failure, FlowId, Guest, Host, HostEvent, Kind, Moved,
-    Network, Request, Services, Setup, Target, TcpLimits, Verdict,
+    Network, Request, Services, Setup, Target, Verdict,
+    config::Limits,
     core::{
         checksum::Sum,
         packet::{IpHead, TCP, UDP},
@@ -258,7 +259,7 @@ impl Host for Sockets {
     }
 }
 
-/// A policy by the port: 1 is rejected, 2 dropped, 3 goes by a proxy.
+/// A policy by the port: 1 is rejected (inwards too), 2 dropped, 3 goes by a proxy.
 pub(super) struct ByPort;
 
 impl Egress for ByPort {
@@ -274,6 +275,10 @@ impl Egress for ByPort {
             3 => Verdict::Proxy("proxy".into(), ip),
             _ => Verdict::Allow(ip),
         }
+    }
+
+    fn admits(&self, _: Transport, _: IpAddr, guest_port: u16) -> bool {
+        guest_port != 1
     }
 }
 
@@ -318,8 +323,7 @@ pub(super) fn setup() -> Setup {
         egress: Box::new(ByPort),
         services: Box::new(Echo),
         guest_forwards: BTreeMap::from([(service, 5)]),
-        tcp: TcpLimits::default(),
-        udp_flows: 4096,
+        limits: Limits::default(),
     }
 }
 

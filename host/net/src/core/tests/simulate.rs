@@ -6,7 +6,7 @@ use super::{
     harness::{Bench, Chance, rounds, setup},
     parse::GUEST_MAC,
 };
-use crate::{Failure, FlowId, HostEvent, Network, TcpLimits, core::checksum::Sum, frame::Offload};
+use crate::{Failure, FlowId, HostEvent, Network, core::checksum::Sum, frame::Offload};
 use smoltcp::{
     iface::{Config, Interface, SocketHandle, SocketSet},
     socket::tcp,
@@ -56,7 +56,7 @@ impl World {
         let v6 = setup.network.mtu >= 1280 && chance.percent(40);
         let mtu = usize::from(setup.network.mtu);
         if chance.percent(10) {
-            setup.tcp = TcpLimits { memory_bytes: 100_000, ..TcpLimits::default() };
+            setup.limits.buffer_bytes = 100_000;
         }
         let mut bench = Bench::with(setup);
         let csum = chance.percent(60);

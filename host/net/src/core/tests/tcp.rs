@@ -1,8 +1,8 @@
 //! Connections, segment by segment.
 
-use super::harness::{Bench, setup};
+use super::harness::Bench;
 use crate::{
-    DropReason, Failure, FlowId, HostEvent, Target, TcpLimits,
+    DropReason, Failure, FlowId, HostEvent, Target,
     frame::{GSO_TCPV4, Header, NEEDS_CSUM, Offload},
 };
 use std::net::SocketAddr;
@@ -30,26 +30,26 @@ fn segment(
 }
 
 const FIN: u8 = 1;
-const SYN: u8 = 2;
-const RST: u8 = 4;
+pub(super) const SYN: u8 = 2;
+pub(super) const RST: u8 = 4;
 const PSH: u8 = 8;
-const ACK: u8 = 16;
+pub(super) const ACK: u8 = 16;
 
 /// What the guest got, taken apart by the other parser.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Got {
-    seq: u32,
+pub(super) struct Got {
+    pub(super) seq: u32,
     ack: u32,
-    flags: u8,
+    pub(super) flags: u8,
     window: u16,
     payload: Vec<u8>,
     header: Header,
 }
 
 /// A guest that does exactly what the test says.
-struct Peer {
-    bench: Bench,
-    from: SocketAddr,
+pub(super) struct Peer {
+    pub(super) bench: Bench,
+    pub(super) from: SocketAddr,
     to: SocketAddr,
     options: Vec<u8>,
 }
@@ -59,20 +59,20 @@ impl Peer {
         Self::on(Bench::new(), to)
     }
 
-    fn on(bench: Bench, to: &str) -> Self {
+    pub(super) fn on(bench: Bench, to: &str) -> Self {
         let to: SocketAddr = to.parse().unwrap();
         let from = if to.is_ipv4() { "10.0.2.15:40000" } else { "[fd00::15]:40000" };
         Self { bench, from: from.parse().unwrap(), to, options: vec![2, 4, 5, 0xb4, 1, 3, 3, 2] }
     }
 
-    fn send(&mut self, seq: u32, ack: u32, flags: u8, window: u16, payload: &[u8]) {
+    pub(super) fn send(&mut self, seq: u32, ack: u32, flags: u8, window: u16, payload: &[u8]) {
         let options = if flags & SYN != 0 { &self.options[..] } else { &[] };
         let (head, tcp) = segment((self.from, self.to), (seq, ack), flags, window, options, payload);
         self.bench.packet(&head, &tcp);
         self.bench.poll();
     }
 
-    fn got(&mut self) -> Option<Got> {
+    pub(super) fn got(&mut self) -> Option<Got> {
         let (header, frame) = self.bench.wire.frames.pop_front()?;
         let packet = etherparse::SlicedPacket::from_ethernet(&frame).unwrap();
         let Some(etherparse::TransportSlice::Tcp(tcp)) = packet.transport else { panic!("{frame:02x?}") };
@@ -87,7 +87,7 @@ impl Peer {
         })
     }
 
-    fn all(&mut self) -> Vec<Got> {
+    pub(super) fn all(&mut self) -> Vec<Got> {
         std::iter::from_fn(|| self.got()).collect()
     }
 
@@ -527,53 +527,6 @@ fn a_guest_that_does_not_listen_refuses() {
     peer.bench.host.open.insert(id.unwrap(), super::harness::Sock::default());
     peer.bench.pass(60_000_000_000);
     assert_eq!((peer.bench.host.closed.len(), peer.bench.core.tcp_info().len()), (2, 0));
-}
-
-#[test]
-fn limits_hold() {
-    let mut setup = setup();
-    setup.tcp = TcpLimits { flows: 3, half_open: 2, memory_bytes: 256 << 20 };
-    let mut peer = Peer::on(Bench::with(setup), "192.0.2.1:80");
-    for port in 1..=3 {
-        peer.from.set_port(port);
-        peer.send(1000, 0, SYN, 65_535, &[]);
-    }
-    // The third one waits: the guest will ask again.
-    assert_eq!(
-        (peer.bench.host.open.len(), peer.all().len(), peer.bench.dropped(DropReason::Limit)),
-        (2, 0, 1)
-    );
-    let ids: Vec<FlowId> = peer.bench.host.open.keys().copied().collect();
-    ids.iter().for_each(|id| peer.bench.event(HostEvent::Connected(*id)));
-    peer.bench.poll();
-    peer.bench.wire.frames.clear();
-    for port in 3..=4 {
-        peer.from.set_port(port);
-        peer.send(1000, 0, SYN, 65_535, &[]);
-    }
-    assert_eq!((peer.bench.host.open.len(), peer.all()[0].flags), (3, RST | ACK));
-}
-
-#[test]
-fn memory_is_bounded_by_resetting_who_was_idle_longest() {
-    let mut setup = setup();
-    setup.tcp.memory_bytes = 100_000;
-    let mut peer = Peer::on(Bench::with(setup), "192.0.2.1:80");
-    for port in 1..=4 {
-        peer.from.set_port(port);
-        peer.send(1000, 0, SYN, 65_535, &[]);
-        let id = *peer.bench.host.open.keys().last().unwrap();
-        peer.bench.event(HostEvent::Connected(id));
-        peer.bench.poll();
-        let seq = peer.got().unwrap().seq + 1;
-        peer.send(1001, seq, ACK, 16_000, &[]);
-        peer.send(1001, seq, ACK, 16_000, &[9; 40_000]);
-        peer.bench.wire.frames.retain(|(_, frame)| frame[47] & RST != 0);
-        let resets = peer.bench.wire.frames.drain(..).map(|(_, frame)| frame[37]).collect::<Vec<_>>();
-        assert_eq!(resets, if port > 2 { vec![port as u8 - 2] } else { vec![] });
-        peer.bench.now += 1_000_000;
-    }
-    assert_eq!(peer.bench.core.tcp_info().len(), 2);
 }
 
 #[test]

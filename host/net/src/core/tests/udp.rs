@@ -298,7 +298,7 @@ fn echoes_go_through_a_socket_of_the_host() {
 #[test]
 fn limits_drop_who_was_idle_longest() {
     let mut setup = setup();
-    setup.udp_flows = 3;
+    setup.limits.udp_maps = 3;
     let mut bench = Bench::with(setup);
     for port in [1000, 1001, 1002, 1000, 1003] {
         bench.now += 1000;
