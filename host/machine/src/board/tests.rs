@@ -573,7 +573,7 @@ fn networks() {
     assert_eq!(wrong("[net.user0]\nmtu = 1979-05-27\n"), "2:7 wrong-type `user0` is a date");
     assert!(wrong("[net.null]\n").contains("bad-value no network can be called `null`"));
     assert!(wrong("[net.\"a.b\"]\n").contains("bad-value this is no id for a network"));
-    assert!(wrong("net.user0 = 3\n").contains("wrong-type `user0` is an integer"));
+    assert!(wrong("[net]\nuser0 = 3\n").contains("wrong-type `user0` is an integer"));
     let two = format!("{}{}[net.user0]\n", nic("nic0", "user0"), nic("nic1", "user0"));
     assert!(wrong(&two).starts_with("6:13 wiring network `user0` is connected already"));
 }
