@@ -1,8 +1,8 @@
 //! The tables that map single pages, remembered by what they map: a walk that finds one reads one entry.
 //!
-//! What led to such a table are entries of tables whose changes concern everything, and they are watched: such a change
-//! flushes this cache with all else that was derived from page tables. A change of PMP does so too. So it is as right as
-//! a walk.
+//! What led to such a table are entries of tables whose changes concern everything, and they are watched: such a
+//! change flushes this cache with all else that was derived from page tables. A change of PMP does so too. So it is as
+//! right as a walk.
 
 /// Bytes that one table maps, as a power of two: the same in Sv39, Sv48 and Sv57. Privileged §12.4.
 const STRETCH_SHIFT: u32 = 21;

@@ -1,7 +1,8 @@
 //! Rotations, which code without Zbb spells as two shifts and an `or`.
 //!
-//! A shift that is half of one is delayed: its register is owed the result, until somebody reads it or what it is made of
-//! goes. The `or` then is a rotation of the common source, and the halves are mostly overwritten before anybody asked.
+//! A shift that is half of one is delayed: its register is owed the result, until somebody reads it or what it is made
+//! of goes. The `or` then is a rotation of the common source, and the halves are mostly overwritten before anybody
+//! asked.
 
 use super::super::asm::{Asm, Gpr, Rm, Shift, Widen, Width};
 use super::super::layout::Homes;
