@@ -25,7 +25,7 @@ fn bit(reg: Reg) -> Words {
 fn last_writes(ops: &[Op]) -> [u8; 33] {
     let mut last = [0; 33];
     for op in ops {
-        if op.kind.row().is_some_and(|row| row.operands.starts_with('d')) {
+        if rotation::writes_integer(op) {
             last[op.rd as usize] = op.idx;
         }
     }

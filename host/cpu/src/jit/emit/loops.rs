@@ -61,9 +61,9 @@ impl Emitter<'_> {
     /// Host registers that hold another guest register than usual: that one, and this.
     fn exchanged(&self) -> impl Iterator<Item = (Gpr, Reg, Reg)> + use<> {
         let homes = self.homes;
-        PINNED.into_iter().filter_map(move |(usual, host)| {
-            let holds = |reg: &Reg| homes.pinned(*reg) == Some(host);
-            let now = (1..32).map(Reg::of).find(holds).filter(|&now| now != usual)?;
+        let left = move |&(usual, host): &(Reg, Gpr)| homes.pinned(usual) != Some(host);
+        PINNED.into_iter().filter(left).filter_map(move |(usual, host)| {
+            let now = (1..32).map(Reg::of).find(|&reg| homes.pinned(reg) == Some(host))?;
             Some((host, usual, now))
         })
     }
