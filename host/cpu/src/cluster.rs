@@ -253,7 +253,6 @@ impl Cluster {
         self.shared.reservations[hart] = reservation;
         self.shared.guard_reservation(&self.ram, hart);
         self.harts[hart].drop_caches();
-        self.harts[hart].update_context();
         Ok(())
     }
 }

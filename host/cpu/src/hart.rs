@@ -191,12 +191,12 @@ impl Hart {
         self.counters.instret = self.counters.traps.wrapping_sub(self.counters.attempts);
         self.waiting = Waiting::No;
         self.drop_caches();
-        self.update_context();
     }
 
     /// Forgets everything that is derived.
     pub(crate) fn drop_caches(&mut self) {
-        self.caches.flush();
+        self.caches.restart(self.csr.satp);
+        self.update_context();
         self.sample = true;
     }
 

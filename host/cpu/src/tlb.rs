@@ -349,6 +349,15 @@ impl Caches {
         });
     }
 
+    /// The hart's state is another, with this `satp`: drops everything, and whose the spaces were. A space that kept
+    /// the old value would be filled for the new one, and be found when the guest comes back to the old. The caller
+    /// selects banks afterwards.
+    pub(crate) fn restart(&mut self, satp: u64) {
+        self.flush();
+        self.spaces = [satp; SPACES];
+        (self.space, self.newest) = (0, 0);
+    }
+
     /// Drops everything.
     pub(crate) fn flush(&mut self) {
         self.flush_data(MACHINE);

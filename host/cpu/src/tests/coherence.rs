@@ -115,6 +115,39 @@ fn a_page_table_edit_is_seen_at_once_without_a_fence() {
 }
 
 #[test]
+fn a_space_knows_nothing_of_another_that_a_load_brought_in() {
+    // A user page in S-mode with SUM, which each space has for itself.
+    const OTHER: u64 = BASE + 0x18000;
+    const SUM: u64 = 1 << 18;
+    const USER: u64 = 1 << 4;
+    let mut bench = paged(&[csrrw(0, 0x180, 5), ld(10, 0, 0), jal(0, -8)]);
+    // The same in other tables: root, middle and leaves, and another page at the end.
+    for (at, entry) in [(ROOT, MIDDLE), (MIDDLE, LEAVES)] {
+        bench.put_u64(at - ROOT + OTHER, pte(entry - ROOT + OTHER, 1));
+    }
+    bench.put_u64(OTHER + 2 * 8, pte(BASE, RWX));
+    for (table, page, value) in [(LEAVES, BASE + 0x20000, 1), (LEAVES - ROOT + OTHER, BASE + 0x21000, 2)] {
+        bench.put_u64(table, pte(page, RWX | USER));
+        bench.put_u64(page, value);
+    }
+    let [here, there] = [ROOT, OTHER].map(|root| 8 << 60 | root >> 12);
+    let mstatus = bench.field("mstatus") | SUM;
+    bench.set_field(0, "mstatus", mstatus);
+    bench.set_field(0, "satp", 0);
+    let mut read = |satp: u64, load: bool| {
+        if load {
+            bench.set_field(0, "satp", satp);
+        }
+        bench.cluster.set_x(0, 5, satp);
+        bench.step(3);
+        bench.x(10)
+    };
+    let steps = [(here, false), (there, true), (here, false), (there, false), (here, true), (there, false)];
+    let found = steps.map(|(satp, load)| read(satp, load));
+    assert_eq!(found, [1, 2, 1, 2, 1, 2]);
+}
+
+#[test]
 fn another_last_table_is_walked_at_once() {
     // Two pages of one table are read, the entry that leads to the table changes, and a third page is read.
     const OTHER: u64 = BASE + 0x14000;
