@@ -5,11 +5,16 @@ use crate::isa::ROWS;
 use crate::{Engine, Entry, ExitReason, GuestRam, HartConfig, Irq};
 
 const INSTRUCTIONS: u64 = 60_000;
+const PAGE: usize = 4096;
+/// Instructions that are done again when going back.
+const STRETCH: u64 = 500;
 /// Instructions of a hart's turn; wires move at its ends.
 const TURN: u64 = 100;
 const CODE_SIZE: u64 = 0x1000;
 const DATA: u64 = BASE + 0x8000;
 const TABLES: u64 = BASE + 0x10000;
+/// Of a second address space.
+const OTHER_TABLES: u64 = BASE + 0x14000;
 
 /// xorshift64.
 struct Dice(u64);
@@ -88,8 +93,13 @@ fn handler() -> Vec<u32> {
         slli(31, RESUME, 8),
         i(0x13, 6, 31, 31, 0x80),
         csrrw(0, 0x300, 31),
-        // satp on, and interrupts enabled, so that they come
-        csrrw(0, 0x180, 29),
+        // satp: the one in x29, or the other, which x28 makes of it; and interrupts enabled, so that they come
+        i(0x13, 5, 31, RESUME, 6),
+        i(0x13, 7, 31, 31, 1),
+        r(0x33, 0, 0x20, 31, 0, 31),
+        r(0x33, 7, 0, 31, 31, 28),
+        r(0x33, 4, 0, 31, 31, 29),
+        csrrw(0, 0x180, 31),
         addi(31, 0, -1),
         csrrw(0, 0x304, 31),
         MRET,
@@ -102,17 +112,23 @@ fn bench(seed: u64, harts: usize) -> Bench {
     let words: Vec<u32> = (0..CODE_SIZE / 4).map(|_| random_word(&mut dice)).collect();
     let mut bench = Bench::with(harts, HartConfig::default(), &words);
     bench.put(HANDLER, &handler());
-    // Sv39: RAM to itself by 4 KiB pages, so that every page's entry can be hit.
-    bench.put_u64(TABLES + 2 * 8, (TABLES + 0x1000) >> 12 << 10 | 1);
-    bench.put_u64(TABLES + 0x1000, (TABLES + 0x2000) >> 12 << 10 | 1);
-    for page in 0..256 {
-        let user = dice.roll(2) << 4;
-        bench.put_u64(TABLES + 0x2000 + page * 8, ((BASE >> 12) + page) << 10 | 0xcf | user);
+    // Sv39: RAM to itself by 4 KiB pages, so that every page's entry can be hit; and once more with other data.
+    let data = (DATA - BASE) >> 12..(TABLES - BASE) >> 12;
+    for (tables, elsewhere) in [(TABLES, 0), (OTHER_TABLES, 0x40)] {
+        bench.put_u64(tables + 2 * 8, (tables + 0x1000) >> 12 << 10 | 1);
+        bench.put_u64(tables + 0x1000, (tables + 0x2000) >> 12 << 10 | 1);
+        for page in 0..256 {
+            // Code and the data beside it go together, or programs get nowhere; in every other one they are U-mode's.
+            let user = (if page == 0 || data.contains(&page) { seed % 2 } else { dice.roll(2) }) << 4;
+            let there = if data.contains(&page) { page + elsewhere } else { page };
+            bench.put_u64(tables + 0x2000 + page * 8, ((BASE >> 12) + there) << 10 | 0xcf | user);
+        }
     }
     for hart in 0..harts {
         bench.cluster.reset(hart, Entry { pc: HANDLER, ..Entry::default() });
         bench.set_field(hart, "mtvec", HANDLER);
         bench.cluster.set_x(hart, 29, 8 << 60 | TABLES >> 12);
+        bench.cluster.set_x(hart, 28, (TABLES ^ OTHER_TABLES) >> 12);
         bench.cluster.set_x(hart, RESUME as usize, hart as u64 * 0x400);
         super::privileged::open_pmp(&mut bench.cluster, hart);
     }
@@ -125,6 +141,39 @@ enum Meddle {
     Nothing,
     DropCaches,
     SaveAndLoad,
+    /// The same harts do a stretch again, from what they were at its beginning.
+    GoBack,
+}
+
+/// A moment to come back to.
+struct Moment {
+    harts: Vec<Vec<(String, Vec<u8>)>>,
+    memory: Vec<u8>,
+    icount: u64,
+    dice: Dice,
+}
+
+impl Moment {
+    /// Of everything that goes on from here.
+    fn of(bench: &Bench, dice: &Dice) -> Moment {
+        let harts = (0..bench.cluster.harts()).map(|hart| bench.cluster.save(hart)).collect();
+        Moment { harts, memory: memory(&bench.ram), icount: bench.icount, dice: Dice(dice.0) }
+    }
+
+    /// Only what is different is written, as a snapshot does it.
+    fn come_back(self, bench: &mut Bench, dice: &mut Dice) {
+        for (page, there) in self.memory.chunks(PAGE).zip((BASE..).step_by(PAGE)) {
+            let mut here = [0; PAGE];
+            bench.ram.read(there, &mut here).unwrap();
+            if here != page {
+                bench.ram.write(there, page).unwrap();
+            }
+        }
+        for (hart, state) in self.harts.iter().enumerate() {
+            bench.cluster.load(hart, state).unwrap();
+        }
+        (bench.icount, dice.0) = (self.icount, self.dice.0);
+    }
 }
 
 /// Everything that can be seen of the harts and RAM.
@@ -135,7 +184,16 @@ fn outcome(seed: u64, harts: usize, slice: u64, meddle: Meddle, engine: Engine) 
     let mut bench = bench(seed, harts);
     bench.cluster.set_engine(engine).unwrap();
     let mut dice = Dice(seed + slice);
+    let (mut moment, mut far) = (None, 0);
     while bench.icount < INSTRUCTIONS {
+        if matches!(meddle, Meddle::GoBack) && bench.icount >= far {
+            match moment.take() {
+                Some(moment) => Moment::come_back(moment, &mut bench, &mut dice),
+                None => moment = Some(Moment::of(&bench, &dice)),
+            }
+            // To where the stretch ends; a moment that was come back to is over.
+            far = if moment.is_some() { bench.icount + STRETCH } else { far + 1 };
+        }
         let turn = bench.icount / TURN;
         let hart = turn as usize % harts;
         bench.cluster.set_irq(hart, Irq::Mtip, turn % 7 == 1);
@@ -149,7 +207,7 @@ fn outcome(seed: u64, harts: usize, slice: u64, meddle: Meddle, engine: Engine) 
             bench.icount = end;
         }
         match meddle {
-            Meddle::Nothing => {}
+            Meddle::Nothing | Meddle::GoBack => {}
             Meddle::DropCaches => bench.cluster.drop_caches(),
             Meddle::SaveAndLoad => {
                 let states: Vec<_> = (0..harts).map(|hart| bench.cluster.save(hart)).collect();
@@ -200,6 +258,8 @@ fn nothing_invisible_is_seen() {
             (100, Meddle::DropCaches, Engine::Threaded),
             (300, Meddle::SaveAndLoad, Engine::Threaded),
             (300, Meddle::Nothing, Engine::Jit),
+            (300, Meddle::GoBack, Engine::Interp),
+            (300, Meddle::GoBack, Engine::Jit),
             (u64::MAX >> 12, Meddle::Nothing, Engine::Threaded),
             (u64::MAX >> 12, Meddle::Nothing, Engine::Jit),
         ] {
