@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "ABI shim: calls the host's function table")]
 
 use crate::{
-    device::{Bh, OutPin, Port, Timer},
+    device::{Bh, Link, OutPin, Port, Timer},
     net::Offload,
 };
 use core::{fmt, marker::PhantomData};
@@ -96,7 +96,8 @@ pub enum BlockOp<'a> {
 pub struct Ram<'c> {
     window: hot::RamWindow,
     host: *mut c_void,
-    vtbl: &'c HostVtbl,
+    vtbl: *const HostVtbl,
+    _context: PhantomData<&'c mut ()>,
 }
 
 impl<'a> Ctx<'a> {
@@ -114,9 +115,9 @@ impl<'a> Ctx<'a> {
         self.raw.host
     }
 
-    fn vtbl(&self) -> &HostVtbl {
-        // SAFETY: `from_raw`'s contract: the table outlives 'a.
-        unsafe { &*self.raw.vtbl }
+    /// No reference, which would claim all of this version's table: an older host's ends earlier.
+    fn vtbl(&self) -> *const HostVtbl {
+        self.raw.vtbl
     }
 
     /// Virtual time of this callback, in nanoseconds since power-on.
@@ -128,39 +129,39 @@ impl<'a> Ctx<'a> {
     /// Drive an output pin. Takes effect right after the instruction (or event) that caused this callback.
     pub fn set_pin(&mut self, pin: OutPin, high: bool) {
         // SAFETY: the host's table is valid for 'a and takes any pin number.
-        unsafe { (self.vtbl().set_pin)(self.host(), pin.0, u32::from(high)) }
+        unsafe { ((*self.vtbl()).set_pin)(self.host(), pin.0, u32::from(high)) }
     }
 
     /// Arm a declared timer at a virtual time; arming again moves it. A time in the past fires at the next safe point.
     pub fn timer_arm(&mut self, timer: Timer, deadline_ns: u64) {
         // SAFETY: as in `set_pin`.
-        unsafe { (self.vtbl().timer_arm)(self.host(), timer.0, deadline_ns) }
+        unsafe { ((*self.vtbl()).timer_arm)(self.host(), timer.0, deadline_ns) }
     }
 
     /// Disarm a timer.
     pub fn timer_cancel(&mut self, timer: Timer) {
         // SAFETY: as in `set_pin`.
-        unsafe { (self.vtbl().timer_cancel)(self.host(), timer.0) }
+        unsafe { ((*self.vtbl()).timer_cancel)(self.host(), timer.0) }
     }
 
     /// When an armed timer will fire.
     #[must_use]
     pub fn timer_deadline(&self, timer: Timer) -> Option<u64> {
         // SAFETY: as in `set_pin`.
-        let at = unsafe { (self.vtbl().timer_deadline)(self.host(), timer.0) };
+        let at = unsafe { ((*self.vtbl()).timer_deadline)(self.host(), timer.0) };
         (at != u64::MAX).then_some(at)
     }
 
     /// Queue a bottom half for the next safe point; one already queued keeps its place.
     pub fn bh_schedule(&mut self, bh: Bh) {
         // SAFETY: as in `set_pin`.
-        unsafe { (self.vtbl().bh_schedule)(self.host(), bh.0) }
+        unsafe { ((*self.vtbl()).bh_schedule)(self.host(), bh.0) }
     }
 
     /// Queue one invocation of a bottom half with a payload of its own.
     pub fn bh_oneshot(&mut self, bh: Bh, payload: &[u8]) {
         // SAFETY: as in `set_pin`; the slice is valid for the call and the host copies it.
-        unsafe { (self.vtbl().bh_oneshot)(self.host(), bh.0, payload.as_ptr(), payload.len() as u64) }
+        unsafe { ((*self.vtbl()).bh_oneshot)(self.host(), bh.0, payload.as_ptr(), payload.len() as u64) }
     }
 
     /// Copy from guest RAM.
@@ -170,7 +171,7 @@ impl<'a> Ctx<'a> {
     pub fn dma_read(&mut self, gpa: u64, into: &mut [u8]) -> Result<(), DmaError> {
         let len = into.len() as u64;
         // SAFETY: as in `set_pin`; the slice is valid and exclusive for the call.
-        let status = unsafe { (self.vtbl().dma_read)(self.host(), gpa, into.as_mut_ptr(), len) };
+        let status = unsafe { ((*self.vtbl()).dma_read)(self.host(), gpa, into.as_mut_ptr(), len) };
         if status == hot::DMA_OK { Ok(()) } else { Err(DmaError { gpa, len }) }
     }
 
@@ -181,7 +182,7 @@ impl<'a> Ctx<'a> {
     pub fn dma_write(&mut self, gpa: u64, data: &[u8]) -> Result<(), DmaError> {
         let len = data.len() as u64;
         // SAFETY: as in `set_pin`; the slice is valid for the call.
-        let status = unsafe { (self.vtbl().dma_write)(self.host(), gpa, data.as_ptr(), len) };
+        let status = unsafe { ((*self.vtbl()).dma_write)(self.host(), gpa, data.as_ptr(), len) };
         if status == hot::DMA_OK { Ok(()) } else { Err(DmaError { gpa, len }) }
     }
 
@@ -190,27 +191,27 @@ impl<'a> Ctx<'a> {
         let mut window =
             hot::RamWindow { gpa: 0, len: 0, base: core::ptr::null_mut(), pages: core::ptr::null_mut() };
         // SAFETY: as in `set_pin`; `window` is valid for the write.
-        let found = unsafe { (self.vtbl().ram_window)(self.host(), gpa, &raw mut window) };
-        (found != 0).then(|| Ram { window, host: self.host(), vtbl: self.vtbl() })
+        let found = unsafe { ((*self.vtbl()).ram_window)(self.host(), gpa, &raw mut window) };
+        (found != 0).then(|| Ram { window, host: self.host(), vtbl: self.vtbl(), _context: PhantomData })
     }
 
     /// Fill from the recorded random stream.
     pub fn random(&mut self, into: &mut [u8]) {
         // SAFETY: as in `set_pin`; the slice is valid and exclusive for the call.
-        unsafe { (self.vtbl().random)(self.host(), into.as_mut_ptr(), into.len() as u64) }
+        unsafe { ((*self.vtbl()).random)(self.host(), into.as_mut_ptr(), into.len() as u64) }
     }
 
     /// The recorded host wall clock in nanoseconds since 1970-01-01 UTC. Each call is an event in the log.
     pub fn host_clock_ns(&mut self) -> u64 {
         // SAFETY: as in `set_pin`.
-        unsafe { (self.vtbl().host_clock_ns)(self.host()) }
+        unsafe { ((*self.vtbl()).host_clock_ns)(self.host()) }
     }
 
     /// Take bytes (chr) or one frame (net) from a port's queue; returns how many bytes.
     pub fn port_read(&mut self, port: Port, into: &mut [u8]) -> usize {
         let len = into.len() as u64;
         // SAFETY: as in `set_pin`; the slice is valid and exclusive for the call.
-        let got = unsafe { (self.vtbl().port_read)(self.host(), port.0, into.as_mut_ptr(), len) };
+        let got = unsafe { ((*self.vtbl()).port_read)(self.host(), port.0, into.as_mut_ptr(), len) };
         assert!(got <= len, "host returned {got} bytes for a buffer of {len}");
         usize::try_from(got).unwrap_or(into.len())
     }
@@ -218,14 +219,14 @@ impl<'a> Ctx<'a> {
     /// Give bytes (chr) or one frame (net) to the outside.
     pub fn port_write(&mut self, port: Port, data: &[u8]) {
         // SAFETY: as in `set_pin`; the slice is valid for the call.
-        unsafe { (self.vtbl().port_write)(self.host(), port.0, data.as_ptr(), data.len() as u64) }
+        unsafe { ((*self.vtbl()).port_write)(self.host(), port.0, data.as_ptr(), data.len() as u64) }
     }
 
     /// How many bytes (chr) or frames (net) wait in a port's queue.
     #[must_use]
     pub fn port_pending(&self, port: Port) -> u64 {
         // SAFETY: as in `set_pin`.
-        unsafe { (self.vtbl().port_pending)(self.host(), port.0) }
+        unsafe { ((*self.vtbl()).port_pending)(self.host(), port.0) }
     }
 
     /// Tell the outside what the device takes from a net port from now on. The host saves it; a device that never
@@ -242,12 +243,27 @@ impl<'a> Ctx<'a> {
         }
     }
 
+    /// Send a message, which is not empty, over a link: from a controller to its target at address `at`, from a target,
+    /// as the one at `at`, to its controller. It arrives right after the instruction (or event) that caused this
+    /// callback, behind all that were sent before it.
+    pub fn send(&mut self, link: Link, at: u32, message: &[u8]) {
+        let table = self.raw.vtbl;
+        let end = core::mem::offset_of!(HostVtbl, link_send) + size_of::<usize>();
+        // SAFETY: `from_raw`'s contract: the table outlives 'a. `size` says how much of it there is.
+        let call = unsafe { ((*table).size >= end as u64).then(|| (&raw const (*table).link_send).read()) };
+        // A host that knows no links has no board on which a device of its has one.
+        if let Some(call) = call {
+            // SAFETY: as in `set_pin`; the slice is valid for the call and the host copies it.
+            unsafe { call(self.host(), link.0, at, message.as_ptr(), message.len() as u64) }
+        }
+    }
+
     /// The disk behind a block port, if the board connected one.
     #[must_use]
     pub fn blk_info(&self, port: Port) -> Option<BlockInfo> {
         let mut info = hot::BlkInfo::default();
         // SAFETY: as in `set_pin`; `info` is valid for the write.
-        let found = unsafe { (self.vtbl().blk_info)(self.host(), port.0, &raw mut info) };
+        let found = unsafe { ((*self.vtbl()).blk_info)(self.host(), port.0, &raw mut info) };
         (found != 0).then_some(BlockInfo {
             size_bytes: info.size_bytes,
             read_only: info.read_only != 0,
@@ -271,7 +287,7 @@ impl<'a> Ctx<'a> {
         };
         let req = hot::BlkReq { op, flags, token, offset, len, data };
         // SAFETY: as in `set_pin`; `req` and the data it names are valid for the call and the host copies them.
-        unsafe { (self.vtbl().blk_submit)(self.host(), port.0, &raw const req) }
+        unsafe { ((*self.vtbl()).blk_submit)(self.host(), port.0, &raw const req) }
     }
 
     /// End the run at the next safe point with the guest's exit code.
@@ -292,14 +308,14 @@ impl<'a> Ctx<'a> {
 
     fn control(&mut self, kind: u32, value: u64) {
         // SAFETY: as in `set_pin`.
-        unsafe { (self.vtbl().control)(self.host(), kind, value) }
+        unsafe { ((*self.vtbl()).control)(self.host(), kind, value) }
     }
 
     /// A log line, named by the host with the device's id.
     pub fn log(&mut self, level: LogLevel, text: fmt::Arguments<'_>) {
         let text = text.to_string();
         // SAFETY: as in `set_pin`; the text is valid for the call.
-        unsafe { (self.vtbl().log)(self.host(), level as u32, text.as_ptr(), text.len() as u64) }
+        unsafe { ((*self.vtbl()).log)(self.host(), level as u32, text.as_ptr(), text.len() as u64) }
     }
 }
 
@@ -355,7 +371,7 @@ impl Ram<'_> {
         }
         if watched {
             // SAFETY: the host's table is valid for as long as the Ctx that this window borrows.
-            unsafe { (self.vtbl.code_write)(self.host, gpa, data.len() as u64) }
+            unsafe { ((*self.vtbl).code_write)(self.host, gpa, data.len() as u64) }
         }
         Ok(())
     }

@@ -23,6 +23,8 @@ ids! {
     Bh
     /// A port: its index in the descriptor.
     Port
+    /// A link: its index in the descriptor.
+    Link
 }
 
 /// Width of an MMIO access.
@@ -161,6 +163,13 @@ pub trait Device: DeviceState + Sized + 'static {
     /// A block request completed.
     fn on_blk(&mut self, cx: &mut Ctx<'_>, done: BlockDone<'_>) {
         let _ = (cx, done);
+    }
+
+    /// A message came over a link. `at`: of a controller's link, the address of the target that it comes from; of a
+    /// target's, the address of its own that it was sent to. `None`: the controller's own message found nobody there.
+    /// What messages mean is the protocol's business: see [`crate::link`].
+    fn on_message(&mut self, cx: &mut Ctx<'_>, link: Link, at: u32, message: Option<&[u8]>) {
+        let _ = (cx, link, at, message);
     }
 
     /// The state was just loaded: check it against the options and rebuild what is not saved. There is no [`Ctx`]:

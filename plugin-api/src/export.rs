@@ -2,8 +2,8 @@
 #![expect(unsafe_code, reason = "ABI shim: the functions behind the plugin's tables")]
 
 use crate::{
-    Access, Bh, BlockDone, ConfigError, Ctx, Device, DeviceConfig, Fault, InPin, Port, PortEvent, Region,
-    Reset, Size, Timer, desc::DeviceDesc, state,
+    Access, Bh, BlockDone, ConfigError, Ctx, Device, DeviceConfig, Fault, InPin, Link, Port, PortEvent,
+    Region, Reset, Size, Timer, desc::DeviceDesc, state,
 };
 use abi_stable::{
     library::{CheckTypeLayout, LibHeader, RootModuleResult},
@@ -351,6 +351,7 @@ impl<D: Device> Shim<D> {
         save: Self::save,
         load: Self::load,
         drop: Self::drop,
+        on_message: Self::on_message,
     };
 
     unsafe extern "C" fn mmio_read(
@@ -428,6 +429,21 @@ impl<D: Device> Shim<D> {
         let done = BlockDone { port: Port(port), token, ok: blk_status == hot::BLK_DONE, data };
         // SAFETY: the contract above.
         status(unsafe { Instance::<D>::callback(dev, cx, |device, cx| device.on_blk(cx, done)) })
+    }
+
+    unsafe extern "C" fn on_message(
+        dev: *mut c_void,
+        cx: *mut CtxRaw,
+        link: u32,
+        at: u32,
+        data: *const u8,
+        len: u64,
+    ) -> u64 {
+        // SAFETY: the contract above.
+        let message = (!data.is_null()).then(|| unsafe { bytes(data, len) });
+        let tell = |device: &mut D, cx: &mut Ctx<'_>| device.on_message(cx, Link(link), at, message);
+        // SAFETY: the contract above.
+        status(unsafe { Instance::callback(dev, cx, tell) })
     }
 
     unsafe extern "C" fn reset(dev: *mut c_void, cx: *mut CtxRaw, kind: u32) -> u64 {

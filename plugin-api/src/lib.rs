@@ -116,10 +116,10 @@
 //! hands it, and the types leave little room for anything else:
 //!
 //! * **[`Ctx`] is the only way out**, for one callback. It has virtual time, pins, timers, bottom halves, DMA, ports,
-//!   recorded randomness and the recorded wall clock. Never ask the operating system: no clocks, threads, files,
-//!   sockets, environment, `HashMap`, or numbers made from addresses.
-//! * **Everything declared**: regions, pins, timers, bottom halves and ports are in the descriptor; their ids are their
-//!   indices there. None can be made later.
+//!   links, recorded randomness and the recorded wall clock. Never ask the operating system: no clocks, threads,
+//!   files, sockets, environment, `HashMap`, or numbers made from addresses.
+//! * **Everything declared**: regions, pins, timers, bottom halves, ports and links are in the descriptor; their ids
+//!   are their indices there. None can be made later.
 //! * **Everything saved**: each field of a [`DeviceState`] is saved unless it says why not. Timers, bottom halves, pin
 //!   levels, port queues and block requests in flight are the host's, and saved by it. `static`s are not saved at all.
 //! * **Loading touches nothing**: there is no [`Ctx`] in [`Device::after_load`]. Refuse there what your registers could
@@ -172,6 +172,7 @@ pub mod config;
 pub mod ctx;
 pub mod device;
 pub mod export;
+pub mod link;
 pub mod net;
 pub mod state;
 #[cfg(feature = "testkit")]
@@ -181,7 +182,7 @@ pub mod virtio;
 pub use config::{ConfigError, DeviceConfig};
 pub use ctx::{BlockInfo, BlockOp, Ctx, DmaError, LogLevel, Ram};
 pub use device::{
-    Access, Bh, BlockDone, Device, Fault, InPin, OutPin, Port, PortEvent, Region, Reset, Size, Timer,
+    Access, Bh, BlockDone, Device, Fault, InPin, Link, OutPin, Port, PortEvent, Region, Reset, Size, Timer,
 };
 pub use reprise_abi::desc;
 pub use reprise_derive::{DeviceConfig, DeviceState};

@@ -10,7 +10,7 @@ use crate::{
 };
 use reprise_machine::{
     board::{Board, Catalog},
-    desc::{DeviceDesc, Pins},
+    desc::{DeviceDesc, LinkRole, Pins},
     device_tree,
 };
 use serde_json::{Value, json};
@@ -180,6 +180,15 @@ fn in_words(desc: &DeviceDesc) -> String {
     for port in &desc.ports {
         let kind = serde_json::to_value(port.kind).expect("a name");
         text += &format!("  port   {:<12} {}\n", port.name, kind.as_str().unwrap_or_default());
+    }
+    for link in &desc.links {
+        let role = match link.role {
+            LinkRole::Controller => {
+                format!("controller of {}, addresses below {:#x}", link.protocol, link.addresses)
+            }
+            LinkRole::Target => format!("target of {}, addresses: {}", link.protocol, link.addresses),
+        };
+        text += &format!("  link   {:<12} {role}\n", link.name);
     }
     if let Some(fdt) = &desc.fdt {
         text += &format!("  device tree         {}\n", fdt.compatible.join(", "));

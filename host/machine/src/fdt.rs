@@ -3,7 +3,7 @@
 //! Nothing about a device is known here: its node is its template, its `reg` comes from the board's addresses, its
 //! interrupts from the board's wires. So whoever adds a plugin adds no line here.
 
-use crate::board::{Board, DeviceSpec, Wire, WireEnd};
+use crate::board::{Board, DeviceSpec, LinkSpec, Wire, WireEnd};
 use reprise_abi::desc::{FdtNode, FdtValue};
 use std::{collections::BTreeSet, ops::Range};
 use thiserror::Error;
@@ -189,14 +189,18 @@ impl<'a> Tree<'a> {
             tree.writer.property_u32("#size-cells", 2)?;
             tree.writer.property_string("compatible", "simple-bus")?;
             tree.writer.property_null("ranges")?;
-            tree.devices(|device| !device.bases.is_empty())
+            tree.devices(|tree, index| {
+                !tree.board.devices[index].bases.is_empty() && tree.upwards(index).is_none()
+            })
         })
     }
 
     /// What has no address cannot be on a bus.
     fn beside_soc(&mut self) -> Written {
         self.root_names = ["chosen", "cpus", "soc"].map(str::to_owned).into();
-        self.devices(|device| device.bases.is_empty())?;
+        self.devices(|tree, index| {
+            tree.board.devices[index].bases.is_empty() && tree.upwards(index).is_none()
+        })?;
         for (index, device) in self.board.devices.iter().enumerate() {
             for sibling in device.desc.fdt.iter().flat_map(|node| &node.siblings) {
                 self.what.clone_from(&device.id);
@@ -212,15 +216,35 @@ impl<'a> Tree<'a> {
         if free { name.to_owned() } else { format!("{name}-{id}") }
     }
 
-    fn devices(&mut self, choose: impl Fn(&DeviceSpec) -> bool) -> Written {
+    fn devices(&mut self, choose: impl Fn(&Self, usize) -> bool) -> Written {
         for (index, device) in self.board.devices.iter().enumerate() {
-            let Some(node) = device.desc.fdt.as_ref().filter(|_| choose(device)) else {
+            let Some(node) = device.desc.fdt.as_ref().filter(|_| choose(self, index)) else {
                 continue;
             };
             self.what.clone_from(&device.id);
-            self.node(&node_name(device, node), |tree| tree.device(index, device, node))?;
+            self.node(&self.node_name(index, node), |tree| tree.device(index, device, node))?;
         }
         Ok(())
+    }
+
+    /// The link by which a device is a target: its node is then below its controller's. A target without an address on
+    /// the bus of the harts has no other place.
+    fn upwards(&self, device: usize) -> Option<&'a LinkSpec> {
+        let has_node = |link: &&LinkSpec| self.board.devices[link.controller].desc.fdt.is_some();
+        self.board.links.iter().find(|link| link.target == device).filter(has_node)
+    }
+
+    /// The nodes of a controller's targets: `reg` is the address on the link.
+    fn targets(&mut self, controller: usize, node: &FdtNode) -> Written {
+        let below =
+            |tree: &Self, index: usize| tree.upwards(index).is_some_and(|up| up.controller == controller);
+        let any = (0..self.board.devices.len()).any(|index| below(self, index));
+        for (name, cells) in [("#address-cells", 1), ("#size-cells", 0)] {
+            if any && !node.props.iter().any(|(own, _)| own == name) {
+                self.writer.property_u32(name, cells)?;
+            }
+        }
+        self.devices(|tree, index| below(tree, index))
     }
 
     fn device(&mut self, index: usize, device: &DeviceSpec, node: &FdtNode) -> Written {
@@ -232,7 +256,9 @@ impl<'a> Tree<'a> {
             .zip(&device.bases)
             .flat_map(|(region, base)| [*base, region.size])
             .collect();
-        if !reg.is_empty() {
+        if let Some(up) = self.upwards(index) {
+            self.writer.property_u32("reg", up.at)?;
+        } else if !reg.is_empty() {
             self.writer.property_array_u64("reg", &reg)?;
         }
         if let Some(cells) = node.interrupt_controller {
@@ -243,7 +269,8 @@ impl<'a> Tree<'a> {
             }
         }
         self.interrupts(index, node)?;
-        self.writer.property_phandle(self.device_phandle(index))
+        self.writer.property_phandle(self.device_phandle(index))?;
+        self.targets(index, node)
     }
 
     fn template(&mut self, node: &FdtNode, device: usize) -> Written {
@@ -266,9 +293,22 @@ impl<'a> Tree<'a> {
     }
 
     fn path(&self, device: usize) -> String {
+        let node = self.board.devices[device].desc.fdt.as_ref();
+        let name = node.map(|node| self.node_name(device, node)).unwrap_or_default();
+        match self.upwards(device) {
+            Some(up) => format!("{}/{name}", self.path(up.controller)),
+            None if self.board.devices[device].bases.is_empty() => format!("/{name}"),
+            None => format!("/soc/{name}"),
+        }
+    }
+
+    fn node_name(&self, device: usize, node: &FdtNode) -> String {
+        let up = self.upwards(device).map(|link| u64::from(link.at));
         let device = &self.board.devices[device];
-        let name = device.desc.fdt.as_ref().map(|node| node_name(device, node)).unwrap_or_default();
-        if device.bases.is_empty() { format!("/{name}") } else { format!("/soc/{name}") }
+        match up.or(device.bases.first().copied()) {
+            Some(at) => format!("{}@{at:x}", node.name),
+            None => format!("{}-{}", node.name, device.id),
+        }
     }
 
     /// Phandles: harts first, then devices, all from 1.
@@ -335,13 +375,6 @@ struct Specifier {
 
 fn hart_phandle(hart: u32) -> u32 {
     hart + 1
-}
-
-fn node_name(device: &DeviceSpec, node: &FdtNode) -> String {
-    match device.bases.first() {
-        Some(base) => format!("{}@{base:x}", node.name),
-        None => format!("{}-{}", node.name, device.id),
-    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod disk;
 mod door;
 pub mod fdt;
 mod harts;
+mod links;
 mod log;
 mod look;
 mod machine;

@@ -271,7 +271,12 @@ impl Plugin {
         let Created { handle, desc_json } = created.into_result().map_err(|error| config_error(&error))?;
         let instance = Instance::adopt(handle)
             .ok_or_else(|| ConfigError { path: String::new(), message: instance::BAD_HANDLE.to_owned() })?;
-        Ok(instance.described(descriptor(&desc_json)?))
+        let desc = descriptor(&desc_json)?;
+        if !desc.links.is_empty() && !instance.takes_messages() {
+            let message = "it has links, but its table of functions is too short for messages".to_owned();
+            return Err(ConfigError { path: String::new(), message });
+        }
+        Ok(instance.described(desc))
     }
 }
 

@@ -56,6 +56,7 @@ static TABLE: HostVtbl = HostVtbl {
     fault,
     query,
     net_offload,
+    link_send,
 };
 
 /// The frame behind a callback's `host` pointer.
@@ -380,6 +381,24 @@ unsafe extern "C" fn net_offload(host: *mut c_void, port: u32, bits: u32, mtu: u
     }
 }
 
+unsafe extern "C" fn link_send(host: *mut c_void, link: u32, at: u32, data: *const u8, len: u64) {
+    // SAFETY: `host` is this callback's frame.
+    let f = unsafe { frame(host) };
+    let declared = f.services.links.declared(f.device);
+    if !f.declared("link", link, declared) {
+        return;
+    }
+    if len == 0 || len > hot::MAX_MESSAGE {
+        return f.breach(format!("sends a message of {len} bytes; a link takes 1 to {}", hot::MAX_MESSAGE));
+    }
+    // SAFETY: the ABI demands a valid slice.
+    let Some(data) = (unsafe { f.lent(data, len) }) else { return };
+    match f.services.links.send(f.device, link, at, data) {
+        Ok(()) => f.services.attention = true,
+        Err(mistake) => f.breach(mistake),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -388,6 +407,7 @@ mod tests {
         clock::Clock,
         deadline::Deadlines,
         disk::Disks,
+        links::Links,
         log::{LogRecord, RateLimit},
         outside::{Input, Outside},
         port::PortSlot,
@@ -424,6 +444,7 @@ mod tests {
             deadlines: Deadlines::new(&[1]),
             bottom_halves: BottomHalves::default(),
             wires: Wires::new(&[1], &[]),
+            links: Links::new(&[1], &[]),
             ports: vec![vec![PortSlot::new("serial", PortKind::Chr)]],
             disks: Disks::new(crate::board::DiskTiming { latency_ns: 0, bytes_per_second: 1 }),
             ram: reprise_cpu::GuestRam::new(0, 4096).unwrap(),
@@ -463,6 +484,15 @@ mod tests {
         assert_eq!(arm(7).unwrap(), "uses timer 7 but declared 1");
         assert_eq!(cancel(1).unwrap(), "uses timer 1 but declared 1");
         assert_eq!(write(1).unwrap(), "uses port 1 but declared 1");
+        // SAFETY: as above.
+        let send = |id, len| {
+            // SAFETY: as above; 9 bytes are lent, and more are refused before they are read.
+            fault_of(move |t, host| unsafe { (t.link_send)(host, id, 0, b"a message".as_ptr(), len) })
+        };
+        assert_eq!((send(0, 9), send(1, 9)), (None, Some("uses link 1 but declared 1".into())));
+        let long = hot::MAX_MESSAGE + 1;
+        assert_eq!(send(0, 0).unwrap(), "sends a message of 0 bytes; a link takes 1 to 65536");
+        assert_eq!(send(0, long).unwrap(), "sends a message of 65537 bytes; a link takes 1 to 65536");
         // SAFETY: as above.
         let offload = |id| fault_of(move |t, host| unsafe { (t.net_offload)(host, id, 0, 1500) });
         assert_eq!(offload(0).unwrap(), "says what it takes from port serial, which is no net port");

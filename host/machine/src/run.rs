@@ -6,6 +6,7 @@ use crate::{
     chaos::Disturbance,
     clock::END_OF_TIME_NS,
     deadline::Due,
+    links::Message,
     log::LogLevel,
     machine::Machine,
     pace::Pacer,
@@ -256,20 +257,32 @@ impl Machine {
         }
     }
 
-    /// Deliver queued edges until none is left.
+    /// Deliver queued edges until none is left, then a message, and so on until nothing is on its way.
     pub(crate) fn drain_wires(&mut self) {
         let mut edges = Vec::new();
         let mut delivered = 0;
-        while !self.services.wires.is_quiet() {
-            self.services.wires.take(&mut edges);
-            for (end, high) in edges.drain(..) {
-                delivered += 1;
-                if delivered > MAX_EDGES {
-                    self.blame_wires(end);
-                    return;
+        loop {
+            while !self.services.wires.is_quiet() {
+                self.services.wires.take(&mut edges);
+                for (end, high) in edges.drain(..) {
+                    delivered += 1;
+                    if delivered > MAX_EDGES {
+                        self.blame_wires(end);
+                        return;
+                    }
+                    self.deliver(end, high);
                 }
-                self.deliver(end, high);
             }
+            let Some(message) = self.services.links.take() else { return };
+            delivered += 1;
+            if delivered > MAX_EDGES {
+                self.blame_links(message.device);
+                return;
+            }
+            let Message { device, link, at, data } = message;
+            self.callback(device, "on_message", |instance, cx| {
+                instance.on_message(cx, link, at, data.as_deref())
+            });
         }
     }
 
@@ -302,6 +315,14 @@ impl Machine {
         };
         let message = format!("the board's wires form a loop that never settles ({MAX_EDGES} edges)");
         self.services.fault.get_or_insert(PluginFault { device, callback: "on_pin", message });
+    }
+
+    fn blame_links(&mut self, device: usize) {
+        self.services.links.clear();
+        self.services.wires.take(&mut Vec::new());
+        let device = self.services.device_ids[device].clone();
+        let message = format!("a conversation on its links does not come to an end ({MAX_EDGES} messages)");
+        self.services.fault.get_or_insert(PluginFault { device, callback: "on_message", message });
     }
 
     fn fire_deadlines(&mut self) {

@@ -158,7 +158,10 @@ impl Machine {
     /// The machine as it stands. To be called between two [`Machine::run`], and not after one that failed.
     pub fn snapshot(&mut self) -> Snapshot {
         assert!(
-            self.services.control.is_none() && self.services.wires.is_quiet() && self.faulted().is_none(),
+            self.services.control.is_none()
+                && self.services.wires.is_quiet()
+                && self.services.links.is_quiet()
+                && self.faulted().is_none(),
             "a machine is stopped at safe points only"
         );
         self.services.sync_gate();

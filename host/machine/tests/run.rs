@@ -76,6 +76,7 @@ fn board(harts: u32, idle: IdlePolicy) -> Board {
         },
         devices: Vec::new(),
         wires: Vec::new(),
+        links: Vec::new(),
         networks: Vec::new(),
     }
 }

@@ -28,6 +28,8 @@ pub struct DeviceDesc {
     pub bottom_halves: Vec<BottomHalf>,
     /// Ports, by id.
     pub ports: Vec<Port>,
+    /// Links to other devices, by id.
+    pub links: Vec<Link>,
     /// JSON Schema (draft 2020-12, an `object`) of the options. A property may carry `"x-board"`: the board value
     /// that fills it when the board's stanza leaves it out (`harts`, `timebase_hz`).
     pub schema: serde_json::Value,
@@ -90,6 +92,32 @@ pub enum PortKind {
     Display,
     /// Keys and pointers.
     Input,
+}
+
+/// Where a device meets others: one end of a bus on which messages are passed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Link {
+    /// The name that boards use in `links.NAME = "…"`, and in `"device.NAME@address"`.
+    pub name: String,
+    /// What is spoken, with its version: `i2c/1`. Both ends of a link say the same.
+    pub protocol: String,
+    /// Which end this is.
+    pub role: LinkRole,
+    /// Of a controller: its targets' addresses are below this. Of a target: how many addresses it answers to, from
+    /// the one that the board gives on. At least 1.
+    pub addresses: u32,
+}
+
+/// The ends of a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkRole {
+    /// Speaks to any number of targets by address.
+    #[default]
+    Controller,
+    /// Is spoken to by one controller.
+    Target,
 }
 
 /// A device tree node template. The host adds `reg`, `phandle` and the interrupt properties.
@@ -195,6 +223,23 @@ impl DeviceDesc {
         self
     }
 
+    /// With one more link, of which this device is the controller; its targets' addresses are below `addresses`.
+    #[must_use]
+    pub fn controller(self, name: &str, protocol: &str, addresses: u32) -> Self {
+        self.link(name, protocol, LinkRole::Controller, addresses)
+    }
+
+    /// With one more link, of which this device is a target with so many addresses.
+    #[must_use]
+    pub fn target(self, name: &str, protocol: &str, addresses: u32) -> Self {
+        self.link(name, protocol, LinkRole::Target, addresses)
+    }
+
+    fn link(mut self, name: &str, protocol: &str, role: LinkRole, addresses: u32) -> Self {
+        self.links.push(Link { name: name.to_owned(), protocol: protocol.to_owned(), role, addresses });
+        self
+    }
+
     /// With this node in the device tree.
     #[must_use]
     pub fn fdt(mut self, node: FdtNode) -> Self {
@@ -222,12 +267,17 @@ impl DeviceDesc {
                 return Err(format!("more than {MAX_PINS} {what} pins"));
             }
         }
+        if let Some(link) = self.links.iter().find(|link| link.protocol.is_empty() || link.addresses == 0) {
+            let Link { name, protocol, addresses, .. } = link;
+            return Err(format!("link {name:?} has protocol {protocol:?} and {addresses} addresses"));
+        }
         unique("region", self.regions.iter().map(|region| &region.name))?;
         unique("input", self.inputs.iter().map(|pins| &pins.name))?;
         unique("output", self.outputs.iter().map(|pins| &pins.name))?;
         unique("timer", self.timers.iter())?;
         unique("bottom half", self.bottom_halves.iter().map(|bh| &bh.name))?;
-        unique("port", self.ports.iter().map(|port| &port.name))
+        unique("port", self.ports.iter().map(|port| &port.name))?;
+        unique("link", self.links.iter().map(|link| &link.name))
     }
 }
 

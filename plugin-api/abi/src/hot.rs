@@ -8,7 +8,7 @@ use core::ffi::c_void;
 /// ABI major version. A plugin with another major version is refused.
 pub const ABI_MAJOR: u32 = 1;
 /// ABI minor version: grows when a table grows. Never a reason to refuse.
-pub const ABI_MINOR: u32 = 1;
+pub const ABI_MINOR: u32 = 2;
 
 /// Result of an MMIO access, returned in two registers.
 #[repr(C)]
@@ -200,7 +200,14 @@ pub struct HostVtbl {
     /// without TSO and USO packets of at most `mtu` bytes behind the Ethernet header. The host holds it like a pin's
     /// level: it is saved and restored, and starts as no offloads and 1500.
     pub net_offload: unsafe extern "C" fn(host: *mut c_void, port: u32, bits: u32, mtu: u32),
+    /// Since minor version 2. A message of up to [`MAX_MESSAGE`] bytes, not empty, to the other end of a link: from a
+    /// controller to its target at address `at`, from a target, as the one at `at`, to its controller. It arrives right
+    /// after the instruction (or event) that caused this callback, behind all that were sent before it.
+    pub link_send: unsafe extern "C" fn(host: *mut c_void, link: u32, at: u32, data: *const u8, len: u64),
 }
+
+/// Longest message of a link, in bytes.
+pub const MAX_MESSAGE: u64 = 64 << 10;
 
 /// Receives bytes during [`DevVtbl::save`] and error text during [`DevVtbl::load`].
 pub type Sink = unsafe extern "C" fn(sink: *mut c_void, data: *const u8, len: u64);
@@ -258,11 +265,21 @@ pub struct DevVtbl {
     ) -> u64,
     /// Free the instance.
     pub drop: unsafe extern "C" fn(dev: *mut c_void),
+    /// Since minor version 2. A message came over a link: to a controller from its target at address `at`, to a target
+    /// as the one at `at`. `data` is null when a controller's own message found nobody there.
+    pub on_message: unsafe extern "C" fn(
+        dev: *mut c_void,
+        cx: *mut CtxRaw,
+        link: u32,
+        at: u32,
+        data: *const u8,
+        len: u64,
+    ) -> u64,
 }
 
 // Frozen at 1.0: these may only grow at the end, with ABI_MINOR.
 const _: () = assert!(size_of::<IoRes>() == 16);
 const _: () = assert!(size_of::<CtxRaw>() == 24);
 const _: () = assert!(size_of::<BlkReq>() == 40);
-const _: () = assert!(size_of::<HostVtbl>() == 8 * 23);
-const _: () = assert!(size_of::<DevVtbl>() == 8 * 12);
+const _: () = assert!(size_of::<HostVtbl>() == 8 * 24);
+const _: () = assert!(size_of::<DevVtbl>() == 8 * 13);

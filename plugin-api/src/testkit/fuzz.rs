@@ -4,7 +4,11 @@ use super::{
     FakeHost, Rng,
     host::{RAM_BASE, RAM_SIZE},
 };
-use crate::{Device, Fault, PortEvent, Reset, Size, desc::PortKind, state};
+use crate::{
+    Device, Fault, PortEvent, Reset, Size,
+    desc::{LinkRole, PortKind},
+    state,
+};
 
 /// One thing that happens to a device.
 #[derive(Clone, Debug)]
@@ -14,6 +18,7 @@ enum Op {
     Input(u32, bool),
     Arrive(u32, Vec<u8>),
     Happen(u32, PortEvent),
+    Tell(u32, u32, Option<Vec<u8>>),
     Ram(u64, Vec<u8>),
     Advance(u64),
     NextDeadline,
@@ -102,6 +107,7 @@ impl<D: Device> FakeHost<D> {
             Op::Input(pin, high) => self.drive(*pin, *high),
             Op::Arrive(port, data) => self.arrive(*port, data),
             Op::Happen(port, event) => self.happen(*port, *event),
+            Op::Tell(link, at, message) => self.tell(*link, *at, message.as_deref()),
             Op::Ram(gpa, data) => self.ram_write(*gpa, data),
             Op::Advance(ns) => {
                 // A device may be told to tick every nanosecond: that is no reason to follow it for long.
@@ -123,6 +129,8 @@ impl<D: Device> FakeHost<D> {
         assert_eq!(self.host.controls, twin.host.controls, "{doing}requests to the machine");
         assert_eq!(self.host.timers, twin.host.timers, "{doing}timers");
         assert_eq!(self.host.bhs, twin.host.bhs, "{doing}bottom halves");
+        let (sent, expected) = (std::mem::take(&mut self.host.sent), std::mem::take(&mut twin.host.sent));
+        assert_eq!(sent, expected, "{doing}messages");
         for (mine, other) in self.host.ports.iter_mut().zip(&mut twin.host.ports) {
             let (sent, expected) = (std::mem::take(&mut mine.sent), std::mem::take(&mut other.sent));
             assert_eq!(sent, expected, "{doing}port output");
@@ -149,6 +157,7 @@ impl<D: Device> FakeHost<D> {
                 let events = [PortEvent::Readable, PortEvent::Opened, PortEvent::Closed, PortEvent::Break];
                 Op::Happen(rng.below(ports) as u32, events[rng.below(4) as usize])
             }
+            26 if !self.desc.links.is_empty() => self.random_message(rng),
             27 => {
                 let len = 1 + rng.below(64);
                 let gpa = RAM_BASE + rng.below(RAM_SIZE - len);
@@ -158,6 +167,17 @@ impl<D: Device> FakeHost<D> {
             29 if rng.below(16) == 0 => Op::WarmReset,
             _ => Op::Advance(rng.next() >> (20 + rng.below(44))),
         }
+    }
+
+    /// Half of them short, as those of a byte's worth are.
+    fn random_message(&self, rng: &mut Rng) -> Op {
+        let link = rng.below(self.desc.links.len() as u64) as u32;
+        let described = &self.desc.links[link as usize];
+        let at = rng.below(described.addresses.into()) as u32;
+        let nobody = described.role == LinkRole::Controller && rng.below(8) == 0;
+        let len = if rng.below(2) == 0 { 2 } else { 1 + rng.below(20) };
+        let message = (0..len).map(|_| if rng.below(2) == 0 { rng.below(4) } else { rng.next() } as u8);
+        Op::Tell(link, at, (!nobody).then(|| message.collect()))
     }
 
     fn random_arrival(&self, rng: &mut Rng, ports: u64) -> Op {

@@ -30,6 +30,9 @@ pub(super) struct Host {
     pub(super) ports: Vec<Port>,
     pub(super) disks: BTreeMap<u32, Disk>,
     pub(super) in_flight: Vec<InFlight>,
+    pub(super) links: usize,
+    /// What the device said on its links: link, address, message.
+    pub(super) sent: Vec<(u32, u32, Vec<u8>)>,
     /// Counts armed timers and submitted requests: the order among equal deadlines.
     pub(super) next_order: u64,
     // `Cell`, so that a window's pointers may live beside what the host itself does.
@@ -96,6 +99,8 @@ impl Host {
             ports: desc.ports.iter().map(|port| Port { kind: port.kind, ..Port::default() }).collect(),
             disks: BTreeMap::new(),
             in_flight: Vec::new(),
+            links: desc.links.len(),
+            sent: Vec::new(),
             next_order: 0,
             ram: zeroes(RAM_SIZE),
             pages: zeroes(RAM_SIZE >> PAGE_SHIFT),
@@ -226,6 +231,7 @@ const VTBL: &HostVtbl = &HostVtbl {
     fault,
     query,
     net_offload,
+    link_send,
 };
 
 // Every function below has one contract, that of `HostVtbl`: `host` is what `Host::context` put there, used during the
@@ -435,5 +441,15 @@ unsafe extern "C" fn net_offload(host: *mut c_void, port: u32, bits: u32, mtu: u
         Some(slot) if slot.kind == PortKind::Net => slot.offload = Some((bits, mtu)),
         Some(_) => host.misuse(format!("port {port} is no net port")),
         None => (),
+    }
+}
+
+unsafe extern "C" fn link_send(host: *mut c_void, link: u32, at: u32, data: *const u8, len: u64) {
+    // SAFETY: the contract above.
+    let (host, data) = unsafe { (this(host), input(data, len)) };
+    if data.is_empty() || len > hot::MAX_MESSAGE {
+        host.misuse(format!("a message of {len} bytes; a link takes 1 to {}", hot::MAX_MESSAGE));
+    } else if host.declared("link", link, host.links) {
+        host.sent.push((link, at, data.to_vec()));
     }
 }

@@ -122,6 +122,32 @@ impl<D: Device> FakeHost<D> {
         Some(Offload::from_bits(bits, mtu))
     }
 
+    // ---- links ----
+
+    /// A message comes over a link; `None`: the device's own found nobody at `at`. What it says in answer waits in
+    /// [`FakeHost::messages`].
+    ///
+    /// # Panics
+    /// There is no such link, or the device panics.
+    pub fn message(&mut self, link: &str, at: u32, message: Option<&[u8]>) {
+        let link = find(self.desc.links.iter().map(|link| &link.name), "link", link);
+        self.tell(link, at, message);
+    }
+
+    pub(super) fn tell(&mut self, link: u32, at: u32, message: Option<&[u8]>) {
+        let (data, len) = message.map_or((core::ptr::null(), 0), |data| (data.as_ptr(), data.len() as u64));
+        // SAFETY: the instance is live, the context is that of this call, and the message is valid for it.
+        self.call("on_message", |c| unsafe { (c.table.on_message)(c.dev, c.cx, link, at, data, len) });
+    }
+
+    /// Take what the device has said on its links since the last time: link, address, message.
+    pub fn messages(&mut self) -> Vec<(String, u32, Vec<u8>)> {
+        let sent = std::mem::take(&mut self.host.sent);
+        let named =
+            |(link, at, data): (u32, u32, Vec<u8>)| (self.desc.links[link as usize].name.clone(), at, data);
+        sent.into_iter().map(named).collect()
+    }
+
     // ---- RAM: 1 MiB at 0x8000_0000 ----
 
     /// Put bytes into RAM.

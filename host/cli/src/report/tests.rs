@@ -56,6 +56,7 @@ fn board() -> Board {
         },
         devices: Vec::new(),
         wires: Vec::new(),
+        links: Vec::new(),
         networks: Vec::new(),
     }
 }

@@ -5,7 +5,7 @@ use super::{
     device::{self, Draft, Plugins},
     diagnostic::{Code, Report},
     document::{Document, Origin, Table},
-    fields, machine, networks,
+    fields, links, machine, networks,
     wires::{self, Circuit},
 };
 
@@ -37,9 +37,11 @@ pub(super) fn board(document: &Document, catalog: &dyn Catalog, report: &mut Rep
     let networks = networks::read(document, catalog, report);
     networks::check_ports(&networks, &drafts, report);
     let ids = table.entries.iter().map(|entry| entry.key.as_str()).collect();
-    let wires = wires::read(&Circuit { machine: &machine, ids, drafts: &drafts }, report);
+    let circuit = Circuit { machine: &machine, ids, drafts: &drafts };
+    let wires = wires::read(&circuit, report);
+    let links = links::read(&circuit, report);
     let devices: Vec<DeviceSpec> = drafts.into_iter().map(|draft| draft.spec).collect();
-    Some(Board { machine, devices, wires, networks })
+    Some(Board { machine, devices, wires, links, networks })
 }
 
 fn unknown_tables(document: &Document, report: &mut Report<'_>) {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value as Json};
 use std::collections::BTreeMap;
 
 /// The keys of a stanza that are not options of the plugin. An option of such a name is written under `options`.
-pub(super) const KEYS: [&str; 6] = ["plugin", "kind", "mmio", "pins", "ports", "options"];
+pub(super) const KEYS: [&str; 7] = ["plugin", "kind", "mmio", "pins", "ports", "links", "options"];
 /// Ids with a meaning of their own in pins and arguments.
 const RESERVED: [&str; 2] = ["hart", "machine"];
 const MAX_ID: usize = 32;
@@ -25,6 +25,9 @@ pub(super) struct Draft<'d> {
     /// By region id; `None`: no valid address was given.
     pub(super) mmio: Vec<Option<&'d Origin>>,
     pub(super) pins: Option<&'d Node>,
+    pub(super) links: Option<&'d Node>,
+    /// Where the device's name is written.
+    pub(super) at: &'d Origin,
     /// By port id.
     pub(super) ports: Vec<Option<&'d Origin>>,
 }
@@ -72,7 +75,8 @@ pub(super) fn read<'d>(
         config_json: Json::Object(config).to_string(),
         ports: port_names,
     };
-    Some(Draft { spec, mmio, pins: stanza.get("pins").map(|entry| &entry.node), ports })
+    let [pins, links] = ["pins", "links"].map(|key| stanza.get(key).map(|entry| &entry.node));
+    Some(Draft { spec, mmio, pins, links, at: &entry.key_origin, ports })
 }
 
 /// The plugin's options: every key that has no meaning of its own, and those under `options`.

@@ -30,6 +30,8 @@ pub enum Code {
     UnknownPin,
     /// A port that is not there.
     UnknownPort,
+    /// A link that is not there.
+    UnknownLink,
     /// A region that is not there.
     UnknownRegion,
     /// Two things at one address.
@@ -56,6 +58,7 @@ impl Code {
             Self::UnknownKind => "unknown-kind",
             Self::UnknownPin => "unknown-pin",
             Self::UnknownPort => "unknown-port",
+            Self::UnknownLink => "unknown-link",
             Self::UnknownRegion => "unknown-region",
             Self::Overlap => "overlap",
             Self::Wiring => "wiring",

@@ -10,6 +10,7 @@ mod device;
 mod diagnostic;
 mod document;
 mod fields;
+mod links;
 mod machine;
 mod networks;
 mod options;
@@ -43,6 +44,8 @@ pub struct Board {
     pub devices: Vec<DeviceSpec>,
     /// The wires, sorted by driving device, then pin.
     pub wires: Vec<Wire>,
+    /// The links, sorted by target, then by its link.
+    pub links: Vec<LinkSpec>,
     /// The networks outside that net ports may be connected to.
     pub networks: Vec<NetworkSpec>,
 }
@@ -184,6 +187,23 @@ pub struct NetworkSpec {
     pub id: String,
     /// What it is like: a JSON object, as written.
     pub config_json: String,
+}
+
+/// A link between two devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkSpec {
+    /// Index into [`Board::devices`].
+    pub target: usize,
+    /// Its link id.
+    pub target_link: u32,
+    /// Index into [`Board::devices`].
+    pub controller: usize,
+    /// Its link id.
+    pub controller_link: u32,
+    /// The target's first address.
+    pub at: u32,
+    /// How many addresses it has.
+    pub addresses: u32,
 }
 
 /// A wire from an output pin.

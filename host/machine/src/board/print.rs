@@ -1,7 +1,7 @@
 //! A resolved board as TOML that gives the same board when it is read again.
 
 use super::{
-    Board, DeviceSpec, MachineSpec, NetworkSpec, WireEnd,
+    Board, DeviceSpec, LinkSpec, MachineSpec, NetworkSpec, WireEnd,
     device::KEYS,
     options,
     quantity::{print_duration, print_size},
@@ -93,7 +93,28 @@ fn print_device(board: &Board, index: usize, out: &mut String) {
     if !ports.is_empty() {
         line!(out, "ports = {{ {} }}", ports.join(", "));
     }
+    print_links(board, index, out);
     print_pins(board, index, out);
+}
+
+fn print_links(board: &Board, index: usize, out: &mut String) {
+    let mine = board.links.iter().filter(|link| link.target == index);
+    let pairs: Vec<String> = mine
+        .map(|link| {
+            let name = &board.devices[index].desc.links[link.target_link as usize].name;
+            format!("{} = {}", quote_key(name), quote(&link_end(board, link)))
+        })
+        .collect();
+    if !pairs.is_empty() {
+        line!(out, "links = {{ {} }}", pairs.join(", "));
+    }
+}
+
+/// As boards write it.
+fn link_end(board: &Board, link: &LinkSpec) -> String {
+    let controller = &board.devices[link.controller];
+    let name = &controller.desc.links[link.controller_link as usize].name;
+    format!("{}.{name}@{:#x}", controller.id, link.at)
 }
 
 fn print_network(network: &NetworkSpec, out: &mut String) {

@@ -5,7 +5,7 @@ use super::{
     device::KEYS,
     machine::{IDLE, MAX_HARTS, MAX_QUANTUM, MAX_SHIFT, MAX_TIMEBASE_HZ, MMU},
 };
-use reprise_abi::desc::{DeviceDesc, Pins};
+use reprise_abi::desc::{DeviceDesc, LinkRole, Pins};
 use serde_json::{Map, Value, json};
 
 /// JSON Schema (draft 2020-12) of a board made of the catalog's plugins; those that cannot be used are left out.
@@ -131,6 +131,17 @@ fn stanza(desc: &DeviceDesc) -> Value {
     properties.insert(
         "ports".to_owned(),
         json!({ "type": "object", "properties": ports, "additionalProperties": false }),
+    );
+    let targets = desc.links.iter().filter(|link| link.role == LinkRole::Target);
+    let targets: Map<String, Value> = targets
+        .map(|link| {
+            let end = json!({ "type": "string", "pattern": "^[^.@]+\\.[^@]+@(0x[0-9A-Fa-f]+|[0-9]+)$" });
+            (link.name.clone(), end)
+        })
+        .collect();
+    properties.insert(
+        "links".to_owned(),
+        json!({ "type": "object", "properties": targets, "additionalProperties": false }),
     );
     let options = desc.schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
     let plain = options.iter().filter(|(name, _)| !KEYS.contains(&name.as_str()));

@@ -86,6 +86,16 @@ fn nic() -> DeviceDesc {
     }
 }
 
+/// A controller of two links, and targets for them.
+fn linked() -> Vec<DeviceDesc> {
+    let one = |kind: &str| DeviceDesc { kind: kind.into(), ..DeviceDesc::default() };
+    vec![
+        one("i2c").controller("bus", "i2c/1", 128).controller("other", "acme/3", 4),
+        one("eeprom").target("bus", "i2c/1", 8),
+        one("sensor").target("bus", "i2c/1", 1),
+    ]
+}
+
 impl Catalog for Fake {
     fn find(&self, plugin: &str) -> Result<Vec<DeviceDesc>, CatalogError> {
         match plugin {
@@ -94,6 +104,7 @@ impl Catalog for Fake {
             "virtio-blk" => Ok(vec![disk()]),
             "timers" => Ok(timers()),
             "nic" => Ok(vec![nic()]),
+            "linked" => Ok(linked()),
             "rotten" => Err(CatalogError::Broken {
                 message: "built for ABI 9".into(),
                 help: Some("rebuild it".into()),
@@ -112,12 +123,12 @@ impl Catalog for Fake {
             "plic" => plic(u32::try_from(config["harts"].as_u64().unwrap()).unwrap()),
             "virtio-blk" => disk(),
             "nic" => nic(),
-            other => timers().into_iter().find(|desc| desc.kind == other).unwrap(),
+            other => timers().into_iter().chain(linked()).find(|desc| desc.kind == other).unwrap(),
         })
     }
 
     fn available(&self) -> Vec<String> {
-        ["ns16550a", "plic", "virtio-blk", "timers", "rotten", "nic"].map(str::to_owned).to_vec()
+        ["ns16550a", "plic", "virtio-blk", "timers", "rotten", "nic", "linked"].map(str::to_owned).to_vec()
     }
 
     fn check_network(&self, config_json: &str) -> Vec<ConfigError> {
@@ -402,8 +413,8 @@ fn options_with_a_taken_name_have_a_table() {
     let expected = [
         "10:13 option `label` is given twice",
         "10:34 out-of-range `ports` is out of range",
-        "10:37 unknown-key unknown key `x` (there are `clock_hz`, `echo`, `kind`, `label`, `mmio`, `mode`, `options`, \
-         `pins`, `plugin`, `ports`, `steps`)",
+        "10:37 unknown-key unknown key `x` (there are `clock_hz`, `echo`, `kind`, `label`, `links`, `mmio`, `mode`, \
+         `options`, `pins`, `plugin`, `ports`, `steps`)",
     ];
     assert_eq!(both, expected);
 }
@@ -642,12 +653,14 @@ fn the_schema_covers_language_and_options() {
     let device = &schema["properties"]["device"]["additionalProperties"];
     assert_eq!(
         device["properties"]["plugin"]["enum"],
-        json!(["nic", "ns16550a", "plic", "timers", "virtio-blk"])
+        json!(["linked", "nic", "ns16550a", "plic", "timers", "virtio-blk"])
     );
     let branches = device["allOf"].as_array().unwrap();
     let uart = branches.iter().find(|b| b["if"]["properties"]["plugin"]["const"] == "ns16550a").unwrap();
     assert_eq!(uart["then"]["properties"]["clock_hz"]["maximum"], 1_000_000_000);
     assert_eq!(uart["then"]["required"], json!(["mmio"]));
+    let eeprom = branches.iter().find(|b| b["if"]["properties"]["kind"]["const"] == "eeprom").unwrap();
+    assert_eq!(eeprom["then"]["properties"]["links"]["properties"]["bus"]["type"], "string");
     let mswi = branches.iter().find(|b| b["if"]["properties"]["kind"]["const"] == "mswi").unwrap();
     assert_eq!(mswi["if"]["required"], json!(["plugin", "kind"]));
     // Every key of [machine] is in the schema, and the other way round.
@@ -661,4 +674,65 @@ fn the_schema_covers_language_and_options() {
     let help =
         &with(&[], "[machine]\nzzzzzzzz = 1\nram.size = \"1M\"\n[device]").unwrap_err()[0].help[0].clone();
     assert_eq!(*help, format!("there are `{}`", known.join("`, `")));
+}
+
+/// A bus, and what hangs on it.
+fn bus(targets: &[(&str, &str, &str)]) -> String {
+    let mut text = format!("{GOOD}\n[device.i2c0]\nplugin = \"linked\"\nkind = \"i2c\"\n");
+    for (id, kind, links) in targets {
+        text += &format!("[device.{id}]\nplugin = \"linked\"\nkind = \"{kind}\"\n{links}\n");
+    }
+    text
+}
+
+#[test]
+fn links_are_written_at_targets() {
+    let text = bus(&[
+        ("e0", "eeprom", "links.bus = \"i2c0.bus@0x50\""),
+        ("s0", "sensor", "links = { bus = \"i2c0.bus@72\" }"),
+    ]);
+    let board = parse("b.toml", &text, &[], &Fake).unwrap();
+    let at = |id: &str| board.device(id).unwrap();
+    let link = |target, at, addresses| LinkSpec {
+        target,
+        target_link: 0,
+        controller: board.device("i2c0").unwrap(),
+        controller_link: 0,
+        at,
+        addresses,
+    };
+    assert_eq!(board.links, [link(at("e0"), 0x50, 8), link(at("s0"), 72, 1)]);
+    let again = parse("again.toml", &print(&board), &[], &Fake).unwrap();
+    assert_eq!(again, board);
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mistakes = |targets: &[(&str, &str, &str)]| {
+        let diagnostics = parse("b.toml", &bus(targets), &[], &Fake).unwrap_err();
+        diagnostics.iter().map(|d| format!("{} {}", d.code.name(), d.message)).collect::<Vec<_>>()
+    };
+    let sensor = |end: &str| mistakes(&[("s0", "sensor", &format!("links.bus = \"{end}\""))]).join("; ");
+    assert_eq!(sensor("i2c0"), "bad-value `i2c0` is no end of a link");
+    assert_eq!(sensor("i2c.bus@1"), "unknown-link the board has no device `i2c`");
+    assert_eq!(sensor("i2c0.bux@1"), "unknown-link `i2c0` controls no link `bux`");
+    assert_eq!(sensor("uart0.bus@1"), "unknown-link `uart0` controls no link `bus`");
+    assert_eq!(sensor("i2c0.other@1"), "wiring `i2c0.other` speaks acme/3, `bus` i2c/1");
+    assert_eq!(sensor("i2c0.bus@128"), "out-of-range address 0x80 is out of range");
+    assert_eq!(sensor("i2c0.bus@x"), "bad-value `x` is no address");
+    assert_eq!(mistakes(&[("s0", "sensor", "")]), ["missing the device's link `bus` leads nowhere"]);
+    assert_eq!(mistakes(&[("s0", "sensor", "links = { bus = 3 }")]), ["wrong-type `links` is an integer"]);
+    assert_eq!(
+        mistakes(&[("s0", "sensor", "links = { bus = \"i2c0.bus@1\", b = \"\" }")]),
+        ["unknown-link the device has no link `b`"]
+    );
+    let eeprom = ("e0", "eeprom", "links.bus = \"i2c0.bus@0x50\"");
+    assert_eq!(
+        mistakes(&[eeprom, ("s0", "sensor", "links.bus = \"i2c0.bus@0x57\"")]),
+        ["wiring address 0x57 is taken"]
+    );
+    assert_eq!(mistakes(&[("e0", "eeprom", "links.bus = \"i2c0.bus@0x79\"")]).len(), 1, "it takes eight");
+    let controller = format!("{}links.bus = \"i2c0.bus@1\"\n", bus(&[]));
+    let found = parse("b.toml", &controller, &[], &Fake).unwrap_err();
+    assert_eq!(found[0].message, "the device is the controller of `bus`");
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::board::{DiskTiming, HartLine, IdlePolicy, IsaSpec, MachineSpec, Mmu};
-use reprise_abi::desc::{DeviceDesc, Pins, Region};
+use reprise_abi::desc::{DeviceDesc, Link, Pins, Region};
 use std::{
     io::Write as _,
     process::{Command, Stdio},
@@ -94,6 +94,7 @@ fn board() -> Board {
             wire(2, 0, uart_irq(11)),
             wire(2, 0, hart(0, HartLine::Seip)),
         ],
+        links: Vec::new(),
     }
 }
 
@@ -215,4 +216,28 @@ fn a_template_that_cannot_be_written_names_its_device() {
     let fdt = board.devices[1].desc.fdt.as_mut().unwrap();
     fdt.props[2] = ("ok".into(), FdtValue::Strings(vec!["\0".into()]));
     assert!(build(&FdtInput { board: &board, hart: &HART, initrd: None, rng_seed: None }).is_err());
+}
+
+#[test]
+fn targets_are_below_their_controllers() {
+    let mut board = board();
+    let node = |name: &str| FdtNode {
+        name: name.into(),
+        compatible: vec![format!("test,{name}")],
+        ..FdtNode::default()
+    };
+    board.devices.push(spec("i2c0", &[0x1002_0000], 0, node("i2c")));
+    board.devices.push(spec("eeprom0", &[], 0, node("eeprom")));
+    let controller = board.devices.len() - 2;
+    board.devices[controller].desc.links.push(Link { name: "bus".into(), addresses: 128, ..Link::default() });
+    let (target, at) = (controller + 1, 0x50);
+    let link = LinkSpec { target, target_link: 0, controller, controller_link: 0, at, addresses: 1 };
+    board.links.push(link);
+    let source = source(&board);
+    let i2c = self::node(&source, "i2c@10020000");
+    assert!(i2c.contains(&"#address-cells = <0x01>;") && i2c.contains(&"#size-cells = <0x00>;"), "{i2c:#?}");
+    let eeprom = self::node(&source, "eeprom@50");
+    assert!(eeprom.contains(&"reg = <0x50>;"), "{eeprom:#?}");
+    let inside = source.split("i2c@10020000 {").nth(1).unwrap();
+    assert!(inside.find("eeprom@50").unwrap() < inside.find("\n\t\t};").unwrap(), "{source}");
 }

@@ -44,29 +44,30 @@ impl Instance {
         &self.desc
     }
 
-    fn table(&self) -> &DevVtbl {
-        // SAFETY: `adopt` found the table long enough, and plugins are never unloaded.
-        unsafe { &*self.handle.table() }
+    /// What every version has of it may be read: `adopt` found it long enough, and plugins are never unloaded. No
+    /// reference, which would claim all of this version's.
+    fn table(&self) -> *const DevVtbl {
+        self.handle.table()
     }
 
     /// The guest reads; `size` is one that the region declares, `offset` aligned to it and inside the region.
     #[inline]
     pub fn mmio_read(&mut self, cx: &mut CtxRaw, region: u32, offset: u64, size: u32) -> IoRes {
         // SAFETY: the instance is live, `&mut self` keeps calls apart, and `cx` is valid for this one.
-        unsafe { (self.table().mmio_read)(self.handle.dev, cx, region, offset, size) }
+        unsafe { ((*self.table()).mmio_read)(self.handle.dev, cx, region, offset, size) }
     }
 
     /// The guest writes likewise.
     #[inline]
     pub fn mmio_write(&mut self, cx: &mut CtxRaw, region: u32, offset: u64, size: u32, value: u64) -> IoRes {
         // SAFETY: as in `mmio_read`.
-        unsafe { (self.table().mmio_write)(self.handle.dev, cx, region, offset, size, value) }
+        unsafe { ((*self.table()).mmio_write)(self.handle.dev, cx, region, offset, size, value) }
     }
 
     /// A timer reached its deadline. This and the other callbacks return [`hot::IO_OK`] or [`hot::STATUS_PANIC`].
     pub fn on_timer(&mut self, cx: &mut CtxRaw, timer: u32) -> u64 {
         // SAFETY: as in `mmio_read`.
-        unsafe { (self.table().on_timer)(self.handle.dev, cx, timer) }
+        unsafe { ((*self.table()).on_timer)(self.handle.dev, cx, timer) }
     }
 
     /// A bottom half runs; a payload makes it a one-shot, also an empty one.
@@ -74,32 +75,48 @@ impl Instance {
         // The pointer of an empty slice is not null.
         let (data, len) = payload.map_or((core::ptr::null(), 0), |data| (data.as_ptr(), data.len() as u64));
         // SAFETY: as in `mmio_read`; the payload is valid for the call.
-        unsafe { (self.table().on_bh)(self.handle.dev, cx, bh, data, len) }
+        unsafe { ((*self.table()).on_bh)(self.handle.dev, cx, bh, data, len) }
     }
 
     /// An input pin changed.
     pub fn on_pin(&mut self, cx: &mut CtxRaw, pin: u32, level: u32) -> u64 {
         // SAFETY: as in `mmio_read`.
-        unsafe { (self.table().on_pin)(self.handle.dev, cx, pin, level) }
+        unsafe { ((*self.table()).on_pin)(self.handle.dev, cx, pin, level) }
     }
 
     /// Something happened on a port (`PORT_*`).
     pub fn on_port(&mut self, cx: &mut CtxRaw, port: u32, event: u32) -> u64 {
         // SAFETY: as in `mmio_read`.
-        unsafe { (self.table().on_port)(self.handle.dev, cx, port, event) }
+        unsafe { ((*self.table()).on_port)(self.handle.dev, cx, port, event) }
+    }
+
+    /// A message came over a link; `None`: a controller's own found nobody at its address. The plugin must have
+    /// [`Instance::takes_messages`].
+    pub fn on_message(&mut self, cx: &mut CtxRaw, link: u32, at: u32, message: Option<&[u8]>) -> u64 {
+        let (data, len) = message.map_or((core::ptr::null(), 0), |data| (data.as_ptr(), data.len() as u64));
+        // SAFETY: as in `mmio_read`; the data is valid for the call, and the loader has asked `takes_messages` of every
+        // device with a link.
+        unsafe { ((*self.table()).on_message)(self.handle.dev, cx, link, at, data, len) }
+    }
+
+    /// Whether its table has the function for messages: since minor version 2 of the ABI.
+    pub(super) fn takes_messages(&self) -> bool {
+        let end = core::mem::offset_of!(DevVtbl, on_message) + size_of::<usize>();
+        // SAFETY: as in `adopt`.
+        unsafe { (*self.handle.table()).size >= end as u64 }
     }
 
     /// A block request completed (`BLK_DONE` or `BLK_ERROR`).
     pub fn on_blk(&mut self, cx: &mut CtxRaw, port: u32, token: u64, status: u32, data: &[u8]) -> u64 {
         let (data, len) = (data.as_ptr(), data.len() as u64);
         // SAFETY: as in `mmio_read`; the data is valid for the call.
-        unsafe { (self.table().on_blk)(self.handle.dev, cx, port, token, status, data, len) }
+        unsafe { ((*self.table()).on_blk)(self.handle.dev, cx, port, token, status, data, len) }
     }
 
     /// Reset the device (`RESET_*`).
     pub fn reset(&mut self, cx: &mut CtxRaw, kind: u32) -> u64 {
         // SAFETY: as in `mmio_read`.
-        unsafe { (self.table().reset)(self.handle.dev, cx, kind) }
+        unsafe { ((*self.table()).reset)(self.handle.dev, cx, kind) }
     }
 
     /// The state record. Of a device that panicked, now or before, it has one field, `panicked`: what is left of it
@@ -116,7 +133,7 @@ impl Instance {
     pub fn try_save(&self) -> Result<Vec<u8>, String> {
         let mut out: Vec<u8> = Vec::new();
         // SAFETY: the instance is live and no callback is under way; `collect` takes a `Vec<u8>`.
-        let status = unsafe { (self.table().save)(self.handle.dev, (&raw mut out).cast(), collect) };
+        let status = unsafe { ((*self.table()).save)(self.handle.dev, (&raw mut out).cast(), collect) };
         if status == hot::IO_OK { Ok(out) } else { Err(String::from_utf8_lossy(&out).into_owned()) }
     }
 
@@ -129,7 +146,7 @@ impl Instance {
         let (data, len) = (record.as_ptr(), record.len() as u64);
         // SAFETY: as in `try_save`; the record is valid for the call.
         let status =
-            unsafe { (self.table().load)(self.handle.dev, data, len, (&raw mut out).cast(), collect) };
+            unsafe { ((*self.table()).load)(self.handle.dev, data, len, (&raw mut out).cast(), collect) };
         if status == hot::IO_OK { Ok(()) } else { Err(String::from_utf8_lossy(&out).into_owned()) }
     }
 }
@@ -137,7 +154,7 @@ impl Instance {
 impl Drop for Instance {
     fn drop(&mut self) {
         // SAFETY: the instance is live until here, and dropped once.
-        unsafe { (self.table().drop)(self.handle.dev) }
+        unsafe { ((*self.table()).drop)(self.handle.dev) }
     }
 }
 

@@ -81,6 +81,7 @@ unused! {
     log(u32, *const u8, u64);
     query(*const u8, u64) -> *const c_void;
     net_offload(u32, u32, u32);
+    link_send(u32, u32, *const u8, u64);
 }
 
 static TABLE: HostVtbl = HostVtbl {
@@ -107,6 +108,7 @@ static TABLE: HostVtbl = HostVtbl {
     fault,
     query,
     net_offload,
+    link_send,
 };
 
 #[test]

@@ -77,6 +77,7 @@ pub(crate) fn board(shift: u8, idle: IdlePolicy) -> Board {
         },
         devices: Vec::new(),
         wires: Vec::new(),
+        links: Vec::new(),
         networks: Vec::new(),
     }
 }

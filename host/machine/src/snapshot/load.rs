@@ -167,6 +167,7 @@ impl Machine {
             levels.push(names.iter().map(|name| fields.bool(name)).collect::<Result<Vec<_>, _>>()?);
         }
         self.services.wires.restore(levels);
+        self.services.links.clear();
         Ok(())
     }
 
