@@ -21,6 +21,7 @@ mod engines;
 mod flight;
 mod golden;
 mod host;
+mod i2c;
 mod net;
 mod plugins;
 mod qmp;
