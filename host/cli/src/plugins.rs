@@ -4,7 +4,7 @@ use crate::{failure::reason, network, recording::Hash};
 use reprise_machine::{
     board::{Catalog, CatalogError},
     desc::{ConfigError, DeviceDesc},
-    plugin::{Plugin, PluginError, PluginFile},
+    plugin::{BackendPlugin, Plugin, PluginError, PluginFile},
 };
 use std::{
     cell::RefCell,
@@ -127,6 +127,14 @@ impl Plugins {
         self.places.iter().filter(move |_| is_plugin).filter_map(candidate)
     }
 
+    /// The outside half of the plugin of this name.
+    pub(crate) fn backend(&self, name: &str) -> Result<BackendPlugin, CatalogError> {
+        let file = self.file_of(name).ok_or_else(|| CatalogError::NotFound { searched: self.searched() })?;
+        let bytes =
+            fs::read(&file).map_err(|error| broken(format!("{}: {}", file.display(), reason(&error))))?;
+        BackendPlugin::load(&file.display().to_string(), &bytes).map_err(|error| broken(error.to_string()))
+    }
+
     /// Load a file that the user named.
     pub(crate) fn load_file(&self, path: &Path) -> Result<Plugin, CatalogError> {
         Installed::read(path).map(|installed| installed.plugin)
@@ -154,7 +162,10 @@ fn advice(error: &PluginError) -> Option<&'static str> {
         PluginError::Incompatible { .. } => {
             Some("build the plugin with a matching version of reprise-plugin-api")
         }
-        PluginError::NotAPlugin { .. } | PluginError::Load { .. } | PluginError::Describe { .. } => None,
+        PluginError::NotAPlugin { .. }
+        | PluginError::NotABackend { .. }
+        | PluginError::Load { .. }
+        | PluginError::Describe { .. } => None,
     }
 }
 

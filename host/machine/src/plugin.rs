@@ -5,9 +5,11 @@
 //! damaged inside its segments can still crash in the dynamic linker, for constructors run before anything is asked.
 #![expect(unsafe_code, reason = "plugin island: loads libraries and calls through their tables")]
 
+mod backend;
 mod elf;
 mod instance;
 
+pub use backend::{Backend, BackendOutside, BackendPlugin, Panicked};
 pub use instance::Instance;
 
 use abi_stable::{
@@ -52,6 +54,12 @@ pub enum PluginError {
     /// A good library of another kind.
     #[error("{path}: not a Reprise plugin: it has no plugin header (is `export_devices!` missing?)")]
     NotAPlugin {
+        /// The file.
+        path: String,
+    },
+    /// A good library without an outside half.
+    #[error("{path}: it has no backend for ports (is `export_backend!` missing?)")]
+    NotABackend {
         /// The file.
         path: String,
     },

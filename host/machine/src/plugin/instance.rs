@@ -158,7 +158,7 @@ impl Drop for Instance {
     }
 }
 
-unsafe extern "C" fn collect(sink: *mut c_void, data: *const u8, len: u64) {
+pub(super) unsafe extern "C" fn collect(sink: *mut c_void, data: *const u8, len: u64) {
     if len > 0 {
         // SAFETY: `try_save` and `load` pass a `Vec<u8>` as the sink.
         let out = unsafe { &mut *sink.cast::<Vec<u8>>() };
