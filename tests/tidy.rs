@@ -10,6 +10,7 @@ mod source;
 
 use source::{File, repository, root};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// A function longer than this is several.
 const FUNCTION_LINES: usize = 70;
@@ -536,6 +537,48 @@ fn every_plugin_is_on_a_board_and_in_the_docs() {
             .contains("no page")
     );
     assert!(plugins_are_used(&[plugin(), board, page]).is_empty());
+}
+
+/// Where the links of a page lead, without what is on the net and places within pages.
+fn links(page: &File) -> impl Iterator<Item = &str> {
+    let targets = page.text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let files = targets.filter(|target| !target.contains("://") && !target.starts_with('#'));
+    files.map(|target| target.split('#').next().unwrap_or_default())
+}
+
+fn pages_are_linked(files: &[File]) -> Vec<String> {
+    let known: BTreeSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
+    let pages = files.iter().filter(|file| file.path.ends_with(".md"));
+    let mut found = Vec::new();
+    let mut in_the_book = BTreeSet::new();
+    for page in pages.clone() {
+        for link in links(page) {
+            let folder = Path::new(&page.path).parent().unwrap_or(Path::new(""));
+            let to = folder.join(link).to_string_lossy().into_owned();
+            if !known.contains(to.as_str())
+                && !files.iter().any(|file| file.path.starts_with(&format!("{to}/")))
+            {
+                found.push(format!("{}: the link {link} leads nowhere", page.path));
+            }
+            if page.path == "docs/SUMMARY.md" {
+                in_the_book.insert(to);
+            }
+        }
+    }
+    let missing = pages.filter(|page| page.path.starts_with("docs/") && page.path != "docs/SUMMARY.md");
+    let missing = missing.filter(|page| !in_the_book.contains(&page.path));
+    found.extend(missing.map(|page| format!("{}: not in docs/SUMMARY.md", page.path)));
+    found
+}
+
+#[test]
+fn links_lead_somewhere_and_every_page_is_in_the_book() {
+    holds(pages_are_linked);
+    bites(pages_are_linked, "docs/a.md", "see [b](b.md)", "the link b.md leads nowhere");
+    bites(pages_are_linked, "docs/a.md", "", "not in docs/SUMMARY.md");
+    let book = File::new("docs/SUMMARY.md", "- [a](x/a.md)");
+    let page = File::new("docs/x/a.md", "[b](a.md#there), [c](https://c), [d](#here)");
+    assert!(pages_are_linked(&[book, page]).is_empty());
 }
 
 #[test]
