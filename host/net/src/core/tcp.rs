@@ -444,7 +444,7 @@ impl Tcp {
         let Some(deadline) = flow.deadline(interface, turn.now) else { return };
         // A timer that is armed too early looks again; one that moves later with each packet costs nothing.
         if flow.armed.is_none_or(|armed| deadline < armed) {
-            let deadline = deadline.max(turn.now + 1000);
+            let deadline = deadline.max(turn.now.saturating_add(1000));
             flow.armed = Some(deadline);
             self.timers.arm(id.index(), deadline);
         }
@@ -462,8 +462,9 @@ impl Tcp {
             return self.forget(id);
         }
         flow.asked += 1;
-        flow.armed = Some(turn.now + ASK_NS);
-        self.timers.arm(id.index(), turn.now + ASK_NS);
+        let again = turn.now.saturating_add(ASK_NS);
+        flow.armed = Some(again);
+        self.timers.arm(id.index(), again);
         out.ask_neighbour(turn.guest, flow.key.guest.ip());
         self.unresolved.push(id);
     }
@@ -473,7 +474,7 @@ impl Tcp {
         let reset = match over {
             Over::TimeWait => {
                 if let Some(bare) = flow.last_word() {
-                    self.bury(flow.key, bare, turn.now + TOMBSTONE_NS);
+                    self.bury(flow.key, bare, turn.now.saturating_add(TOMBSTONE_NS));
                 }
                 false
             }
@@ -579,6 +580,7 @@ impl Tcp {
     pub(super) fn next_deadline(&self) -> Option<u64> {
         if self.dirty.is_empty() { self.timers.next_deadline() } else { Some(0) }
     }
+        self.rate.restart(turn.now);
 
     pub(super) fn len(&self) -> usize {
         self.flows.len()

@@ -377,10 +377,7 @@ impl Reactor {
                 Bound::Tcp(listener) => Socket::Tcp(listener),
                 Bound::Unix { listener, path, inode } => Socket::Unix { listener, path, inode },
                 Bound::Udp(socket) => {
-                    let now = self.now();
-                    let guest = exact.guest.or_else(|| self.core.guest_address(now));
-                    let Some(guest) = guest else { return Err(Error::Family { forward: given }) };
-                    let id = self.core.forward_udp(SocketAddr::new(guest, guest_port));
+                    let id = self.core.forward_udp(exact.guest, guest_port);
                     self.sockets.insert_datagram(id, socket).map_err(wrong)?;
                     Socket::Udp(id)
                 }

@@ -282,8 +282,9 @@ impl Egress for ByPort {
     }
 }
 
-/// A service that answers on port 7, and a router.
-pub(super) struct Echo;
+/// A service that answers on port 7, and a router; it knows where the guest is from which time on.
+#[derive(Default)]
+pub(super) struct Echo(pub(super) Vec<(u64, IpAddr)>);
 
 impl Services for Echo {
     fn request(&mut self, _: u64, request: &Request<'_>, answers: &mut Vec<Answer>) -> bool {
@@ -299,8 +300,8 @@ impl Services for Echo {
         Router::new(&Config::default(), 0)?.solicited(source, message)
     }
 
-    fn guest_address(&self, _: u64) -> Option<IpAddr> {
-        None
+    fn guest_address(&self, now: u64) -> Option<IpAddr> {
+        self.0.iter().rev().find(|(from, _)| *from <= now).map(|(_, address)| *address)
     }
 
     fn poll(&mut self, _: u64, _: &mut Vec<Answer>) {}
@@ -313,7 +314,7 @@ impl Services for Echo {
         false
     }
 
-    fn reset(&mut self) {}
+    fn reset(&mut self, _: u64) {}
 }
 
 pub(super) fn setup() -> Setup {
@@ -321,7 +322,7 @@ pub(super) fn setup() -> Setup {
     Setup {
         network: Network::default(),
         egress: Box::new(ByPort),
-        services: Box::new(Echo),
+        services: Box::new(Echo::default()),
         guest_forwards: BTreeMap::from([(service, 5)]),
         limits: Limits::default(),
     }

@@ -29,7 +29,7 @@ fn segment(
     super::harness::segment(ends.0, ends.1, &fields)
 }
 
-const FIN: u8 = 1;
+pub(super) const FIN: u8 = 1;
 pub(super) const SYN: u8 = 2;
 pub(super) const RST: u8 = 4;
 const PSH: u8 = 8;
@@ -55,7 +55,7 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    fn new(to: &str) -> Self {
+    pub(super) fn new(to: &str) -> Self {
         Self::on(Bench::new(), to)
     }
 
@@ -96,7 +96,7 @@ impl Peer {
     }
 
     /// Opens a connection; returns the sequence number that the other side will send next. The guest's is 1001.
-    fn open(&mut self) -> u32 {
+    pub(super) fn open(&mut self) -> u32 {
         self.send(1000, 0, SYN, 65_535, &[]);
         let id = self.id();
         self.bench.event(HostEvent::Connected(id));
