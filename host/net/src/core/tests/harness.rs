@@ -318,9 +318,9 @@ impl Services for Echo {
 }
 
 pub(super) fn setup() -> Setup {
-    let service = "10.0.2.100:80".parse().unwrap();
+    let service: SocketAddr = "10.0.2.100:80".parse().unwrap();
     Setup {
-        network: Network::default(),
+        network: Network { services: [service.ip()].into(), ..Network::default() },
         egress: Box::new(ByPort),
         services: Box::new(Echo::default()),
         guest_forwards: BTreeMap::from([(service, 5)]),
