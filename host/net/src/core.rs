@@ -48,6 +48,8 @@ use udp::Udp;
 const FRAGMENTS_BYTES: usize = 128 * 64;
 /// The longest datagram.
 const MAX_DATAGRAM_BYTES: usize = 65_507;
+/// Datagrams in a train: as many as Linux puts into one (UDP_MAX_SEGMENTS). Each is a call of the host's.
+const TRAIN: usize = 128;
 /// Flows that have a turn in one call.
 const POLL_TURNS: usize = 64;
 const SWEEP_NS: u64 = 10_000_000_000;
@@ -348,6 +350,7 @@ impl Core {
         let unchecked = word(6) == 0 && packet.source.is_ipv4();
         check(verified || unchecked || packet.checksum_holds(true), DropReason::Checksum)?;
         let piece = if train { usize::from(header.gso_size).max(1) } else { data.len().max(1) };
+        check(data.len().div_ceil(piece) <= TRAIN, DropReason::BadOffload)?;
         if data.is_empty() {
             self.datagram(packet, ports, source, data, turn);
         }

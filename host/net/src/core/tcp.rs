@@ -9,6 +9,7 @@ mod segment;
 
 use super::{
     Turn,
+    network::Place,
     output::Output,
     packet::{IpHead, Packet, TCP},
     route::{Refusal, Router},
@@ -167,6 +168,10 @@ impl Tcp {
         };
         if is_senseless(&segment) || packet.source == packet.destination {
             return out.stats.dropped(DropReason::Malformed);
+        }
+        if out.network.place(packet.destination) == Place::Multicast {
+            // RFC 9293 §3.9.2.3, MUST-57: not even a reset is sent.
+            return out.stats.dropped(DropReason::Multicast);
         }
         let key = Key {
             guest: SocketAddr::new(packet.source, segment.ports[0]),
@@ -575,12 +580,12 @@ impl Tcp {
         self.dirty.clear();
         self.starved.clear();
         self.unresolved.clear();
+        self.rate.restart(turn.now);
     }
 
     pub(super) fn next_deadline(&self) -> Option<u64> {
         if self.dirty.is_empty() { self.timers.next_deadline() } else { Some(0) }
     }
-        self.rate.restart(turn.now);
 
     pub(super) fn len(&self) -> usize {
         self.flows.len()

@@ -331,6 +331,14 @@ fn what_belongs_to_nothing_is_reset() {
     peer.send(5, 77, SYN, 100, &[]);
     assert_eq!((peer.all(), peer.bench.dropped(DropReason::Malformed)), (vec![], 6));
     assert!(peer.bench.host.open.is_empty());
+    // Nobody is who everybody is.
+    for to in ["224.0.0.1:80", "10.0.2.255:80", "255.255.255.255:80"] {
+        let mut peer = Peer::new(to);
+        peer.bench.udp("10.0.2.15:9", "10.0.2.2:7", b"");
+        peer.bench.wire.frames.clear();
+        peer.send(5, 77, ACK, 100, b"abc");
+        assert_eq!((peer.all(), peer.bench.dropped(DropReason::Multicast)), (vec![], 1), "{to}");
+    }
 }
 
 #[test]
