@@ -19,7 +19,7 @@ use crate::{
 };
 use mio::{Events, Poll, Token};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{self, BufWriter},
     net::{IpAddr, SocketAddr},
@@ -87,7 +87,7 @@ pub(super) struct Reactor {
     listeners: BTreeMap<usize, Listener>,
     next_listener: usize,
     /// Listeners that have not been emptied.
-    accepting: Vec<usize>,
+    accepting: BTreeSet<usize>,
     accept_at: Option<Instant>,
     housekeeping: Instant,
     own: Own,
@@ -149,7 +149,7 @@ impl Reactor {
             policy,
             listeners: BTreeMap::new(),
             next_listener: 0,
-            accepting: Vec::new(),
+            accepting: BTreeSet::new(),
             accept_at: None,
             housekeeping: Instant::now() + HOUSEKEEPING,
             own_at: Instant::now() + outside.own.every,
@@ -188,7 +188,7 @@ impl Reactor {
                 if let Some(query) = names::query_of(token) {
                     self.sockets.names.event(query, &mut self.sockets.events);
                 } else if let Some(index) = forward::listener_of(token) {
-                    self.accepting.push(index);
+                    self.accepting.insert(index);
                 } else if token != WAKE {
                     self.sockets.event(FlowId::from_token(token.0 as u64), event);
                 }
@@ -208,8 +208,16 @@ impl Reactor {
         let frames: Vec<Vec<u8>> = inbox.frames.drain(..count).collect();
         inbox.frame_bytes -= frames.iter().map(Vec::len).sum::<usize>();
         let orders = std::mem::take(&mut inbox.orders);
+        let (restored, offload) = (std::mem::take(&mut inbox.restored), inbox.offload.take());
+        self.stopped = inbox.stop;
         let left = !inbox.frames.is_empty();
         drop(inbox);
+        if restored {
+            self.restored();
+        }
+        if let Some(offload) = offload {
+            self.core.set_offload(offload);
+        }
         for order in orders {
             self.order(order);
         }
@@ -223,23 +231,20 @@ impl Reactor {
         left
     }
 
-    fn order(&mut self, order: Order) {
+    fn restored(&mut self) {
         let now = self.now();
+        self.core.reset(now, &mut self.sockets, &mut self.guest);
+        self.sockets.names.reset(&mut self.sockets.events);
+    }
+
+    fn order(&mut self, order: Order) {
         match order {
-            Order::Offload(offload) => self.core.set_offload(offload),
-            // The turn that follows sees it.
-            Order::Room => {}
-            Order::Restored => {
-                self.core.reset(now, &mut self.sockets, &mut self.guest);
-                self.sockets.names.reset(&mut self.sockets.events);
-            }
             Order::Add(forward, answer) => reply(&answer, self.forward_add(&forward)),
             Order::Remove(name, answer) => {
                 let removed = self.forward_remove(&name);
                 reply(&answer, removed);
             }
             Order::Info(answer) => reply(&answer, self.info()),
-            Order::Stop => self.stopped = true,
         }
     }
 
@@ -311,40 +316,30 @@ impl Reactor {
         }
         self.accept_at = None;
         for index in std::mem::take(&mut self.accepting) {
-            for _ in 0..TURN_ACCEPTS {
-                let Some(listener) = self.listeners.get(&index) else { break };
-                let (guest, port) = (listener.info.guest, listener.guest_port);
-                match listener.accept() {
-                    Ok((stream, peer)) => self.accepted(stream, peer, guest, port),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
-                    Err(_) => {
-                        // No more descriptors: those that wait go on waiting.
-                        self.accept_at = Some(Instant::now() + ACCEPT_AGAIN);
-                        self.accepting.push(index);
-                        break;
-                    }
-                }
-            }
-            // Edge-triggered: what was not taken is asked for again.
-            if self.accept_at.is_none()
-                && self.listeners.contains_key(&index)
-                && !self.accepting.contains(&index)
-            {
-                self.recheck(index);
-            }
+            self.accept_from(index);
         }
     }
 
-    /// A listener whose turn ended with connections left has no new edge.
-    fn recheck(&mut self, index: usize) {
-        let Some(listener) = self.listeners.get(&index) else { return };
-        if let Ok((stream, peer)) = listener.accept() {
+    /// Its event does not come again: a listener is left alone only when it has said that nobody waits.
+    fn accept_from(&mut self, index: usize) {
+        for _ in 0..TURN_ACCEPTS {
+            let Some(listener) = self.listeners.get(&index) else { return };
             let (guest, port) = (listener.info.guest, listener.guest_port);
-            self.accepted(stream, peer, guest, port);
-            self.accepting.push(index);
-            self.accept_at = Some(Instant::now());
+            match listener.accept() {
+                Ok((stream, peer)) => self.accepted(stream, peer, guest, port),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(_) => {
+                    // No more descriptors: those that wait go on waiting.
+                    self.accept_at = Some(Instant::now() + ACCEPT_AGAIN);
+                    self.accepting.insert(index);
+                    return;
+                }
+            }
         }
+        // Others have their turn before the next ones.
+        self.accepting.insert(index);
+        self.accept_at.get_or_insert_with(Instant::now);
     }
 
     fn accepted(
