@@ -8,7 +8,9 @@
 )]
 
 mod datagram;
+mod descriptors;
 mod forward;
+mod lookup;
 mod names;
 mod own;
 mod reactor;
@@ -28,7 +30,6 @@ use crate::{
     frame::Offload,
 };
 use mio::Waker;
-use own::Own;
 use reactor::{Outside, Reactor};
 use serde::Serialize;
 use std::{
@@ -170,7 +171,7 @@ impl UserNet {
         to_guest: Box<dyn Guest + Send>,
         log: Log,
     ) -> Result<Handle, Error> {
-        let outside = Outside { clock, guest: to_guest, log, own: Own::default() };
+        let outside = Outside::new(clock, to_guest, log);
         Self::start_with(config, name, seed, outside)
     }
 

@@ -495,3 +495,4 @@ fn check_limits(limits: &Limits, report: &mut Report) {
         report.problem("limits.buffer_bytes", "less than a mebibyte", "a connection needs 128 KiB");
     }
 }
+        ("commands", limits.commands, 4096),

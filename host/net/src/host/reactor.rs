@@ -2,11 +2,13 @@
 
 use super::{
     Error, Info, Order, Shared,
+    descriptors::Descriptors,
     forward::{self, Bound, ForwardInfo, Listener, Socket},
+    lookup::{self, Lookups, Resolver},
     names,
     own::Own,
     services,
-    sockets::Sockets,
+    sockets::{Given, Sockets},
 };
 use crate::{
     capture::{Capture, Frame, Side, Way},
@@ -43,6 +45,15 @@ pub(super) struct Outside {
     pub(super) guest: Box<dyn Guest + Send>,
     pub(super) log: super::Log,
     pub(super) own: Own,
+    pub(super) resolver: Resolver,
+    pub(super) descriptors: Descriptors,
+}
+
+impl Outside {
+    pub(super) fn new(clock: ExternalClock, guest: Box<dyn Guest + Send>, log: super::Log) -> Self {
+        let (own, descriptors) = (Own::default(), Descriptors::raise());
+        Self { clock, guest, log, own, resolver: lookup::by_host, descriptors }
+    }
 }
 
 /// The way to the guest, with a look at what goes there.
@@ -95,15 +106,6 @@ pub(super) struct Reactor {
     stopped: bool,
 }
 
-/// Ten thousand connections are ten thousand descriptors.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    // The soft limit stays; connections beyond it are refused.
-    let _stays = setrlimit(Resource::Nofile, limit);
-}
-
 fn open_capture(config: &Config, name: &str) -> Result<Option<Capture<BufWriter<File>>>, Error> {
     let Some(settings) = &config.capture else { return Ok(None) };
     let wrong = |why| Error::Capture { file: settings.file.clone(), why };
@@ -120,7 +122,6 @@ impl Reactor {
         shared: Arc<Shared>,
         mut outside: Outside,
     ) -> Result<Self, Error> {
-        raise_descriptor_limit();
         let network = Network::from(&config);
         let mut policy = config.policy();
         if let Some(own) = (outside.own.list)() {
@@ -138,9 +139,12 @@ impl Reactor {
         };
         let registry = poll.registry().try_clone().map_err(Error::Start)?;
         let capture = open_capture(&config, name)?;
+        let waker = Arc::clone(&shared);
+        let lookups = Lookups::new(outside.resolver, Arc::new(move || waker.wake()));
+        let given = Given { log: outside.log, lookups, descriptors: outside.descriptors };
         let mut reactor = Self {
             core: Core::new(setup, seed),
-            sockets: Sockets::new(&config, seed, registry, outside.log).map_err(Error::Start)?,
+            sockets: Sockets::new(&config, seed, registry, given).map_err(Error::Start)?,
             guest: ToGuest { guest: outside.guest, capture, now: 0 },
             poll,
             shared,
@@ -349,6 +353,9 @@ impl Reactor {
         guest: Option<IpAddr>,
         port: u16,
     ) {
+        if self.sockets.descriptors.check(&stream).is_err() {
+            return stream.reset();
+        }
         let now = self.now();
         let flow = guest
             .or_else(|| self.core.guest_address(now))
