@@ -35,6 +35,7 @@ use serde::Serialize;
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt, io,
+    net::IpAddr,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -57,6 +58,8 @@ pub enum Error {
     Listen { forward: String, why: io::Error },
     #[error("forward `{forward}`: the guest has no address of that family in this network")]
     Family { forward: String },
+    #[error("forward `{forward}`: {guest} cannot be a guest's in this network")]
+    Guest { forward: String, guest: IpAddr },
     #[error("there is no forward `{0}`; the list of forwards shows them")]
     NoForward(String),
     #[error("TFTP folder {}: {why}", folder.display())]

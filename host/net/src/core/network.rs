@@ -120,7 +120,7 @@ impl Network {
     }
 
     /// Whether the guest may send from it.
-    pub(super) fn is_guests(&self, address: IpAddr) -> bool {
+    pub(crate) fn is_guests(&self, address: IpAddr) -> bool {
         if self.is_ours(address) {
             return false;
         }

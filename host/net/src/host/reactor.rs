@@ -371,27 +371,47 @@ impl Reactor {
     }
 
     fn forward_add(&mut self, forward: &Forward) -> Result<Vec<ForwardInfo>, Error> {
-        let given = forward.to_string();
-        let wrong = |why| Error::Listen { forward: forward.to_string(), why };
+        let first = self.next_listener;
         let mut infos = Vec::new();
         for (exact, bound, guest_port) in forward::bind(forward, &self.network)? {
-            let socket = match bound {
-                Bound::Tcp(listener) => Socket::Tcp(listener),
-                Bound::Unix { listener, path, inode } => Socket::Unix { listener, path, inode },
-                Bound::Udp(socket) => {
-                    let id = self.core.forward_udp(exact.guest, guest_port);
-                    self.sockets.insert_datagram(id, socket).map_err(wrong)?;
-                    Socket::Udp(id)
+            match self.listen(forward, &exact, bound, guest_port) {
+                Ok(info) => infos.push(info),
+                Err(why) => {
+                    self.stop_listening(&(first..self.next_listener).collect::<Vec<_>>());
+                    return Err(Error::Listen { forward: forward.to_string(), why });
                 }
-            };
-            let index = self.next_listener;
-            self.next_listener += 1;
-            let mut listener = Listener::new(&exact, &given, socket, guest_port);
-            listener.register(self.poll.registry(), index).map_err(wrong)?;
-            infos.push(listener.info.clone());
-            self.listeners.insert(index, listener);
+            }
         }
         Ok(infos)
+    }
+
+    fn listen(
+        &mut self,
+        given: &Forward,
+        exact: &Forward,
+        bound: Bound,
+        guest_port: u16,
+    ) -> io::Result<ForwardInfo> {
+        let socket = match bound {
+            Bound::Tcp(listener) => Socket::Tcp(listener),
+            Bound::Unix { listener, path, inode } => Socket::Unix { listener, path, inode },
+            Bound::Udp(socket) => {
+                let id = self.core.forward_udp(exact.guest, guest_port);
+                if let Err(error) = self.sockets.insert_datagram(id, socket) {
+                    let now = self.now();
+                    self.core.forward_udp_ends(now, id, &mut self.sockets, &mut self.guest);
+                    return Err(error);
+                }
+                Socket::Udp(id)
+            }
+        };
+        let index = self.next_listener;
+        self.next_listener += 1;
+        let mut listener = Listener::new(exact, &given.to_string(), socket, guest_port);
+        listener.register(self.poll.registry(), index)?;
+        let info = listener.info.clone();
+        self.listeners.insert(index, listener);
+        Ok(info)
     }
 
     fn forward_remove(&mut self, name: &str) -> Result<(), Error> {
@@ -401,15 +421,19 @@ impl Reactor {
         if found.is_empty() {
             return Err(Error::NoForward(name.to_owned()));
         }
+        self.stop_listening(&found);
+        Ok(())
+    }
+
+    fn stop_listening(&mut self, all: &[usize]) {
         let now = self.now();
-        for index in found {
-            if let Some(listener) = self.listeners.remove(&index)
+        for index in all {
+            if let Some(listener) = self.listeners.remove(index)
                 && let Socket::Udp(id) = listener.socket
             {
                 self.core.forward_udp_ends(now, id, &mut self.sockets, &mut self.guest);
             }
         }
-        Ok(())
     }
 
     fn info(&self) -> Info {
