@@ -48,6 +48,8 @@ use udp::Udp;
 const FRAGMENTS_BYTES: usize = 128 * 64;
 /// The longest datagram.
 const MAX_DATAGRAM_BYTES: usize = 65_507;
+/// Datagrams in a train: as many as Linux puts into one (UDP_MAX_SEGMENTS). Each is a call of the host's.
+const TRAIN: usize = 128;
 /// Flows that have a turn in one call.
 const POLL_TURNS: usize = 64;
 const SWEEP_NS: u64 = 10_000_000_000;
@@ -116,8 +118,8 @@ pub trait Services: Send {
     /// An address that the guest has or would be given.
     fn guest_address(&self, now: u64) -> Option<IpAddr>;
 
-    /// The guest is another one now.
-    fn reset(&mut self);
+    /// The guest is another one now, whose time goes on from `now`: from an earlier one, maybe.
+    fn reset(&mut self, now: u64);
 }
 
 /// How a core is made.
@@ -348,6 +350,7 @@ impl Core {
         let unchecked = word(6) == 0 && packet.source.is_ipv4();
         check(verified || unchecked || packet.checksum_holds(true), DropReason::Checksum)?;
         let piece = if train { usize::from(header.gso_size).max(1) } else { data.len().max(1) };
+        check(data.len().div_ceil(piece) <= TRAIN, DropReason::BadOffload)?;
         if data.is_empty() {
             self.datagram(packet, ports, source, data, turn);
         }
@@ -471,9 +474,10 @@ impl Core {
         self.tcp.accept(seen, guest, now, &mut self.out)
     }
 
-    /// A UDP port of the host is forwarded to `guest`: the id that its socket is known by.
-    pub fn forward_udp(&mut self, guest: SocketAddr) -> FlowId {
-        self.udp.forward(guest)
+    /// A UDP port of the host is forwarded to a port of the guest, at this address or wherever it is: the id that the
+    /// host's socket is known by.
+    pub fn forward_udp(&mut self, guest: Option<IpAddr>, port: u16) -> FlowId {
+        self.udp.forward(guest, port)
     }
 
     /// It is no longer; the host is told to close the socket.
@@ -508,7 +512,10 @@ impl Core {
         let buffer = &mut self.buffer[..];
         let next = match id.kind() {
             Kind::Udp => self.udp.poll(id, turn, &mut self.out, buffer),
-            Kind::UdpForward => self.udp.poll_forward(id, &self.router, turn, &mut self.out, buffer),
+            Kind::UdpForward => {
+                let guest = self.services.guest_address(turn.now);
+                self.udp.poll_forward(id, guest, &self.router, turn, &mut self.out, buffer)
+            }
             Kind::Ping => self.pings.poll(id, turn, &mut self.out, buffer),
             Kind::Tcp => Next::Idle,
         };
@@ -570,9 +577,9 @@ impl Core {
         self.pings.reset(&mut turn);
         self.reassembly.clear();
         self.out.neighbours.clear();
-        self.services.reset();
+        self.services.reset(now);
         self.heard = false;
-        self.next_sweep = now;
+        (self.next_sweep, self.next_retry) = (now, now);
     }
 
     /// Counters.

@@ -9,6 +9,7 @@ mod link;
 pub(crate) mod parse;
 mod simulate;
 mod tcp;
+mod time;
 mod udp;
 
 use super::packet::IpHead;

@@ -36,6 +36,7 @@ pub(super) struct Guard {
     /// Where the guest's bytes begin; how far it has come.
     first: Option<u32>,
     reached: u32,
+    wrapped: bool,
 }
 
 fn later(a: u32, b: u32) -> bool {
@@ -120,8 +121,11 @@ impl Guard {
         if verdict != Verdict::Beyond {
             let kept = if later(end, edge) { edge } else { end };
             let first = *self.first.get_or_insert(self.ack);
+            let reached = kept.wrapping_sub(first);
             if later(kept, first.wrapping_add(self.reached)) {
-                self.reached = kept.wrapping_sub(first);
+                // Numbers begin again every 4 GiB; what was touched stays so.
+                self.wrapped |= reached < self.reached;
+                self.reached = reached;
             }
         }
         verdict
@@ -129,7 +133,7 @@ impl Guard {
 
     /// Bytes of the receive buffer that the guest may have touched, were it endless.
     pub(super) fn reached(&self) -> usize {
-        self.reached as usize
+        if self.wrapped { usize::MAX } else { self.reached as usize }
     }
 
     /// An acknowledgement that says nothing new.
@@ -192,6 +196,20 @@ mod tests {
         assert_eq!(guard.verdict(&segment(66_535, 501, ACK, 9, &bytes[..1600]), false), Verdict::Pass);
         assert_eq!(guard.verdict(&segment(66_535, 501, ACK, 9, &bytes[..1601]), false), Verdict::Cut(1600));
         assert_eq!(guard.reached(), 65_535 + 1600);
+    }
+
+    #[test]
+    fn what_was_touched_stays_so_when_numbers_begin_again() {
+        let mut guard = after_syn_ack();
+        let mut seq = 1000u32;
+        for round in 0..5 {
+            for _ in 0..0x4000 {
+                guard.emitted(&segment(501, seq, ACK, 0xffff, &[]));
+                seq = seq.wrapping_add(0x1_0000);
+                guard.verdict(&segment(seq, 501, ACK, 9, &[]), false);
+            }
+            assert!(guard.reached() >= 0x3fff_0000, "{} after {} GiB", guard.reached(), round + 1);
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ fn segment(
     super::harness::segment(ends.0, ends.1, &fields)
 }
 
-const FIN: u8 = 1;
+pub(super) const FIN: u8 = 1;
 pub(super) const SYN: u8 = 2;
 pub(super) const RST: u8 = 4;
 const PSH: u8 = 8;
@@ -55,7 +55,7 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    fn new(to: &str) -> Self {
+    pub(super) fn new(to: &str) -> Self {
         Self::on(Bench::new(), to)
     }
 
@@ -96,7 +96,7 @@ impl Peer {
     }
 
     /// Opens a connection; returns the sequence number that the other side will send next. The guest's is 1001.
-    fn open(&mut self) -> u32 {
+    pub(super) fn open(&mut self) -> u32 {
         self.send(1000, 0, SYN, 65_535, &[]);
         let id = self.id();
         self.bench.event(HostEvent::Connected(id));
@@ -331,6 +331,14 @@ fn what_belongs_to_nothing_is_reset() {
     peer.send(5, 77, SYN, 100, &[]);
     assert_eq!((peer.all(), peer.bench.dropped(DropReason::Malformed)), (vec![], 6));
     assert!(peer.bench.host.open.is_empty());
+    // Nobody is who everybody is.
+    for to in ["224.0.0.1:80", "10.0.2.255:80", "255.255.255.255:80"] {
+        let mut peer = Peer::new(to);
+        peer.bench.udp("10.0.2.15:9", "10.0.2.2:7", b"");
+        peer.bench.wire.frames.clear();
+        peer.send(5, 77, ACK, 100, b"abc");
+        assert_eq!((peer.all(), peer.bench.dropped(DropReason::Multicast)), (vec![], 1), "{to}");
+    }
 }
 
 #[test]
