@@ -218,5 +218,5 @@ class Guest:
         return time.monotonic() - begun
 
     def size(self):
-        """Of the recording, without the snapshots in it."""
-        return sum(entry.stat().st_size for entry in os.scandir(self.recording) if entry.is_file())
+        """Of the log, in bytes."""
+        return sum(entry.stat().st_size for entry in os.scandir(os.path.join(self.recording, "log")))
