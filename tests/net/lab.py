@@ -1,8 +1,10 @@
-"""The laboratory of tests/net/all: a network of its own for servers and guests, recorded guests in it, and their verification without one.
+"""The laboratory of tests/net/all: a network of its own for servers and guests, recorded guests in it, and their
+verification without one.
 
     guest -- user network -- this namespace (near) -- a router -- the far host
 
-Everything is in namespaces of an unprivileged user's; nothing outside this machine is talked to, and nothing of its own network.
+Everything is in namespaces of an unprivileged user's; nothing outside this machine is talked to, and nothing of its own
+network.
 """
 import json
 import os
@@ -37,8 +39,8 @@ def enter():
         return
     words = ["unshare", "--user", "--map-root-user", "--net"]
     if subprocess.run([*words, "true"], stderr=subprocess.DEVNULL).returncode:
-        sys.exit("all: this host lets nobody have a network namespace of his own (unshare --user --net); where there is such a setting: "
-                 "sysctl kernel.apparmor_restrict_unprivileged_userns=0")
+        sys.exit("all: this host gives no network namespace to a user (unshare --user --net); where it has such a "
+                 "setting: sysctl kernel.apparmor_restrict_unprivileged_userns=0")
     os.execvpe(words[0], [*words, sys.executable, *sys.argv], {**os.environ, INSIDE: "yes"})
 
 
@@ -57,7 +59,8 @@ class Lab:
             self.wait_for(lambda pid=pid: os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net"))
         sh(f"""
             set_up() {{ # NAMESPACE DEVICE ADDRESS ADDRESS6
-                $1 ip address add $3/24 dev $2; $1 ip address add $4/64 dev $2 nodad; $1 ip link set $2 up; $1 ip link set lo up
+                $1 ip address add $3/24 dev $2; $1 ip address add $4/64 dev $2 nodad
+                $1 ip link set $2 up; $1 ip link set lo up
             }}
             router="nsenter -t {router} -n" far="nsenter -t {far} -n"
             ip link add near type veth peer name near netns {router}
@@ -143,6 +146,12 @@ class Qmp:
                 return answer["return"]
 
 
+def boot(words):
+    """Debian's kernel with our init, which does what it is told; QEMU takes the same."""
+    return ["-m", "512M", "-bios", f"{GUESTS}/fw_dynamic.bin", "-kernel", f"{GUESTS}/Image",
+            "-initrd", f"{GUESTS}/initramfs.cpio", "-append", f"console=ttyS0 {words} reprise.poweroff"]
+
+
 class Guest:
     """A guest that runs a check of tests/net/guest, recorded unless it says otherwise."""
 
@@ -156,12 +165,12 @@ class Guest:
                 os.remove(path)
         if words is None:
             words = "reprise.test=dhcp,script"
-            arguments = (*arguments, "--disk", f"disk0={GUESTS}/network.ext4", "--disk", f"disk1={self.script({'check': check, **NAMES, **told})}")
+            script = self.script({"check": check, **NAMES, **told})
+            arguments = (*arguments, "--disk", f"disk0={GUESTS}/network.ext4", "--disk", f"disk1={script}")
             settings = ("profile=\"all\"", *settings)
         self.process = lab.start([
             REPRISE, *(["record", "-o", self.recording] if record else ["run"]), os.path.join(ROOT, "configs/net.toml"),
-            "--control", self.control, "-bios", f"{GUESTS}/fw_dynamic.bin", "-kernel", f"{GUESTS}/Image", "-initrd", f"{GUESTS}/initramfs.cpio",
-            "-m", "512M", "-append", f"console=ttyS0 {words} reprise.poweroff", "--port", f"uart0=file:{self.console}",
+            "--control", self.control, "--port", f"uart0=file:{self.console}", *boot(words),
             *(word for setting in settings for word in ("--set", f"net.user0.{setting}")), *arguments,
         ], stderr=open(lab.path(f"{check}.errors"), "wb"))
 
