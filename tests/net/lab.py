@@ -145,6 +145,9 @@ class Qmp:
             if "return" in answer:
                 return answer["return"]
 
+    def icount(self):
+        return self.execute("query-replay")["icount"]
+
 
 def boot(words):
     """Debian's kernel with our init, which does what it is told; QEMU takes the same."""
