@@ -5,7 +5,7 @@ use super::{
     device::Device,
     guard::{Guard, Verdict, cut},
     rings::Rings,
-    segment::{ACK, FIN, RST, SYN, Segment, back, send_bare},
+    segment::{ACK, FIN, RST, SYN, Segment, back, reset_for, send_bare},
 };
 use crate::{
     core::{
@@ -59,6 +59,8 @@ pub(super) struct Flow {
     pub(super) last_ns: u64,
     /// A forward's, and the guest has not answered it yet.
     pub(super) called: bool,
+    /// It has called anew, as the guest still had an elder connection of the same ports.
+    called_anew: bool,
     /// Bytes of each buffer.
     ring: usize,
     pub(super) from_guest: u64,
@@ -117,6 +119,7 @@ impl Flow {
             armed: None,
             last_ns: now,
             called: false,
+            called_anew: false,
             ring: 0,
             from_guest: 0,
             to_guest: 0,
@@ -224,6 +227,9 @@ impl Flow {
         self.last_ns = turn.now;
         let Some(state) = self.state() else { return };
         let awaits_syn = state == State::SynSent;
+        if awaits_syn && self.guard.is_of_another(segment) {
+            return self.reset_elder(iface, segment, turn, out);
+        }
         if segment.has(SYN) && awaits_syn {
             self.guard.guest_syn(segment);
             self.guest_mss = announced_mss(segment);
@@ -274,6 +280,23 @@ impl Flow {
             }
             // smoltcp takes the window of its SYN for a scaled one until it has sent another.
             self.egress(iface, turn, out);
+        }
+    }
+
+    /// The guest acknowledges what we never said: for it the last connection of these ports is not over, as in TIME-WAIT,
+    /// where nginx is for a minute after each that it has closed. RFC 9293 §3.10.7.3: that one is reset. Then we call
+    /// anew, once: smoltcp would ask again after a second.
+    fn reset_elder(
+        &mut self,
+        iface: &mut Interface,
+        segment: &Segment<'_>,
+        turn: &mut Turn<'_>,
+        out: &mut Output,
+    ) {
+        send_bare(out, turn.guest, &self.head(), self.ports(), reset_for(segment));
+        if !self.called_anew && self.call(self.ring, iface).is_some() {
+            self.called_anew = true;
+            self.guard = Guard::default();
         }
     }
 

@@ -99,6 +99,12 @@ impl Guard {
         (window < on_its_way).then(|| u16::try_from(least).unwrap_or(u16::MAX))
     }
 
+    /// Whether it answers something that was not our SYN, which is all that we have sent.
+    pub(super) fn is_of_another(&self, segment: &Segment<'_>) -> bool {
+        let plain = !segment.has(SYN) && !segment.has(RST) && segment.has(ACK);
+        plain && self.sent.is_some_and(|sent| segment.ack != sent)
+    }
+
     /// A segment of the guest comes in. `awaits_syn`: our own SYN was sent and not yet answered.
     pub(super) fn verdict(&mut self, segment: &Segment<'_>, awaits_syn: bool) -> Verdict {
         if segment.has(SYN) {

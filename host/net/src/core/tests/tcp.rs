@@ -515,6 +515,33 @@ fn connections_come_in_through_forwards() {
 }
 
 #[test]
+fn a_forward_does_not_wait_for_the_end_of_the_guests_time_wait() {
+    let mut peer = Peer::new("10.0.2.2:50000");
+    peer.bench.udp("10.0.2.15:9", "10.0.2.2:7", b"");
+    peer.bench.wire.frames.clear();
+    peer.from.set_port(80);
+    let id = peer.bench.core.accept(peer.bench.now, "127.0.0.1:50000".parse().unwrap(), peer.from).unwrap();
+    peer.bench.host.open.insert(id, super::harness::Sock { room: usize::MAX, ..Default::default() });
+    peer.bench.poll();
+    let (now, syn) = (peer.bench.now, peer.got().unwrap());
+    // What Linux says in TIME-WAIT, or of a connection that it still has, to a SYN that is none for it.
+    let elder = syn.seq.wrapping_add(1_000_000);
+    peer.send(7000, elder, ACK, 1003, &[]);
+    let got = peer.all();
+    assert_eq!(got.iter().map(|got| got.flags).collect::<Vec<_>>(), [RST, SYN]);
+    assert_eq!(got[0].seq, elder, "Linux takes a reset at this byte only");
+    assert_eq!(peer.bench.now, now, "it asks again at once");
+    // A guest that never has enough of it is reset each time, and asked again when a SYN would be.
+    peer.send(7000, elder, ACK, 1003, &[]);
+    assert_eq!(peer.all().iter().map(|got| got.flags).collect::<Vec<_>>(), [RST]);
+    let syn = &got[1];
+    peer.send(500, syn.seq.wrapping_add(1), SYN | ACK, 65_535, &[]);
+    assert_eq!(peer.all().last().map(|got| (got.flags, got.ack)), Some((ACK, 501)));
+    peer.send(501, syn.seq.wrapping_add(1), ACK, 65_535, b"hello");
+    assert_eq!(peer.bench.host.sock(id).got, b"hello");
+}
+
+#[test]
 fn a_guest_that_does_not_listen_refuses() {
     let mut peer = Peer::new("10.0.2.2:50000");
     peer.bench.udp("10.0.2.15:9", "10.0.2.2:7", b"");
