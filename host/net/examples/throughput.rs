@@ -152,7 +152,7 @@ impl Services for Everything {
         false
     }
 
-    fn reset(&mut self) {}
+    fn reset(&mut self, _at_ns: u64) {}
 }
 
 fn sum(mut sum: u64, bytes: &[u8]) -> u64 {

@@ -524,6 +524,6 @@ pub(super) fn is_senseless(segment: &Segment<'_>) -> bool {
 pub(super) fn refuse(packet: &Packet<'_>, segment: &Segment<'_>, turn: &mut Turn<'_>, out: &mut Output) {
     if !segment.has(RST) {
         let ports = [segment.ports[1], segment.ports[0]];
-        send_bare(out, turn.guest, &back(packet), ports, super::segment::reset_for(segment));
+        send_bare(out, turn.guest, &back(packet), ports, reset_for(segment));
     }
 }
