@@ -7,7 +7,7 @@ use crate::{
 };
 use std::net::SocketAddr;
 
-fn segment(
+pub(super) fn segment(
     ends: (SocketAddr, SocketAddr),
     numbers: (u32, u32),
     flags: u8,
@@ -29,7 +29,7 @@ fn segment(
     super::harness::segment(ends.0, ends.1, &fields)
 }
 
-const FIN: u8 = 1;
+pub(super) const FIN: u8 = 1;
 pub(super) const SYN: u8 = 2;
 pub(super) const RST: u8 = 4;
 const PSH: u8 = 8;
@@ -42,7 +42,7 @@ pub(super) struct Got {
     ack: u32,
     pub(super) flags: u8,
     window: u16,
-    payload: Vec<u8>,
+    pub(super) payload: Vec<u8>,
     header: Header,
 }
 
@@ -50,12 +50,12 @@ pub(super) struct Got {
 pub(super) struct Peer {
     pub(super) bench: Bench,
     pub(super) from: SocketAddr,
-    to: SocketAddr,
+    pub(super) to: SocketAddr,
     options: Vec<u8>,
 }
 
 impl Peer {
-    fn new(to: &str) -> Self {
+    pub(super) fn new(to: &str) -> Self {
         Self::on(Bench::new(), to)
     }
 
@@ -96,7 +96,7 @@ impl Peer {
     }
 
     /// Opens a connection; returns the sequence number that the other side will send next. The guest's is 1001.
-    fn open(&mut self) -> u32 {
+    pub(super) fn open(&mut self) -> u32 {
         self.send(1000, 0, SYN, 65_535, &[]);
         let id = self.id();
         self.bench.event(HostEvent::Connected(id));
@@ -109,14 +109,14 @@ impl Peer {
         seq
     }
 
-    fn host_sends(&mut self, bytes: &[u8]) {
+    pub(super) fn host_sends(&mut self, bytes: &[u8]) {
         let id = self.id();
         self.bench.host.sock(id).inbox.extend(bytes);
         self.bench.event(HostEvent::Readable(id));
         self.bench.poll();
     }
 
-    fn host_ends(&mut self) {
+    pub(super) fn host_ends(&mut self) {
         let id = self.id();
         self.bench.host.sock(id).peer_ended = true;
         self.bench.event(HostEvent::Readable(id));
