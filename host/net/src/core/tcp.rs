@@ -1,6 +1,7 @@
 //! TCP: which connection a segment belongs to, whose turn it is, and the limits on all of them.
 
 mod device;
+mod flight;
 mod flow;
 mod guard;
 mod rate;

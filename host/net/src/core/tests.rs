@@ -7,6 +7,7 @@ mod harness;
 mod limits;
 mod link;
 pub(crate) mod parse;
+mod recovery;
 mod simulate;
 mod tcp;
 mod time;

@@ -7,7 +7,7 @@ use crate::{
 };
 use std::net::SocketAddr;
 
-fn segment(
+pub(super) fn segment(
     ends: (SocketAddr, SocketAddr),
     numbers: (u32, u32),
     flags: u8,
@@ -42,7 +42,7 @@ pub(super) struct Got {
     ack: u32,
     pub(super) flags: u8,
     window: u16,
-    payload: Vec<u8>,
+    pub(super) payload: Vec<u8>,
     header: Header,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Got {
 pub(super) struct Peer {
     pub(super) bench: Bench,
     pub(super) from: SocketAddr,
-    to: SocketAddr,
+    pub(super) to: SocketAddr,
     options: Vec<u8>,
 }
 
@@ -109,14 +109,14 @@ impl Peer {
         seq
     }
 
-    fn host_sends(&mut self, bytes: &[u8]) {
+    pub(super) fn host_sends(&mut self, bytes: &[u8]) {
         let id = self.id();
         self.bench.host.sock(id).inbox.extend(bytes);
         self.bench.event(HostEvent::Readable(id));
         self.bench.poll();
     }
 
-    fn host_ends(&mut self) {
+    pub(super) fn host_ends(&mut self) {
         let id = self.id();
         self.bench.host.sock(id).peer_ended = true;
         self.bench.event(HostEvent::Readable(id));
