@@ -48,6 +48,8 @@ use udp::Udp;
 const FRAGMENTS_BYTES: usize = 128 * 64;
 /// The longest datagram.
 const MAX_DATAGRAM_BYTES: usize = 65_507;
+/// No link is narrower (RFC 791), whatever a driver says.
+const MTU_LEAST: u16 = 576;
 /// Datagrams in a train: as many as Linux puts into one (UDP_MAX_SEGMENTS). Each is a call of the host's.
 const TRAIN: usize = 128;
 /// Flows that have a turn in one call.
@@ -138,6 +140,8 @@ pub struct Core {
     router: Router,
     services: Box<dyn Services>,
     reassembly: Reassembly,
+    /// Of the network; a driver may take less.
+    mtu: u16,
     tcp: Tcp,
     udp: Udp,
     pings: Pings,
@@ -160,12 +164,13 @@ impl Core {
     /// Makes a network. The seed is for what must not be guessed, as sequence numbers.
     #[must_use]
     pub fn new(setup: Setup, seed: [u8; 32]) -> Self {
-        let limits = setup.limits;
+        let (limits, mtu) = (setup.limits, setup.network.mtu);
         let out = Output::new(setup.network, limits.neighbours as usize);
         let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| seed[at + i]));
         let tcp = Tcp::new(limits, &out, word(0) ^ word(8).rotate_left(17) ^ word(16) ^ word(24));
         Self {
             tcp,
+            mtu,
             out,
             router: Router { egress: setup.egress, services: setup.guest_forwards },
             services: setup.services,
@@ -184,10 +189,11 @@ impl Core {
         }
     }
 
-    /// The guest's driver takes these from now on.
-    pub fn set_offload(&mut self, offload: Offload) {
-        if self.out.offload != offload {
-            self.out.offload = offload;
+    /// The guest's driver takes these from now on, and besides no packet longer than `mtu` bytes.
+    pub fn set_offload(&mut self, offload: Offload, mtu: u32) {
+        let mtu = u16::try_from(mtu).unwrap_or(u16::MAX).clamp(MTU_LEAST, self.mtu);
+        if (self.out.offload, self.out.network.mtu) != (offload, mtu) {
+            (self.out.offload, self.out.network.mtu) = (offload, mtu);
             self.tcp.set_offload(&self.out);
         }
     }

@@ -376,6 +376,28 @@ fn a_forward_follows_the_guest_to_its_address() {
 }
 
 #[test]
+#[test]
+fn a_driver_that_takes_less_than_the_network_gets_fragments() {
+    for (guest, peer, least) in
+        [("10.0.2.15:5000", "192.0.2.1:53", 576), ("[fd00::15]:5000", "[2001:db8::1]:53", 1280)]
+    {
+        let mut setup = setup();
+        setup.network.mtu = 9000;
+        let mut bench = Bench::with(setup);
+        bench.udp(guest, peer, b"x");
+        let id = bench.host.only();
+        // What the driver says, and the longest packet that it gets.
+        for (mtu, longest) in [(1500, 1500), (u32::MAX, 9000), (least, least), (1, least.min(576))] {
+            bench.wire.mtu = longest as usize;
+            bench.core.set_offload(bench.wire.offload, mtu);
+            arrives(&mut bench, id, peer, &vec![7; 20_000]);
+            let lengths: Vec<_> = bench.wire.frames.drain(..).map(|(_, frame)| frame.len() - 14).collect();
+            let least = longest as usize - 8;
+            assert!(lengths.iter().max().unwrap() >= &least, "{lengths:?}");
+        }
+    }
+}
+
 fn peers_of_a_forward_that_look_alike_are_told_apart() {
     let mut bench = Bench::new();
     bench.udp("10.0.2.15:9", "10.0.2.2:7", b"");
