@@ -249,6 +249,26 @@ fn hops_run_out_here_or_on_the_way() {
 }
 
 #[test]
+fn an_error_in_the_other_familys_numbers_is_not_told() {
+    let mut bench = Bench::new();
+    // To the host, such a destination is one of IPv4.
+    bench.udp("[fd00::15]:5000", "[2001:db8::1]:53", b"x");
+    let id = bench.host.only();
+    let error = |to: &str| IcmpError {
+        from: "203.0.113.1".parse().unwrap(),
+        icmp_type: 3,
+        code: 1,
+        info: 0,
+        to: to.parse().unwrap(),
+        payload: vec![],
+    };
+    bench.event(HostEvent::Icmp(id, error("192.0.2.1:53")));
+    assert_eq!(bench.next_frame(), None, "a host unreachable, which would be \"time exceeded\" in IPv6");
+    bench.event(HostEvent::Icmp(id, error("[2001:db8::1]:53")));
+    assert!(bench.next_frame().is_some());
+}
+
+#[test]
 fn what_the_host_refuses_is_told() {
     for (failure, numbers) in [
         (Failure::NetUnreachable, Some([3, 0])),
@@ -357,26 +377,6 @@ fn forwards_bring_datagrams_in() {
 }
 
 #[test]
-fn a_forward_follows_the_guest_to_its_address() {
-    let mut setup = setup();
-    let addresses = [(0, "10.0.2.15"), (1_000_000_000, "10.0.2.40")];
-    setup.services = Box::new(Echo(addresses.map(|(from, at)| (from, at.parse().unwrap())).to_vec()));
-    let mut bench = Bench::with(setup);
-    for guest in ["10.0.2.15", "10.0.2.40"] {
-        bench.udp(&format!("{guest}:9"), "10.0.2.2:7", b"");
-    }
-    bench.wire.frames.clear();
-    let id = bench.core.forward_udp(None, 53);
-    bench.host.open.insert(id, super::harness::Sock::default());
-    for (now, guest) in [(2_000_000, "10.0.2.15:53"), (2_000_000_000, "10.0.2.40:53")] {
-        bench.now = now;
-        arrives(&mut bench, id, "198.51.100.4:800", b"x");
-        assert_eq!(parts(&bench.next_frame().unwrap()).1, guest);
-    }
-}
-
-#[test]
-#[test]
 fn a_driver_that_takes_less_than_the_network_gets_fragments() {
     for (guest, peer, least) in
         [("10.0.2.15:5000", "192.0.2.1:53", 576), ("[fd00::15]:5000", "[2001:db8::1]:53", 1280)]
@@ -398,6 +398,26 @@ fn a_driver_that_takes_less_than_the_network_gets_fragments() {
     }
 }
 
+#[test]
+fn a_forward_follows_the_guest_to_its_address() {
+    let mut setup = setup();
+    let addresses = [(0, "10.0.2.15"), (1_000_000_000, "10.0.2.40")];
+    setup.services = Box::new(Echo(addresses.map(|(from, at)| (from, at.parse().unwrap())).to_vec()));
+    let mut bench = Bench::with(setup);
+    for guest in ["10.0.2.15", "10.0.2.40"] {
+        bench.udp(&format!("{guest}:9"), "10.0.2.2:7", b"");
+    }
+    bench.wire.frames.clear();
+    let id = bench.core.forward_udp(None, 53);
+    bench.host.open.insert(id, super::harness::Sock::default());
+    for (now, guest) in [(2_000_000, "10.0.2.15:53"), (2_000_000_000, "10.0.2.40:53")] {
+        bench.now = now;
+        arrives(&mut bench, id, "198.51.100.4:800", b"x");
+        assert_eq!(parts(&bench.next_frame().unwrap()).1, guest);
+    }
+}
+
+#[test]
 fn peers_of_a_forward_that_look_alike_are_told_apart() {
     let mut bench = Bench::new();
     bench.udp("10.0.2.15:9", "10.0.2.2:7", b"");
