@@ -367,7 +367,8 @@ impl Staller {
     fn new(test: &str) -> Self {
         let scratch = Scratch::new(test);
         let path = scratch.path("payload");
-        let payload: Vec<u8> = (0..LONG as u32).map(|at| (at.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect();
+        let payload: Vec<u8> =
+            (0..LONG as u32).map(|at| (at.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect();
         std::fs::write(&path, &payload).unwrap();
         let sum = sum_of(&path);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -469,7 +470,8 @@ fn a_guest_that_is_restored_in_the_middle_of_an_upload_is_told_and_goes_on() {
     server.recovered(&ended.console);
     // And in another process, which has never heard of that connection.
     let from = format!("{folder}/middle");
-    let ended = Reprise::new(["record", "--from", &from, "--net", HOST, "-o", &on, "--control", "none"]).end();
+    let ended =
+        Reprise::new(["record", "--from", &from, "--net", HOST, "-o", &on, "--control", "none"]).end();
     server.recovered(&ended.success().console);
     Reprise::new(["verify", &on]).end().success();
 }
