@@ -452,10 +452,21 @@ fn push_event(state: &mut State, port: usize, event: PortChange) {
         }
         _ => false,
     };
-    let is = |input: &Input, wanted: Option<PortChange>| matches!(input, Input::PortEvent { event, .. } if wanted.is_none_or(|wanted| *event == wanted));
+    let is_peer = |input: &Input, wanted: &[PortChange]| match input {
+        Input::PortEvent { event, .. } => wanted.contains(event),
+        _ => false,
+    };
+    let other = match event {
+        PortChange::Opened => Some(PortChange::Closed),
+        PortChange::Closed => Some(PortChange::Opened),
+        // Each counts.
+        PortChange::Break => None,
+    };
     let mut last = inbox.iter().enumerate().rev().filter(ours);
     match (last.next(), last.next()) {
-        (Some((at, newer)), Some((_, older))) if is(newer, None) && is(older, Some(event)) => {
+        (Some((at, newer)), Some((_, older)))
+            if is_peer(newer, other.as_slice()) && is_peer(older, &[event]) =>
+        {
             inbox.remove(at);
         }
         _ => {
@@ -559,14 +570,20 @@ mod tests {
             link.event(0, PortChange::Opened);
         }
         link.event(0, PortChange::Closed);
+        for event in [PortChange::Break, PortChange::Opened, PortChange::Break, PortChange::Break] {
+            link.event(0, event);
+        }
         let mut inbox = Vec::new();
         link.poll(&mut inbox);
         let said = |input: &Input| match input {
             Input::PortEvent { event, .. } => Some(*event),
             _ => None,
         };
-        let (opened, closed) = (Some(PortChange::Opened), Some(PortChange::Closed));
-        assert_eq!(inbox.iter().map(said).collect::<Vec<_>>(), [closed, opened, None, closed]);
+        let [opened, closed, breaks] = [PortChange::Opened, PortChange::Closed, PortChange::Break].map(Some);
+        assert_eq!(
+            inbox.iter().map(said).collect::<Vec<_>>(),
+            [closed, opened, None, closed, breaks, opened, breaks, breaks]
+        );
     }
 
     #[test]

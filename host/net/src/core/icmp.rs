@@ -101,8 +101,8 @@ impl Output {
         }
     }
 
-    /// Passes on what a router said about something that the guest has sent from `source`: `transport` is its own, as it
-    /// was sent.
+    /// Passes on what a router said about something that the guest has sent from `source`: `transport` is its own, as
+    /// it was sent.
     pub(super) fn relay_error(
         &mut self,
         guest: &mut dyn Guest,
