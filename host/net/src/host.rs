@@ -111,7 +111,7 @@ struct Inbox {
     /// The machine is one of another time.
     restored: bool,
     /// What the guest's driver takes now, if that is news. (A guest can change its mind faster than anybody listens.)
-    offload: Option<Offload>,
+    offload: Option<(Offload, u32)>,
     orders: Vec<Order>,
     stop: bool,
     /// The thread has ended, and nobody will look at this again.
@@ -236,9 +236,9 @@ impl Handle {
         self.shared.wake();
     }
 
-    /// What the guest's driver takes.
-    pub fn set_offload(&self, offload: Offload) {
-        self.shared.inbox().offload = Some(offload);
+    /// What the guest's driver takes, and the longest packet in bytes, where it is not several segments.
+    pub fn set_offload(&self, offload: Offload, mtu: u32) {
+        self.shared.inbox().offload = Some((offload, mtu));
         self.shared.wake();
     }
 

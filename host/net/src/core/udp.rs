@@ -212,10 +212,8 @@ impl Udp {
     /// What a router or the peer said about a datagram.
     pub(super) fn error(&mut self, id: FlowId, error: &IcmpError, turn: &mut Turn<'_>, out: &mut Output) {
         let Some(map) = self.maps.get(id) else { return };
-        let Some(to) = out.network.seen(error.to, map.guest.ip()) else { return };
-        let head = IpHead { source: map.guest.ip(), destination: to.ip(), protocol: UDP, hops: 1 };
-        let quote = udp_quote([map.guest.port(), to.port()], &error.payload);
-        out.relay_error(turn.guest, &head, &quote, error);
+        let quote = udp_quote([map.guest.port(), error.to.port()], &error.payload);
+        out.relay_error(turn.guest, map.guest.ip(), UDP, &quote, error);
     }
 
     /// A port of the host's is forwarded to `guest` from now on.

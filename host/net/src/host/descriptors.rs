@@ -26,8 +26,8 @@ impl Descriptors {
         Self(most - RESERVED.min(most / 4))
     }
 
-    /// Whether a descriptor that was just made leaves enough to the others. The kernel gives the lowest that is free, so
-    /// its number says how many there are at least.
+    /// Whether a descriptor that was just made leaves enough to the others. The kernel gives the lowest that is free,
+    /// so its number says how many there are at least.
     ///
     /// # Errors
     /// It does not: as if the kernel had had none.

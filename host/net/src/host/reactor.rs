@@ -219,8 +219,8 @@ impl Reactor {
         if restored {
             self.restored();
         }
-        if let Some(offload) = offload {
-            self.core.set_offload(offload);
+        if let Some((offload, mtu)) = offload {
+            self.core.set_offload(offload, mtu);
         }
         for order in orders {
             self.order(order);

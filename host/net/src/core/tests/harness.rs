@@ -349,7 +349,7 @@ impl Bench {
 
     pub(super) fn offload(&mut self, offload: Offload) {
         self.wire.offload = offload;
-        self.core.set_offload(offload);
+        self.core.set_offload(offload, self.wire.mtu as u32);
     }
 
     pub(super) fn message(&mut self, message: &[u8]) {

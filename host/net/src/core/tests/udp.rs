@@ -249,6 +249,26 @@ fn hops_run_out_here_or_on_the_way() {
 }
 
 #[test]
+fn an_error_in_the_other_familys_numbers_is_not_told() {
+    let mut bench = Bench::new();
+    // To the host, such a destination is one of IPv4.
+    bench.udp("[fd00::15]:5000", "[2001:db8::1]:53", b"x");
+    let id = bench.host.only();
+    let error = |to: &str| IcmpError {
+        from: "203.0.113.1".parse().unwrap(),
+        icmp_type: 3,
+        code: 1,
+        info: 0,
+        to: to.parse().unwrap(),
+        payload: vec![],
+    };
+    bench.event(HostEvent::Icmp(id, error("192.0.2.1:53")));
+    assert_eq!(bench.next_frame(), None, "a host unreachable, which would be \"time exceeded\" in IPv6");
+    bench.event(HostEvent::Icmp(id, error("[2001:db8::1]:53")));
+    assert!(bench.next_frame().is_some());
+}
+
+#[test]
 fn what_the_host_refuses_is_told() {
     for (failure, numbers) in [
         (Failure::NetUnreachable, Some([3, 0])),
@@ -354,6 +374,28 @@ fn forwards_bring_datagrams_in() {
     let (now, bench) = (bench.now, &mut bench);
     bench.core.forward_udp_ends(now, id, &mut bench.host, &mut bench.wire);
     assert_eq!(bench.host.closed.len(), 1);
+}
+
+#[test]
+fn a_driver_that_takes_less_than_the_network_gets_fragments() {
+    for (guest, peer, least) in
+        [("10.0.2.15:5000", "192.0.2.1:53", 576), ("[fd00::15]:5000", "[2001:db8::1]:53", 1280)]
+    {
+        let mut setup = setup();
+        setup.network.mtu = 9000;
+        let mut bench = Bench::with(setup);
+        bench.udp(guest, peer, b"x");
+        let id = bench.host.only();
+        // What the driver says, and the longest packet that it gets.
+        for (mtu, longest) in [(1500, 1500), (u32::MAX, 9000), (least, least), (1, least.min(576))] {
+            bench.wire.mtu = longest as usize;
+            bench.core.set_offload(bench.wire.offload, mtu);
+            arrives(&mut bench, id, peer, &vec![7; 20_000]);
+            let lengths: Vec<_> = bench.wire.frames.drain(..).map(|(_, frame)| frame.len() - 14).collect();
+            let least = longest as usize - 8;
+            assert!(lengths.iter().max().unwrap() >= &least, "{lengths:?}");
+        }
+    }
 }
 
 #[test]
