@@ -284,8 +284,8 @@ impl Flow {
     }
 
     /// The guest acknowledges what we never said: for it the last connection of these ports is not over, as in
-    /// TIME-WAIT, where nginx is for a minute after each that it has closed. RFC 9293 §3.10.7.3: that one is reset. Then
-    /// we call anew, once: smoltcp would ask again after a second.
+    /// TIME-WAIT, where nginx is for a minute after each that it has closed. RFC 9293 §3.10.7.3: that one is reset.
+    /// Then we call anew, once: smoltcp would ask again after a second.
     fn reset_elder(
         &mut self,
         iface: &mut Interface,
