@@ -200,8 +200,8 @@ impl Lm75 {
             }
             return;
         }
-        let line = std::mem::take(&mut self.line);
-        match millidegrees(&line).filter(|_| !std::mem::take(&mut self.overlong)) {
+        let (line, overlong) = (std::mem::take(&mut self.line), std::mem::take(&mut self.overlong));
+        match millidegrees(&line).filter(|_| !overlong) {
             Some(value) => self.millidegrees = value,
             None => {
                 cx.log(LogLevel::Warn, format_args!("a line on `feed` is no temperature from -55 to 125"))

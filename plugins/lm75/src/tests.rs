@@ -96,8 +96,11 @@ fn somebody_outside_makes_the_weather() {
         assert_eq!(h.logs().len(), before + 1, "{text:?}");
         assert_eq!(read::<2>(&mut h, TEMPERATURE), [1, 0x80], "{text:?}");
     }
-    feed(&mut h, "3\n");
-    assert_eq!(read::<2>(&mut h, TEMPERATURE), [3, 0], "a line that is too long harms only itself");
+    for (overlong, after) in [("00000000000000000000001\n", 3), ("nothing that is a number at all\n", 4)] {
+        feed(&mut h, overlong);
+        feed(&mut h, &format!("{after}\n"));
+        assert_eq!(read::<2>(&mut h, TEMPERATURE), [after, 0], "a line that is too long harms only itself");
+    }
 }
 
 #[test]
