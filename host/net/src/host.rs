@@ -148,9 +148,10 @@ struct Ending(Arc<Shared>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        let lost = self.0.inbox().lost;
-        *self.0.inbox() = Inbox { lost, gone: true, ..Inbox::default() };
+        // Before those who ask are told that there is nobody: what they see then is the end.
         self.0.pending.store(false, Ordering::SeqCst);
+        let mut inbox = self.0.inbox();
+        *inbox = Inbox { lost: inbox.lost, gone: true, ..Inbox::default() };
     }
 }
 
