@@ -37,25 +37,13 @@ pub(crate) struct Installed {
 impl Installed {
     /// Load a plugin's file.
     pub(crate) fn read(path: &Path) -> Result<Self, CatalogError> {
-        let unread = |error: Error| match error.kind() {
-            ErrorKind::NotFound => broken(format!("{}: no such file", path.display())),
-            _ => broken(format!("{}: {}", path.display(), reason(&error))),
-        };
-        // Asked before it is opened: a FIFO would wait for a writer.
-        let kind = fs::metadata(path).map_err(unread)?.file_type();
-        if !kind.is_file() && !kind.is_dir() {
-            return Err(broken(format!("{}: not a regular file", path.display())));
-        }
-        Self::load(path.to_owned(), fs::read(path).map_err(unread)?)
+        Self::load(path.to_owned(), read(path)?)
     }
 
     /// Load what is, or was, a plugin's file.
     pub(crate) fn load(file: PathBuf, bytes: Vec<u8>) -> Result<Self, CatalogError> {
-        let loaded = PluginFile::load(&file.display().to_string(), &bytes);
-        let plugin = loaded.map_err(|error| CatalogError::Broken {
-            message: error.to_string(),
-            help: advice(&error).map(str::to_owned),
-        })?;
+        let plugin =
+            PluginFile::load(&file.display().to_string(), &bytes).map_err(|error| unusable(&error))?;
         Ok(Self { plugin, file, bytes: Rc::new(bytes) })
     }
 
@@ -130,9 +118,7 @@ impl Plugins {
     /// The outside half of the plugin of this name.
     pub(crate) fn backend(&self, name: &str) -> Result<BackendPlugin, CatalogError> {
         let file = self.file_of(name).ok_or_else(|| CatalogError::NotFound { searched: self.searched() })?;
-        let bytes =
-            fs::read(&file).map_err(|error| broken(format!("{}: {}", file.display(), reason(&error))))?;
-        BackendPlugin::load(&file.display().to_string(), &bytes).map_err(|error| broken(error.to_string()))
+        BackendPlugin::load(&file.display().to_string(), &read(&file)?).map_err(|error| unusable(&error))
     }
 
     /// Load a file that the user named.
@@ -150,6 +136,24 @@ impl Plugins {
     fn searched(&self) -> Vec<String> {
         self.places.iter().map(|place| place.display().to_string()).collect()
     }
+}
+
+/// The bytes of a plugin's file.
+fn read(path: &Path) -> Result<Vec<u8>, CatalogError> {
+    let unread = |error: Error| match error.kind() {
+        ErrorKind::NotFound => broken(format!("{}: no such file", path.display())),
+        _ => broken(format!("{}: {}", path.display(), reason(&error))),
+    };
+    // Asked before it is opened: a FIFO would wait for a writer.
+    let kind = fs::metadata(path).map_err(unread)?.file_type();
+    if !kind.is_file() && !kind.is_dir() {
+        return Err(broken(format!("{}: not a regular file", path.display())));
+    }
+    fs::read(path).map_err(unread)
+}
+
+fn unusable(error: &PluginError) -> CatalogError {
+    CatalogError::Broken { message: error.to_string(), help: advice(error).map(str::to_owned) }
 }
 
 fn broken(message: String) -> CatalogError {

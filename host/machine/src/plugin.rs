@@ -100,18 +100,23 @@ impl PluginFile {
     /// See [`PluginError`]; each names `path_for_messages`.
     pub fn load(path_for_messages: &str, bytes: &[u8]) -> Result<Plugin, PluginError> {
         let path = path_for_messages;
-        if bytes.len() > MAX_FILE_BYTES {
-            return Err(PluginError::NotALibrary { path: path.into(), reason: "larger than 1 GiB".into() });
-        }
-        elf::check(bytes)
-            .map_err(|problem| PluginError::NotALibrary { path: path.into(), reason: problem.to_string() })?;
-        let library = open(path, bytes).map_err(|reason| PluginError::Load { path: path.into(), reason })?;
+        let library = library(path, bytes)?;
         let root = root_module(path, &library)?;
         // Its functions live as long as the process does.
         core::mem::forget(library);
         let kinds = describe(root).map_err(|reason| PluginError::Describe { path: path.into(), reason })?;
         Ok(Plugin { root, kinds })
     }
+}
+
+/// What the bytes are, checked before the dynamic linker sees them, as a library.
+fn library(path: &str, bytes: &[u8]) -> Result<Library, PluginError> {
+    let not_one = |reason: String| PluginError::NotALibrary { path: path.into(), reason };
+    if bytes.len() > MAX_FILE_BYTES {
+        return Err(not_one("larger than 1 GiB".into()));
+    }
+    elf::check(bytes).map_err(|problem| not_one(problem.to_string()))?;
+    open(path, bytes).map_err(|reason| PluginError::Load { path: path.into(), reason })
 }
 
 /// A sealed copy in memory, under the file's name, so that `/proc/self/maps` shows it.

@@ -262,28 +262,30 @@ impl Machine {
         let mut edges = Vec::new();
         let mut delivered = 0;
         loop {
-            while !self.services.wires.is_quiet() {
-                self.services.wires.take(&mut edges);
-                for (end, high) in edges.drain(..) {
-                    delivered += 1;
-                    if delivered > MAX_EDGES {
-                        self.blame_wires(end);
-                        return;
-                    }
-                    self.deliver(end, high);
+            self.services.wires.take(&mut edges);
+            if edges.is_empty() {
+                let Some(message) = self.services.links.take() else { return };
+                delivered += 1;
+                if delivered > MAX_EDGES {
+                    return self.blame_links(message.device);
                 }
+                self.deliver_message(&message);
             }
-            let Some(message) = self.services.links.take() else { return };
-            delivered += 1;
-            if delivered > MAX_EDGES {
-                self.blame_links(message.device);
-                return;
+            for (end, high) in edges.drain(..) {
+                delivered += 1;
+                if delivered > MAX_EDGES {
+                    return self.blame_wires(end);
+                }
+                self.deliver(end, high);
             }
-            let Message { device, link, at, data } = message;
-            self.callback(device, "on_message", |instance, cx| {
-                instance.on_message(cx, link, at, data.as_deref())
-            });
         }
+    }
+
+    fn deliver_message(&mut self, message: &Message) {
+        let Message { device, link, at, data } = message;
+        self.callback(*device, "on_message", |instance, cx| {
+            instance.on_message(cx, *link, *at, data.as_deref())
+        });
     }
 
     fn deliver(&mut self, end: WireEnd, high: bool) {
@@ -308,21 +310,25 @@ impl Machine {
     }
 
     fn blame_wires(&mut self, end: WireEnd) {
-        self.services.wires.take(&mut Vec::new());
         let device = match end {
             WireEnd::Device { device, .. } => self.services.device_ids[device].clone(),
             WireEnd::Hart { .. } => "?".to_owned(),
         };
         let message = format!("the board's wires form a loop that never settles ({MAX_EDGES} edges)");
-        self.services.fault.get_or_insert(PluginFault { device, callback: "on_pin", message });
+        self.never_settles(PluginFault { device, callback: "on_pin", message });
     }
 
     fn blame_links(&mut self, device: usize) {
-        self.services.links.clear();
-        self.services.wires.take(&mut Vec::new());
         let device = self.services.device_ids[device].clone();
         let message = format!("a conversation on its links does not come to an end ({MAX_EDGES} messages)");
-        self.services.fault.get_or_insert(PluginFault { device, callback: "on_message", message });
+        self.never_settles(PluginFault { device, callback: "on_message", message });
+    }
+
+    /// Nothing of what is on its way arrives any more.
+    fn never_settles(&mut self, fault: PluginFault) {
+        self.services.wires.take(&mut Vec::new());
+        self.services.links.clear();
+        self.services.fault.get_or_insert(fault);
     }
 
     fn fire_deadlines(&mut self) {

@@ -265,11 +265,26 @@ impl Device for Lm75 {
 
     fn reset(&mut self, cx: &mut Ctx<'_>, _kind: Reset) {
         // The weather stays, and so does half a line about it.
-        let Self { millidegrees: _, line: _, overlong: _, .. } = self;
-        self.temperature = self.found();
-        (self.configuration, self.pointer, self.place, self.high_byte) = (0, TEMPERATURE, None, 0);
-        (self.hysteresis, self.limit) = (HYSTERESIS_AT_POWER_ON, LIMIT_AT_POWER_ON);
-        (self.faults, self.alarm, self.was_hot) = (0, false, false);
+        let found = self.found();
+        let Self {
+            millidegrees: _,
+            line: _,
+            overlong: _,
+            temperature,
+            configuration,
+            pointer,
+            place,
+            high_byte,
+            hysteresis,
+            limit,
+            faults,
+            alarm,
+            was_hot,
+        } = self;
+        (*temperature, *configuration, *pointer) = (found, 0, TEMPERATURE);
+        (*place, *high_byte, *faults) = (None, 0, 0);
+        (*hysteresis, *limit) = (HYSTERESIS_AT_POWER_ON, LIMIT_AT_POWER_ON);
+        (*alarm, *was_hot) = (false, false);
         self.plan(cx);
         self.drive(cx);
     }

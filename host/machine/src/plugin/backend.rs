@@ -2,7 +2,7 @@
 //! plugin island, and the I/O thread is who calls.
 #![expect(unsafe_code, reason = "plugin island: calls through the backend's table")]
 
-use super::{PluginError, config_error, elf, open};
+use super::{PluginError, config_error, library};
 use reprise_abi::{
     backend::{BACKEND_MAJOR, BACKEND_SYMBOL, BackendCx, BackendHost, BackendRoot},
     desc::ConfigError,
@@ -53,9 +53,7 @@ impl BackendPlugin {
     /// # Errors
     /// It is none, or none with a backend.
     pub fn load(path: &str, bytes: &[u8]) -> Result<Self, PluginError> {
-        elf::check(bytes)
-            .map_err(|problem| PluginError::NotALibrary { path: path.into(), reason: problem.to_string() })?;
-        let library = open(path, bytes).map_err(|reason| PluginError::Load { path: path.into(), reason })?;
+        let library = library(path, bytes)?;
         // SAFETY: a symbol of this name is such a function, by the contract.
         let symbol = unsafe { library.get::<extern "C" fn() -> *const BackendRoot>(BACKEND_SYMBOL) };
         let root = symbol.map_err(|_| PluginError::NotABackend { path: path.into() })?();

@@ -99,18 +99,17 @@ impl Sockets {
     fn begin(&mut self, flow: FlowId, to: &Target) -> io::Result<()> {
         let until = Instant::now() + CONNECT;
         let mut child = None;
-        let mut proxy = None;
         let stream = match to {
             Target::Address(address) => Stream::tcp(*address)?,
             Target::Proxy(name, address) => {
                 let settings = self.proxies.get(name).ok_or(io::ErrorKind::NotFound)?;
-                let Some(at) = self.lookups.look_up(name, settings)? else {
-                    self.connecting.push_back((until, flow));
-                    self.open.insert(flow, Socket::Lookup { proxy: name.clone(), to: *address, until });
-                    return Ok(());
-                };
-                proxy = Some(Handshake::new(settings, &Destination::Address(*address)));
-                Stream::tcp(at)?
+                let found = self.lookups.look_up(name, settings)?;
+                self.connecting.push_back((until, flow));
+                if let Some(at) = found {
+                    return self.call_proxy(flow, name, at, *address, until);
+                }
+                self.open.insert(flow, Socket::Lookup { proxy: name.clone(), to: *address, until });
+                return Ok(());
             }
             Target::Service(index) => {
                 let service = self.guest_forwards.get(*index).ok_or(io::ErrorKind::NotFound)?;
@@ -135,7 +134,7 @@ impl Sockets {
                 return Ok(());
             }
         };
-        let connection = Connection::new(stream, Stage::Connecting { until, proxy }, child);
+        let connection = Connection::new(stream, Stage::Connecting { until, proxy: None }, child);
         self.connecting.push_back((until, flow));
         self.insert_stream(flow, connection)
     }
