@@ -141,7 +141,7 @@ impl Entry {
     }
 }
 
-fn panicked(text: String) -> ConfigError {
+pub(crate) fn panicked(text: String) -> ConfigError {
     ConfigError { path: String::new(), message: format!("the plugin panicked: {text}") }
 }
 
@@ -248,7 +248,7 @@ fn payload_text(payload: &(dyn Any + Send)) -> String {
         .to_owned()
 }
 
-fn caught<R>(body: impl FnOnce() -> R) -> Result<R, String> {
+pub(crate) fn caught<R>(body: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(body)).map_err(text_of)
 }
 
@@ -308,7 +308,7 @@ impl<D> Instance<D> {
 ///
 /// # Safety
 /// `data` is valid for `len` bytes for as long as `'a`, or null.
-unsafe fn bytes<'a>(data: *const u8, len: u64) -> &'a [u8] {
+pub(crate) unsafe fn bytes<'a>(data: *const u8, len: u64) -> &'a [u8] {
     match usize::try_from(len) {
         // SAFETY: the caller's contract.
         Ok(len) if !data.is_null() => unsafe { core::slice::from_raw_parts(data, len) },
@@ -489,7 +489,7 @@ impl<D: Device> Shim<D> {
     }
 }
 
-fn tell(sink: *mut c_void, put: Sink, data: &[u8], status: u64) -> u64 {
+pub(crate) fn tell(sink: *mut c_void, put: Sink, data: &[u8], status: u64) -> u64 {
     // SAFETY: `DevVtbl::save` and `load` hand both over as a pair, valid for the call.
     unsafe { put(sink, data.as_ptr(), data.len() as u64) };
     status

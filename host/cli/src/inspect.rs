@@ -4,6 +4,7 @@ use crate::{
     args::{MachineAction, MachineCommand, PluginAction, PluginCommand, ShowArgs},
     board,
     failure::Failure,
+    observe,
     plugins::Plugins,
     run::plugin_failure,
     setup,
@@ -12,6 +13,7 @@ use reprise_machine::{
     board::{Board, Catalog},
     desc::{DeviceDesc, LinkRole, Pins},
     device_tree,
+    observe::ObserverDesc,
 };
 use serde_json::{Value, json};
 use std::{
@@ -114,6 +116,21 @@ fn list(as_json: bool, catalog: &Plugins) -> Result<u8, Failure> {
             }
         }
     }
+    for name in observe::known(catalog) {
+        match observe::load(&name, catalog) {
+            Ok(plugin) => {
+                let desc = plugin.desc();
+                rows.push(json!({ "observer": name, "version": desc.version, "api": desc.api_version,
+                    "summary": desc.summary }));
+                text +=
+                    &format!("{:<18} {:<8} {}\n", format!("{name} (observer)"), desc.version, desc.summary);
+            }
+            Err(error) => {
+                rows.push(json!({ "observer": name, "error": error.to_string() }));
+                text += &format!("{name:<18} {:<8} {error}\n", "broken");
+            }
+        }
+    }
     if as_json {
         return out(&pretty(&Value::from(rows)));
     }
@@ -132,7 +149,13 @@ fn kinds(descs: &[DeviceDesc]) -> Vec<Value> {
 fn describe(wanted: Option<&str>, as_json: bool, catalog: &Plugins) -> Result<u8, Failure> {
     let descs = match wanted {
         None => catalog.available().iter().filter_map(|name| catalog.find(name).ok()).flatten().collect(),
-        Some(name) => wanted_kinds(name, catalog)?,
+        Some(name) => match wanted_kinds(name, catalog) {
+            Ok(descs) => descs,
+            Err(failure) => match observe::load(name, catalog) {
+                Ok(plugin) => return describe_observer(name, plugin.desc(), as_json),
+                Err(_) => return Err(failure),
+            },
+        },
     };
     if as_json {
         let all = serde_json::to_value(&descs).expect("descriptors came as JSON");
@@ -140,6 +163,13 @@ fn describe(wanted: Option<&str>, as_json: bool, catalog: &Plugins) -> Result<u8
     }
     let texts: Vec<String> = descs.iter().map(in_words).collect();
     out(&texts.join("\n"))
+}
+
+fn describe_observer(name: &str, desc: &ObserverDesc, as_json: bool) -> Result<u8, Failure> {
+    if as_json {
+        return out(&pretty(&serde_json::to_value(desc).expect("a descriptor came as JSON")));
+    }
+    out(&(format!("{name} {}, an observer: {}\n", desc.version, desc.summary) + &options(&desc.schema)))
 }
 
 /// A plugin by name or file, or a kind by name.
@@ -193,7 +223,13 @@ fn in_words(desc: &DeviceDesc) -> String {
     if let Some(fdt) = &desc.fdt {
         text += &format!("  device tree         {}\n", fdt.compatible.join(", "));
     }
-    let options = desc.schema.get("properties").and_then(Value::as_object);
+    text + &options(&desc.schema)
+}
+
+/// The options that a schema has.
+fn options(schema: &Value) -> String {
+    let mut text = String::new();
+    let options = schema.get("properties").and_then(Value::as_object);
     for (name, schema) in options.into_iter().flatten() {
         let field =
             |key: &str| schema.get(key).map(|value| value.as_str().map_or(value.to_string(), str::to_owned));

@@ -1,6 +1,6 @@
 //! Finding plugins.
 
-use crate::{failure::reason, network, recording::Hash};
+use crate::{failure::reason, network, observe, recording::Hash};
 use reprise_machine::{
     board::{Catalog, CatalogError},
     desc::{ConfigError, DeviceDesc},
@@ -37,16 +37,7 @@ pub(crate) struct Installed {
 impl Installed {
     /// Load a plugin's file.
     pub(crate) fn read(path: &Path) -> Result<Self, CatalogError> {
-        let unread = |error: Error| match error.kind() {
-            ErrorKind::NotFound => broken(format!("{}: no such file", path.display())),
-            _ => broken(format!("{}: {}", path.display(), reason(&error))),
-        };
-        // Asked before it is opened: a FIFO would wait for a writer.
-        let kind = fs::metadata(path).map_err(unread)?.file_type();
-        if !kind.is_file() && !kind.is_dir() {
-            return Err(broken(format!("{}: not a regular file", path.display())));
-        }
-        Self::load(path.to_owned(), fs::read(path).map_err(unread)?)
+        Self::load(path.to_owned(), Plugins::read(path)?)
     }
 
     /// Load what is, or was, a plugin's file.
@@ -77,6 +68,20 @@ impl Plugins {
             places.extend(beside.parent().map(|prefix| prefix.join("lib/reprise/plugins")));
         }
         Self { places, known: RefCell::default() }
+    }
+
+    /// The bytes of a plugin's file.
+    pub(crate) fn read(path: &Path) -> Result<Vec<u8>, CatalogError> {
+        let unread = |error: Error| match error.kind() {
+            ErrorKind::NotFound => broken(format!("{}: no such file", path.display())),
+            _ => broken(format!("{}: {}", path.display(), reason(&error))),
+        };
+        // Asked before it is opened: a FIFO would wait for a writer.
+        let kind = fs::metadata(path).map_err(unread)?.file_type();
+        if !kind.is_file() && !kind.is_dir() {
+            return Err(broken(format!("{}: not a regular file", path.display())));
+        }
+        fs::read(path).map_err(unread)
     }
 
     /// The plugin of this name, loaded.
@@ -125,6 +130,17 @@ impl Plugins {
             _ => Some(place.join(&file_name)).filter(|file| file.symlink_metadata().is_ok()),
         };
         self.places.iter().filter(move |_| is_plugin).filter_map(candidate)
+    }
+
+    /// The names of all plugins in the search path.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names = BTreeSet::new();
+        for place in &self.places {
+            names.extend(plugin_name(place).filter(|_| place.is_file()));
+            let entries = fs::read_dir(place).into_iter().flatten().flatten();
+            names.extend(entries.filter_map(|entry| plugin_name(&entry.path())));
+        }
+        names.into_iter().collect()
     }
 
     /// Load a file that the user named.
@@ -176,14 +192,9 @@ impl Catalog for Plugins {
         }
     }
 
+    /// Those of devices.
     fn available(&self) -> Vec<String> {
-        let mut names = BTreeSet::new();
-        for place in &self.places {
-            names.extend(plugin_name(place).filter(|_| place.is_file()));
-            let entries = fs::read_dir(place).into_iter().flatten().flatten();
-            names.extend(entries.filter_map(|entry| plugin_name(&entry.path())));
-        }
-        names.into_iter().collect()
+        self.names().into_iter().filter(|name| !observe::is_named_so(name)).collect()
     }
 
     fn check_network(&self, config_json: &str) -> Vec<ConfigError> {

@@ -7,8 +7,11 @@
 
 mod elf;
 mod instance;
+mod observer;
 
 pub use instance::Instance;
+pub(crate) use observer::Observer;
+pub use observer::{ObserverError, ObserverPlugin};
 
 use abi_stable::{
     library::{AbiHeaderRef, LibHeader, LibraryError, ROOT_MODULE_LOADER_NAME_WITH_NUL},

@@ -11,5 +11,6 @@
 
 pub mod desc;
 pub mod hot;
+pub mod observe;
 pub mod root;
 pub mod state;
