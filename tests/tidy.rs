@@ -10,6 +10,7 @@ mod source;
 
 use source::{File, repository, root};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// A function longer than this is several.
 const FUNCTION_LINES: usize = 70;
@@ -33,6 +34,7 @@ const ISLANDS: &[&str] = &[
     "plugin-api/src/ctx.rs",
     "plugin-api/src/export.rs",
     "plugin-api/src/observe/shim.rs",
+    "plugin-api/src/outside.rs",
     "plugin-api/src/testkit",
 ];
 
@@ -171,15 +173,12 @@ fn crates_depend_only_along_the_arrows() {
 fn inside_is_sealed(files: &[File]) -> Vec<String> {
     const SEALED: &[&str] =
         &["host/cpu/src/", "host/machine/src/", "host/replay/src/", "plugin-api/src/", "plugins/"];
+    /// Backends and observers are outside: files, sockets and clocks are what they are for.
+    const OUTSIDE: &[&str] = &["plugins/sensor-feed/", "plugins/observe-"];
     const BANNED: &[&str] = &["fs", "net", "time", "env", "thread", "process"];
     let mut found = Vec::new();
-    for file in
-        files.iter().filter(|file| file.is_rust() && SEALED.iter().any(|at| file.path.starts_with(at)))
-    {
-        // Observers lie outside the machine.
-        if file.path.starts_with("plugins/observe-") {
-            continue;
-        }
+    let is_in = |file: &File, places: &[&str]| places.iter().any(|at| file.path.starts_with(at));
+    for file in files.iter().filter(|file| file.is_rust() && is_in(file, SEALED) && !is_in(file, OUTSIDE)) {
         // Loading a plugin and rooting tests in files is the host's business, done where it must be.
         let loads_plugins = file.path.starts_with("host/machine/src/plugin");
         for (number, line) in file.shipped_code().lines().enumerate() {
@@ -517,7 +516,9 @@ fn plugins_are_used(files: &[File]) -> Vec<String> {
     let mut found = Vec::new();
     for plugin in plugins {
         let is_device = !plugin.starts_with("observe-");
-        if is_device && !any("configs/", ".toml", &format!("\"{plugin}\"")) {
+        // A backend is named where its port is.
+        let forms = [format!("\"{plugin}\""), format!("plugin:{plugin}")];
+        if is_device && !forms.iter().any(|form| any("configs/", ".toml", form)) {
             found.push(format!("plugins/{plugin}: no board in configs/ uses it"));
         }
         let name = plugin.strip_prefix("observe-").unwrap_or(plugin);
@@ -540,6 +541,48 @@ fn every_plugin_is_on_a_board_and_in_the_docs() {
             .contains("no page")
     );
     assert!(plugins_are_used(&[plugin(), board, page]).is_empty());
+}
+
+/// Where the links of a page lead, without what is on the net and places within pages.
+fn links(page: &File) -> impl Iterator<Item = &str> {
+    let targets = page.text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let files = targets.filter(|target| !target.contains("://") && !target.starts_with('#'));
+    files.map(|target| target.split('#').next().unwrap_or_default())
+}
+
+fn pages_are_linked(files: &[File]) -> Vec<String> {
+    let known: BTreeSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
+    let pages = files.iter().filter(|file| file.path.ends_with(".md"));
+    let mut found = Vec::new();
+    let mut in_the_book = BTreeSet::new();
+    for page in pages.clone() {
+        for link in links(page) {
+            let folder = Path::new(&page.path).parent().unwrap_or(Path::new(""));
+            let to = folder.join(link).to_string_lossy().into_owned();
+            if !known.contains(to.as_str())
+                && !files.iter().any(|file| file.path.starts_with(&format!("{to}/")))
+            {
+                found.push(format!("{}: the link {link} leads nowhere", page.path));
+            }
+            if page.path == "docs/SUMMARY.md" {
+                in_the_book.insert(to);
+            }
+        }
+    }
+    let missing = pages.filter(|page| page.path.starts_with("docs/") && page.path != "docs/SUMMARY.md");
+    let missing = missing.filter(|page| !in_the_book.contains(&page.path));
+    found.extend(missing.map(|page| format!("{}: not in docs/SUMMARY.md", page.path)));
+    found
+}
+
+#[test]
+fn links_lead_somewhere_and_every_page_is_in_the_book() {
+    holds(pages_are_linked);
+    bites(pages_are_linked, "docs/a.md", "see [b](b.md)", "the link b.md leads nowhere");
+    bites(pages_are_linked, "docs/a.md", "", "not in docs/SUMMARY.md");
+    let book = File::new("docs/SUMMARY.md", "- [a](x/a.md)");
+    let page = File::new("docs/x/a.md", "[b](a.md#there), [c](https://c), [d](#here)");
+    assert!(pages_are_linked(&[book, page]).is_empty());
 }
 
 #[test]

@@ -175,6 +175,7 @@ pub mod export;
 pub mod link;
 pub mod net;
 pub mod observe;
+pub mod outside;
 pub mod state;
 #[cfg(feature = "testkit")]
 pub mod testkit;

@@ -1,9 +1,10 @@
 //! Devices behind a device: an I²C bus, its controller and its targets, each a plugin of its own.
 
 use crate::recording::Recording;
-use crate::reprise::{Reprise, root};
+use crate::reprise::{Reprise, Scratch, root};
 use std::io::Write;
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 
 fn guest(words: &str, more: &[&str]) -> Reprise {
     let board = root().join("configs/i2c.toml");
@@ -44,4 +45,44 @@ fn the_weather_is_in_the_log() {
     let recording = Recording::of(run);
     assert!(recording.ended.console.contains("@weather 0x80fc"), "{}", recording.ended.console);
     recording.is_identical();
+}
+
+#[test]
+fn an_outside_half_feeds_the_sensor_and_is_not_there_in_a_replay() {
+    let scratch = Scratch::new("feed");
+    let socket = scratch.path("weather");
+    let feed = format!("sensor0.feed=plugin:sensor-feed,path={socket},every_ms=50");
+    let sender = socket.clone();
+    let run = guest("reprise.test=i2c,weather reprise.poweroff", &["--port", &feed]);
+    let run = run.after("@i2c ok", move |_, _| {
+        // All but the last are too old by the time the guest may have one.
+        UnixStream::connect(sender).unwrap().write_all(b"1.0\n2.0\n-3.5\n").unwrap();
+    });
+    let recording = Recording::of(run);
+    assert!(recording.ended.console.contains("@weather 0x80fc"), "{}", recording.ended.console);
+    assert!(!std::path::Path::new(&socket).exists(), "the socket's name is removed");
+    recording.is_identical();
+    assert!(!std::path::Path::new(&socket).exists(), "a replay opens nothing");
+}
+
+#[test]
+fn a_backend_that_cannot_be_is_told() {
+    let told = |backend: &str| {
+        let ended = guest("", &["--port", &format!("sensor0.feed={backend}")]).end();
+        assert_eq!(ended.code, Some(2), "{backend}: {}", ended.errors);
+        ended.errors
+    };
+    for (backend, said) in [
+        ("plugin:", "the plugin's name is missing"),
+        ("plugin:nobody", "no such plugin"),
+        ("plugin:lm75", "it has no backend for ports"),
+        ("plugin:sensor-feed", "the socket's path is missing"),
+        ("plugin:sensor-feed,path", "\"path\" is no option: write NAME=VALUE"),
+        ("plugin:sensor-feed,path=/nowhere/x", "cannot listen on /nowhere/x"),
+        ("plugin:sensor-feed,path=x,every_ms=often", "option `every_ms`: expected an integer"),
+        ("plugin:sensor-feed,path=x,evry=1", "option `evry`: unknown option"),
+    ] {
+        let errors = told(backend);
+        assert!(errors.contains(said), "{backend}: {errors}");
+    }
 }

@@ -6,9 +6,11 @@ use crate::reprise::{Reprise, Scratch, root};
 use crate::seek::ask;
 use serde_json::json;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
 use std::time::Duration;
 
 /// How much is sent each way.
@@ -104,7 +106,7 @@ fn a_stop_in_the_middle_of_a_transfer_is_no_more_than_a_slow_peer() {
     control.execute("stop");
     assert!(!client.said().contains("@fetched"), "the transfer was over before the stop");
     // Longer than the peer's first few retransmissions.
-    std::thread::sleep(Duration::from_secs(10));
+    thread::sleep(Duration::from_secs(10));
     control.execute("cont");
     let (server, client) = (Recording::of_started(server), Recording::of_started(client));
     assert_eq!(client.ended.line("@fetched "), server.ended.line("@served "));
@@ -127,7 +129,7 @@ impl Peer {
         let stream = loop {
             match UnixStream::connect(wire) {
                 Ok(stream) => break stream,
-                Err(_) => std::thread::sleep(Duration::from_millis(1)),
+                Err(_) => thread::sleep(Duration::from_millis(1)),
             }
         };
         stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
@@ -346,4 +348,145 @@ fn the_host_reaches_the_guest_through_forwards() {
     assert_eq!(recording.ended.line("@served "), sum_of(&payload));
     assert!(recording.ended.console.contains("@serve ok"), "{}", recording.ended.console);
     recording.is_identical();
+}
+
+/// A server of this host that stops in the middle of each upload until it is told to go on.
+struct Staller {
+    port: u16,
+    sum: String,
+    /// An upload has stopped in the middle.
+    stalled: mpsc::Receiver<()>,
+    /// One may go on.
+    go_on: mpsc::Sender<()>,
+}
+
+/// More than what lies in buffers between a guest and a server.
+const LONG: usize = 20_000_000;
+
+impl Staller {
+    fn new(test: &str) -> Self {
+        let scratch = Scratch::new(test);
+        let path = scratch.path("payload");
+        let payload: Vec<u8> =
+            (0..LONG as u32).map(|at| (at.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect();
+        std::fs::write(&path, &payload).unwrap();
+        let sum = sum_of(&path);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let ((told, stalled), (go_on, gate)) = (mpsc::channel(), mpsc::channel());
+        let (payload, gate) = (Arc::new(payload), Arc::new(Mutex::new(gate)));
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (payload, told, gate) = (Arc::clone(&payload), told.clone(), Arc::clone(&gate));
+                // A guest that is gone is no error here.
+                thread::spawn(move || serve(stream?, &payload, &told, &gate));
+            }
+        });
+        Self { port, sum, stalled, go_on }
+    }
+
+    fn words(&self, tests: &str) -> String {
+        let url = format!("http://10.0.2.2:{}/payload", self.port);
+        format!("reprise.test={tests} reprise.peer=10.0.2.2 reprise.url={url} reprise.poweroff")
+    }
+
+    /// The connection of an upload was cut off, and what comes after it works.
+    fn recovered(&self, console: &str) {
+        let (before, after) = console.split_once("@upload FAILED").unwrap_or_else(|| panic!("{console}"));
+        assert!(!before.contains("@uploaded") && !after.contains("@download FAILED"), "{console}");
+        assert!(after.contains(&format!("@downloaded {}", self.sum)), "{console}");
+    }
+}
+
+fn serve(
+    stream: TcpStream,
+    payload: &[u8],
+    stalled: &mpsc::Sender<()>,
+    gate: &Mutex<mpsc::Receiver<()>>,
+) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    let (mut request, mut length) = (String::new(), 0);
+    reader.read_line(&mut request)?;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        if let Some(bytes) = line.strip_prefix("Content-Length: ") {
+            length = bytes.trim().parse().unwrap();
+        }
+        if line.trim().is_empty() {
+            break;
+        }
+    }
+    let body = match request.starts_with("POST") {
+        false => payload.to_vec(),
+        true => {
+            let mut got = vec![0; length];
+            reader.read_exact(&mut got[..1000])?;
+            stalled.send(()).unwrap();
+            // The end of the test lets everybody go.
+            let _over = gate.lock().unwrap().recv();
+            reader.read_exact(&mut got[1000..])?;
+            format!("{}\n", if got == payload { "as it was" } else { "something else" }).into_bytes()
+        }
+    };
+    let head = format!("HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+    reader.get_mut().write_all(&[head.as_bytes(), &body].concat())
+}
+
+#[test]
+fn a_stop_in_the_middle_of_an_upload_to_the_host_loses_nothing() {
+    let (server, scratch) = (Staller::new("user-stop-server"), Scratch::new("user-stop"));
+    let socket = scratch.path("control");
+    let run = guest("user-stop", &server.words("dhcp,download,upload"), HOST, 1).args(["--control", &socket]);
+    let started = run.start();
+    server.stalled.recv().unwrap();
+    let mut control = Qmp::connect(&socket);
+    control.execute("stop");
+    // The host's side goes on meanwhile: as much as there is room for.
+    server.go_on.send(()).unwrap();
+    thread::sleep(Duration::from_secs(3));
+    assert!(!started.said().contains("@uploaded"), "nothing happens in a guest that is stopped");
+    control.execute("cont");
+    let recording = Recording::of_started(started);
+    assert_eq!(recording.ended.line("@downloaded "), server.sum);
+    assert_eq!(recording.ended.line("@uploaded "), "as it was");
+    recording.is_identical();
+}
+
+#[test]
+fn a_guest_that_is_restored_in_the_middle_of_an_upload_is_told_and_goes_on() {
+    let (server, scratch) = (Staller::new("restored-server"), Scratch::new("restored"));
+    let (socket, folder, on) = (scratch.path("control"), scratch.path("kept"), scratch.path("on.rec"));
+    let board = root().join("configs/net.toml");
+    let run = Reprise::run("restored")
+        .args([board.to_str().unwrap(), "--net", HOST, "--control", &socket, "--snapshots", &folder])
+        .of_debian(&server.words("dhcp,download,upload,download"));
+    let started = run.start();
+    server.stalled.recv().unwrap();
+    let mut control = Qmp::connect(&socket);
+    assert_eq!(control.human("savevm middle"), "");
+    assert_eq!(control.human("loadvm middle"), "");
+    let ended = started.end().success();
+    server.recovered(&ended.console);
+    // And in another process, which has never heard of that connection.
+    let from = format!("{folder}/middle");
+    let ended =
+        Reprise::new(["record", "--from", &from, "--net", HOST, "-o", &on, "--control", "none"]).end();
+    server.recovered(&ended.success().console);
+    Reprise::new(["verify", &on]).end().success();
+}
+
+#[test]
+fn a_replay_that_goes_live_in_the_middle_of_an_upload_is_told_and_goes_on() {
+    let (server, scratch) = (Staller::new("live-server"), Scratch::new("live"));
+    let (socket, live) = (scratch.path("control"), scratch.path("live.rec"));
+    let run = guest("live", &server.words("dhcp,download,upload,download"), HOST, 1);
+    let started = run.args(["--control", &socket]).start();
+    server.stalled.recv().unwrap();
+    Qmp::connect(&socket).execute("quit");
+    let recording = Recording::of_started(started);
+    let args = ["replay", &recording.path(), "--live", "-o", &live, "--net", HOST, "--control", "none"];
+    let ended = Reprise::new(args).end().success();
+    server.recovered(&ended.console);
+    Reprise::new(["verify", &live]).end().success();
 }

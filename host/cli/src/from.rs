@@ -103,7 +103,7 @@ impl Taken {
         let start = start.map_err(|error| rebuild::unusable(&error).at(path.display()))?;
         let watchers = args.observe.find(catalog)?;
         let clock_ns = setup::fixed_clock(&args.rtc)?;
-        let plans = setup::ports(&board, &args.port, &args.net)?;
+        let plans = setup::ports(&board, &args.port, &args.net, catalog)?;
         let summary = Summary::create(args.summary.as_deref())?;
         let images = files.read()?;
         let seed = start.stand.seed;

@@ -36,7 +36,7 @@ fn check(show: &ShowArgs, catalog: &Plugins) -> Result<u8, Failure> {
     let board = board::load(&show.machine, catalog)?;
     // A board that is right in itself may still have nodes that no tree can hold, or backends that do not exist.
     device_tree(&board).map_err(|error| Failure::config(error.to_string()))?;
-    setup::ports(&board, &[], &[])?;
+    setup::ports(&board, &[], &[], catalog)?;
     if show.json {
         return out(&pretty(&summary(&board)));
     }
@@ -110,10 +110,21 @@ fn list(as_json: bool, catalog: &Plugins) -> Result<u8, Failure> {
                     text += &format!("{kind:<18} {:<8} {}\n", desc.version, desc.summary);
                 }
             }
-            Err(error) => {
-                rows.push(json!({ "name": name, "file": file, "error": error.to_string() }));
-                text += &format!("{name:<18} {:<8} {error}\n", "broken");
-            }
+            Err(error) => match catalog.backend(&name) {
+                Ok(backend) => {
+                    let about = backend.describe();
+                    text += &format!(
+                        "{name:<18} {:<8} {}\n",
+                        "backend",
+                        about["summary"].as_str().unwrap_or_default()
+                    );
+                    rows.push(json!({ "name": name, "file": file, "backend": about["summary"] }));
+                }
+                Err(_) => {
+                    rows.push(json!({ "name": name, "file": file, "error": error.to_string() }));
+                    text += &format!("{name:<18} {:<8} {error}\n", "broken");
+                }
+            },
         }
     }
     for name in observe::known(catalog) {
@@ -147,6 +158,13 @@ fn kinds(descs: &[DeviceDesc]) -> Vec<Value> {
 }
 
 fn describe(wanted: Option<&str>, as_json: bool, catalog: &Plugins) -> Result<u8, Failure> {
+    if let Some(name) = wanted
+        && catalog.find(name).is_err()
+        && let Ok(backend) = catalog.backend(name)
+    {
+        let about = backend.describe();
+        return out(&if as_json { pretty(&about) } else { backend_in_words(name, &about) });
+    }
     let descs = match wanted {
         None => catalog.available().iter().filter_map(|name| catalog.find(name).ok()).flatten().collect(),
         Some(name) => match wanted_kinds(name, catalog) {
@@ -169,7 +187,8 @@ fn describe_observer(name: &str, desc: &ObserverDesc, as_json: bool) -> Result<u
     if as_json {
         return out(&pretty(&serde_json::to_value(desc).expect("a descriptor came as JSON")));
     }
-    out(&(format!("{name} {}, an observer: {}\n", desc.version, desc.summary) + &options(&desc.schema)))
+    out(&(format!("{name} {}, an observer: {}\n", desc.version, desc.summary)
+        + &options_in_words(&desc.schema)))
 }
 
 /// A plugin by name or file, or a kind by name.
@@ -223,11 +242,17 @@ fn in_words(desc: &DeviceDesc) -> String {
     if let Some(fdt) = &desc.fdt {
         text += &format!("  device tree         {}\n", fdt.compatible.join(", "));
     }
-    text + &options(&desc.schema)
+    text += &options_in_words(&desc.schema);
+    text
 }
 
-/// The options that a schema has.
-fn options(schema: &Value) -> String {
+fn backend_in_words(name: &str, about: &Value) -> String {
+    let summary = about["summary"].as_str().unwrap_or_default();
+    let options = options_in_words(&about["schema"]);
+    format!("{name}: {summary}\n  a backend: --port DEVICE.PORT=plugin:{name},option=value\n{options}")
+}
+
+fn options_in_words(schema: &Value) -> String {
     let mut text = String::new();
     let options = schema.get("properties").and_then(Value::as_object);
     for (name, schema) in options.into_iter().flatten() {

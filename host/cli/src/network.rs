@@ -32,6 +32,7 @@ pub(crate) fn plans(board: &Board, given: Given<'_>) -> Result<Vec<PortPlan>, Fa
                 None => board_backend(board, device, index)?,
             },
         };
+        fits(device, &backend)?;
         plans.push(PortPlan { device: device.id.clone(), port, backend, framed: true });
     }
     match left.next() {
@@ -40,6 +41,21 @@ pub(crate) fn plans(board: &Board, given: Given<'_>) -> Result<Vec<PortPlan>, Fa
             .at(format!("--net {argument}"))
             .note(format!("network devices of the board: {}", plans.len()))
             .help("use a board that has one, such as configs/net.toml")),
+    }
+}
+
+/// A network whose packets its device does not take loses them without a word to anybody.
+fn fits(device: &DeviceSpec, backend: &BackendSpec) -> Result<(), Failure> {
+    let BackendSpec::User { id, config } = backend else { return Ok(()) };
+    let options: serde_json::Value = serde_json::from_str(&device.config_json).unwrap_or_default();
+    // By its name: to the board it is an option like any other.
+    match options["mtu"].as_u64() {
+        Some(mtu) if mtu < u64::from(config.mtu) => {
+            let what = format!("packets of network \"{id}\" have up to {} bytes", config.mtu);
+            let help = format!("give both the same `mtu`: --set device.{}.mtu={}", device.id, config.mtu);
+            Err(Failure::config(format!("{what}, and device \"{}\" takes {mtu}", device.id)).help(help))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -4,7 +4,7 @@ use crate::{failure::reason, network, observe, recording::Hash};
 use reprise_machine::{
     board::{Catalog, CatalogError},
     desc::{ConfigError, DeviceDesc},
-    plugin::{Plugin, PluginError, PluginFile},
+    plugin::{BackendPlugin, Plugin, PluginError, PluginFile},
 };
 use std::{
     cell::RefCell,
@@ -143,6 +143,14 @@ impl Plugins {
         names.into_iter().collect()
     }
 
+    /// The outside half of the plugin of this name.
+    pub(crate) fn backend(&self, name: &str) -> Result<BackendPlugin, CatalogError> {
+        let file = self.file_of(name).ok_or_else(|| CatalogError::NotFound { searched: self.searched() })?;
+        let bytes =
+            fs::read(&file).map_err(|error| broken(format!("{}: {}", file.display(), reason(&error))))?;
+        BackendPlugin::load(&file.display().to_string(), &bytes).map_err(|error| broken(error.to_string()))
+    }
+
     /// Load a file that the user named.
     pub(crate) fn load_file(&self, path: &Path) -> Result<Plugin, CatalogError> {
         Installed::read(path).map(|installed| installed.plugin)
@@ -170,7 +178,10 @@ fn advice(error: &PluginError) -> Option<&'static str> {
         PluginError::Incompatible { .. } => {
             Some("build the plugin with a matching version of reprise-plugin-api")
         }
-        PluginError::NotAPlugin { .. } | PluginError::Load { .. } | PluginError::Describe { .. } => None,
+        PluginError::NotAPlugin { .. }
+        | PluginError::NotABackend { .. }
+        | PluginError::Load { .. }
+        | PluginError::Describe { .. } => None,
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) fn replay(args: &ReplayArgs, catalog: &Plugins) -> Result<u8, Failure
     let until = until(args, &replica)?;
     let at = args.at.map(|place| find(place, &replica)).transpose()?;
     let port = shown(args, &replica)?;
-    let live = args.live.then(|| Live::of(args, &replica)).transpose()?;
+    let live = args.live.then(|| Live::of(args, &replica, catalog)).transpose()?;
     let summary = Summary::create(args.summary.as_deref())?;
     let path = replica.store().path();
     let facts = Facts::of(replica.board(), &[], What::Replay, Some(path));
@@ -454,7 +454,7 @@ struct Live {
 }
 
 impl Live {
-    fn of(args: &ReplayArgs, replica: &Replica) -> Result<Self, Failure> {
+    fn of(args: &ReplayArgs, replica: &Replica, catalog: &Plugins) -> Result<Self, Failure> {
         if let Some(id) = replica.partial_disks().next() {
             return Err(Failure::usage(format!(
                 "the recording has only a part of disk \"{id}\": what its run read"
@@ -463,7 +463,7 @@ impl Live {
             .help(format!("to go on from it, name the whole image: --disk {id}=FILE")));
         }
         Ok(Self {
-            plans: setup::ports(replica.board(), &args.port, &args.net)?,
+            plans: setup::ports(replica.board(), &args.port, &args.net, catalog)?,
             clock_ns: setup::fixed_clock(&args.rtc)?,
             level: run::log_level(args.recording.verbose),
             status: args.status,

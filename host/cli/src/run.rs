@@ -94,7 +94,7 @@ impl Parts {
     ) -> Result<Self, Failure> {
         let watchers = args.observe.find(catalog)?;
         let clock_ns = setup::fixed_clock(&args.rtc)?;
-        let plans = setup::ports(&board, &args.port, &args.net)?;
+        let plans = setup::ports(&board, &args.port, &args.net, catalog)?;
         let specs = setup::disk_specs(&board, args)?;
         let seed = setup::seed(&board, args.seed.as_deref())?;
         let summary = Summary::create(args.summary.as_deref())?;

@@ -5,8 +5,9 @@ use crate::{
     board,
     disk::{DiskSpec, HostDisk},
     failure::{Failure, reason},
-    io::{BackendSpec, FORMS, NET_FORMS, PortPlan},
+    io::{BackendSpec, FORMS, NET_FORMS, PluginSpec, PortPlan},
     network,
+    plugins::Plugins,
 };
 use reprise_machine::{
     BootSource, Seed,
@@ -14,6 +15,7 @@ use reprise_machine::{
     boot::{BootError, Image, Images, Placement},
     boot_images,
     desc::PortKind,
+    plugin::BackendPlugin,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,10 +41,19 @@ const SCRATCH_BYTES: u64 = 64 << 20;
 const MAX_IMAGE_BYTES: u64 = 1 << 40;
 
 /// What every chr and net port of the board is connected to: as the board says, unless the command line says otherwise.
-pub(crate) fn ports(board: &Board, given: &[String], net: &[String]) -> Result<Vec<PortPlan>, Failure> {
+pub(crate) fn ports(
+    board: &Board,
+    given: &[String],
+    net: &[String],
+    catalog: &Plugins,
+) -> Result<Vec<PortPlan>, Failure> {
     let mut chosen = BTreeMap::new();
     for argument in given {
-        let (key, backend) = port_argument(board, argument)?;
+        let (key, mut backend) = port_argument(board, argument)?;
+        if let BackendSpec::Plugin(spec) = &mut backend {
+            let loaded = half(spec, catalog).map_err(|failure| failure.at(format!("--port {argument}")))?;
+            spec.loaded = Some(loaded);
+        }
         if chosen.insert(key, backend).is_some() {
             return Err(Failure::usage("this port is given twice").at(format!("--port {argument}")));
         }
@@ -67,6 +78,25 @@ pub(crate) fn ports(board: &Board, given: &[String], net: &[String]) -> Result<V
     only_one_terminal(&mut plans, given)?;
     plans.extend(network::plans(board, network::Given { chosen: &chosen, net })?);
     Ok(plans)
+}
+
+/// The plugin of a backend, and its options as JSON.
+fn half(spec: &PluginSpec, catalog: &Plugins) -> Result<(BackendPlugin, String), Failure> {
+    let plugin = catalog.backend(&spec.name).map_err(|error| Failure::usage(error.to_string()))?;
+    let schema = plugin.schema();
+    let mut options = serde_json::Map::new();
+    for (name, text) in &spec.options {
+        let kind = schema.pointer(&format!("/properties/{name}/type")).and_then(serde_json::Value::as_str);
+        // What is not of the type stays text, and the plugin says what is wrong with that.
+        let value = match kind {
+            Some("integer" | "number" | "boolean") => text.parse().unwrap_or_else(|_| text.as_str().into()),
+            _ => text.as_str().into(),
+        };
+        if options.insert(name.clone(), value).is_some() {
+            return Err(Failure::usage(format!("option `{name}` is given twice")));
+        }
+    }
+    Ok((plugin, serde_json::Value::Object(options).to_string()))
 }
 
 fn port_argument(board: &Board, argument: &str) -> Result<(PortKey, BackendSpec), Failure> {
@@ -442,7 +472,7 @@ pub(crate) fn plugin_names(board: &Board) -> BTreeSet<&str> {
 }
 
 /// The board of a run's command line, and what goes with it.
-pub(crate) fn board_of(args: &RunArgs, catalog: &crate::plugins::Plugins) -> Result<Board, Failure> {
+pub(crate) fn board_of(args: &RunArgs, catalog: &Plugins) -> Result<Board, Failure> {
     board::load(&args.machine, catalog)
 }
 

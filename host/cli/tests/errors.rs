@@ -51,6 +51,7 @@ const CASES: &[Case] = &[
     Case("network without a device", "run -nic user --firmware @/ok.elf", 2),
     Case("network that is a terminal", "run @/nic.toml --port net0=stdio --firmware @/ok.elf", 2),
     Case("network of an unknown kind", "run @/nic.toml --net tap,ifname=tap0 --firmware @/ok.elf", 2),
+    Case("user network of longer packets", "run @/nic.toml --net user,mtu=9000 --firmware @/ok.elf", 3),
     Case("user network with mistakes", "run @/nic.toml --net user,hostfwd=tcp:,mtu=9 --firmware @/ok.elf", 2),
     Case("port twice", "run --port uart0=null --port uart0=pty --firmware @/ok.elf", 2),
     Case("two ports on the terminal", "run --port uart0=stdio --port vcon0=stdio --firmware @/ok.elf", 3),

@@ -5,10 +5,12 @@
 //! damaged inside its segments can still crash in the dynamic linker, for constructors run before anything is asked.
 #![expect(unsafe_code, reason = "plugin island: loads libraries and calls through their tables")]
 
+mod backend;
 mod elf;
 mod instance;
 mod observer;
 
+pub use backend::{Backend, BackendOutside, BackendPlugin, Panicked};
 pub use instance::Instance;
 pub(crate) use observer::Observer;
 pub use observer::{ObserverError, ObserverPlugin};
@@ -55,6 +57,12 @@ pub enum PluginError {
     /// A good library of another kind.
     #[error("{path}: not a Reprise plugin: it has no plugin header (is `export_devices!` missing?)")]
     NotAPlugin {
+        /// The file.
+        path: String,
+    },
+    /// A good library without an outside half.
+    #[error("{path}: it has no backend for ports (is `export_backend!` missing?)")]
+    NotABackend {
         /// The file.
         path: String,
     },

@@ -152,7 +152,7 @@ impl Services for Everything {
         false
     }
 
-    fn reset(&mut self) {}
+    fn reset(&mut self, _: u64) {}
 }
 
 fn sum(mut sum: u64, bytes: &[u8]) -> u64 {
@@ -240,7 +240,7 @@ impl Bench {
             },
             [1; 32],
         );
-        core.set_offload(offload);
+        core.set_offload(offload, u32::MAX);
         Self {
             core,
             host: Sockets { source: vec![7; 1 << 20], sends, opened: Vec::new(), taken: 0 },

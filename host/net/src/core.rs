@@ -6,11 +6,13 @@
 mod arp;
 mod checksum;
 mod icmp;
+mod ingress;
 mod network;
 mod output;
 mod packet;
 mod reassembly;
 mod route;
+mod services;
 mod slab;
 mod stats;
 mod tcp;
@@ -18,6 +20,7 @@ mod udp;
 
 pub use network::{Network, Prefix};
 pub use route::{Egress, Verdict};
+pub use services::{Answer, Request, Services};
 pub use stats::{DropReason, Stats};
 pub use tcp::TcpInfo;
 pub use udp::UdpInfo;
@@ -25,21 +28,17 @@ pub use udp::UdpInfo;
 use crate::{
     config::Limits,
     edges::{FlowId, Guest, Host, HostEvent, Kind},
-    frame::{GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, Header, NEEDS_CSUM, Offload},
+    frame::Offload,
     policy::Transport,
-    service::{dns, ra},
 };
-use arp::{Asked, ETHERTYPE_ARP};
-use checksum::Sum;
-use icmp::{Pings, Unreachable};
-use network::Mac;
-use output::{ETHERNET_BYTES, Output, ethertype};
-use packet::{ICMP, ICMPV6, IpHead, Packet, TCP, UDP};
+use icmp::Pings;
+use output::Output;
+use packet::{IpHead, UDP};
 use reassembly::Reassembly;
 use route::Router;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
 };
 use tcp::Tcp;
 use udp::Udp;
@@ -48,6 +47,8 @@ use udp::Udp;
 const FRAGMENTS_BYTES: usize = 128 * 64;
 /// The longest datagram.
 const MAX_DATAGRAM_BYTES: usize = 65_507;
+/// No link is narrower (RFC 791), whatever a driver says.
+const MTU_LEAST: u16 = 576;
 /// Flows that have a turn in one call.
 const POLL_TURNS: usize = 64;
 const SWEEP_NS: u64 = 10_000_000_000;
@@ -72,54 +73,6 @@ enum Next {
     Stalled,
 }
 
-/// A datagram for one of the network's own services.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    pub mac: [u8; 6],
-    pub from: SocketAddr,
-    pub to: SocketAddr,
-    pub data: &'a [u8],
-}
-
-/// What a service says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// A datagram.
-    Datagram {
-        /// Whom on the link; the guest that has the address `to` if `None`.
-        mac: Option<[u8; 6]>,
-        from: SocketAddr,
-        to: SocketAddr,
-        data: Vec<u8>,
-    },
-    /// A router advertisement.
-    Router(ra::Advertisement),
-}
-
-/// The services on the network's own addresses: DHCP, DNS, TFTP and the like.
-pub trait Services: Send {
-    /// A datagram to one of the network's own addresses, or to everybody. Returns whether a service listens there.
-    fn request(&mut self, now: u64, request: &Request<'_>, answers: &mut Vec<Answer>) -> bool;
-
-    /// The answer to a router solicitation.
-    fn solicited(&mut self, source: Ipv6Addr, message: &[u8]) -> Option<ra::Advertisement>;
-
-    /// What has become due.
-    fn poll(&mut self, now: u64, answers: &mut Vec<Answer>);
-
-    /// When [`Services::poll`] has something to do.
-    fn next_deadline(&self) -> Option<u64>;
-
-    /// Whether an answer is on its way that does not depend on the guest.
-    fn is_pending(&self) -> bool;
-
-    /// An address that the guest has or would be given.
-    fn guest_address(&self, now: u64) -> Option<IpAddr>;
-
-    /// The guest is another one now.
-    fn reset(&mut self);
-}
-
 /// How a core is made.
 pub struct Setup {
     pub network: Network,
@@ -136,6 +89,8 @@ pub struct Core {
     router: Router,
     services: Box<dyn Services>,
     reassembly: Reassembly,
+    /// Of the network; a driver may take less.
+    mtu: u16,
     tcp: Tcp,
     udp: Udp,
     pings: Pings,
@@ -158,12 +113,13 @@ impl Core {
     /// Makes a network. The seed is for what must not be guessed, as sequence numbers.
     #[must_use]
     pub fn new(setup: Setup, seed: [u8; 32]) -> Self {
-        let limits = setup.limits;
+        let (limits, mtu) = (setup.limits, setup.network.mtu);
         let out = Output::new(setup.network, limits.neighbours as usize);
         let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| seed[at + i]));
         let tcp = Tcp::new(limits, &out, word(0) ^ word(8).rotate_left(17) ^ word(16) ^ word(24));
         Self {
             tcp,
+            mtu,
             out,
             router: Router { egress: setup.egress, services: setup.guest_forwards },
             services: setup.services,
@@ -182,10 +138,11 @@ impl Core {
         }
     }
 
-    /// The guest's driver takes these from now on.
-    pub fn set_offload(&mut self, offload: Offload) {
-        if self.out.offload != offload {
-            self.out.offload = offload;
+    /// The guest's driver takes these from now on, and besides no packet longer than `mtu` bytes.
+    pub fn set_offload(&mut self, offload: Offload, mtu: u32) {
+        let mtu = u16::try_from(mtu).unwrap_or(u16::MAX).clamp(MTU_LEAST, self.mtu);
+        if (self.out.offload, self.out.network.mtu) != (offload, mtu) {
+            (self.out.offload, self.out.network.mtu) = (offload, mtu);
             self.tcp.set_offload(&self.out);
         }
     }
@@ -199,200 +156,6 @@ impl Core {
         if let Err(why) = self.frame(message, &mut turn) {
             self.out.stats.dropped(why);
         }
-    }
-
-    fn frame(&mut self, message: &[u8], turn: &mut Turn<'_>) -> Result<(), DropReason> {
-        let (header, frame) = Header::decode(message).ok_or(DropReason::Truncated)?;
-        let (ethernet, _) = frame.split_first_chunk::<ETHERNET_BYTES>().ok_or(DropReason::Truncated)?;
-        let source: Mac = std::array::from_fn(|i| ethernet[6 + i]);
-        let ours = ethernet[..6] == self.out.network.mac;
-        if !ours && ethernet[0] & 1 == 0 {
-            return Err(DropReason::NotForUs);
-        }
-        if source[0] & 1 != 0 || source == self.out.network.mac || source == [0; 6] {
-            return Err(DropReason::Spoofed);
-        }
-        let finished = finish_checksum(&header, frame)?;
-        let frame = finished.as_deref().unwrap_or(frame);
-        let bytes = &frame[ETHERNET_BYTES..];
-        let packet = match u16::from_be_bytes([ethernet[12], ethernet[13]]) {
-            ETHERTYPE_ARP => {
-                let news = self.out.arp(turn.guest, source, bytes)?;
-                self.learnt(news);
-                return Ok(());
-            }
-            0x0800 => Packet::v4(bytes)?,
-            0x86dd => Packet::v6(bytes)?,
-            _ => return Err(DropReason::NotForUs),
-        };
-        self.check_source(&packet)?;
-        let verified = header.flags & NEEDS_CSUM != 0 && finished.is_none();
-        if packet.fragment.is_none() {
-            return self.packet(&packet, &header, source, verified, turn);
-        }
-        if header.gso() != GSO_NONE {
-            return Err(DropReason::BadOffload);
-        }
-        if let Some(payload) = self.reassembly.add(turn.now, &packet)? {
-            let whole = tcp::plain(&packet, &payload);
-            let whole = if packet.source.is_ipv4() { Packet::v4(&whole) } else { Packet::v6(&whole) }?;
-            self.packet(&whole, &Header::default(), source, false, turn)?;
-        }
-        Ok(())
-    }
-
-    fn learnt(&mut self, news: bool) {
-        if news {
-            self.tcp.resolved();
-            self.retry_stalled();
-        }
-    }
-
-    /// A guest may send from its own addresses, and from none while it asks for one.
-    fn check_source(&self, packet: &Packet<'_>) -> Result<(), DropReason> {
-        let asks = packet.source.is_unspecified()
-            && (packet.protocol == ICMPV6
-                || packet.protocol == UDP && packet.payload.starts_with(&[0, 68, 0, 67]));
-        if asks || self.out.network.is_guests(packet.source) { Ok(()) } else { Err(DropReason::Spoofed) }
-    }
-
-    fn packet(
-        &mut self,
-        packet: &Packet<'_>,
-        header: &Header,
-        source: Mac,
-        verified: bool,
-        turn: &mut Turn<'_>,
-    ) -> Result<(), DropReason> {
-        check_gso(header, packet)?;
-        if !packet.source.is_unspecified() && packet.protocol != ICMPV6 {
-            let news = self.out.neighbours.learn(packet.source, source);
-            self.learnt(news);
-        }
-        match packet.protocol {
-            TCP => {
-                check(verified || packet.checksum_holds(true), DropReason::Checksum)?;
-                if packet.header_bytes > 40 && packet.source.is_ipv6() {
-                    let whole = tcp::plain(packet, packet.payload);
-                    self.tcp.segment(&Packet::v6(&whole)?, &self.router, turn, &mut self.out);
-                } else {
-                    self.tcp.segment(packet, &self.router, turn, &mut self.out);
-                }
-            }
-            UDP => return self.datagrams(packet, header, source, verified, turn),
-            ICMP if packet.source.is_ipv4() => {
-                check(packet.checksum_holds(false), DropReason::Checksum)?;
-                self.pings.message(packet, &self.router, turn, &mut self.out);
-            }
-            ICMPV6 if packet.source.is_ipv6() => {
-                check(packet.checksum_holds(true), DropReason::Checksum)?;
-                return self.icmpv6(packet, source, turn);
-            }
-            _ => {
-                if self.out.network.place(packet.destination) != network::Place::Multicast {
-                    self.out.unreachable(turn.guest, packet, Unreachable::Protocol);
-                }
-                return Err(DropReason::Protocol);
-            }
-        }
-        Ok(())
-    }
-
-    fn icmpv6(&mut self, packet: &Packet<'_>, source: Mac, turn: &mut Turn<'_>) -> Result<(), DropReason> {
-        const DISCOVERY: std::ops::RangeInclusive<u8> = 133..=137;
-        if !packet.payload.first().is_some_and(|kind| DISCOVERY.contains(kind)) {
-            check(!packet.source.is_unspecified(), DropReason::Spoofed)?;
-            let news = self.out.neighbours.learn(packet.source, source);
-            self.learnt(news);
-            self.pings.message(packet, &self.router, turn, &mut self.out);
-            return Ok(());
-        }
-        let (news, asked) = self.out.neighbour_discovery(turn.guest, source, packet)?;
-        self.learnt(news);
-        if let (Asked::Router, IpAddr::V6(from)) = (asked, packet.source)
-            && let Some(advertisement) = self.services.solicited(from, packet.payload)
-        {
-            self.advertise(&advertisement, turn);
-        }
-        Ok(())
-    }
-
-    fn advertise(&mut self, advertisement: &ra::Advertisement, turn: &mut Turn<'_>) {
-        let head = IpHead {
-            source: advertisement.from.into(),
-            destination: advertisement.to.into(),
-            protocol: ICMPV6,
-            hops: 255,
-        };
-        self.out.packet(turn.guest, &head, &advertisement.message);
-    }
-
-    /// One datagram, or a train of them.
-    fn datagrams(
-        &mut self,
-        packet: &Packet<'_>,
-        header: &Header,
-        source: Mac,
-        verified: bool,
-        turn: &mut Turn<'_>,
-    ) -> Result<(), DropReason> {
-        let (head, data) = packet.payload.split_first_chunk::<8>().ok_or(DropReason::Truncated)?;
-        let word = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
-        let (ports, bytes) = ([word(0), word(2)], usize::from(word(4)));
-        let train = header.gso() == GSO_UDP_L4;
-        check(ports[0] != 0 && ports[1] != 0 && (train || bytes >= 8), DropReason::Malformed)?;
-        let data = match train {
-            true => data,
-            false => data.get(..bytes - 8).ok_or(DropReason::Truncated)?,
-        };
-        let unchecked = word(6) == 0 && packet.source.is_ipv4();
-        check(verified || unchecked || packet.checksum_holds(true), DropReason::Checksum)?;
-        let piece = if train { usize::from(header.gso_size).max(1) } else { data.len().max(1) };
-        if data.is_empty() {
-            self.datagram(packet, ports, source, data, turn);
-        }
-        for data in data.chunks(piece) {
-            self.datagram(packet, ports, source, data, turn);
-        }
-        Ok(())
-    }
-
-    fn datagram(
-        &mut self,
-        packet: &Packet<'_>,
-        ports: [u16; 2],
-        source: Mac,
-        data: &[u8],
-        turn: &mut Turn<'_>,
-    ) {
-        use network::Place;
-        let place = self.out.network.place(packet.destination);
-        if place == Place::Dns && ports[1] == dns::PORT {
-            let (from, to) = (packet.source, packet.destination);
-            let asker = dns::Asker {
-                guest: SocketAddr::new(from, ports[0]),
-                server: SocketAddr::new(to, ports[1]),
-                transport: dns::Transport::Udp,
-            };
-            return turn.host.question(asker, data);
-        }
-        if matches!(place, Place::Gateway | Place::Host | Place::Dns | Place::Multicast) {
-            let request = Request {
-                mac: source,
-                from: SocketAddr::new(packet.source, ports[0]),
-                to: SocketAddr::new(packet.destination, ports[1]),
-                data,
-            };
-            let served = self.services.request(turn.now, &request, &mut self.answers);
-            self.send_answers(turn);
-            if served {
-                return;
-            }
-        }
-        if packet.source.is_unspecified() {
-            return self.out.stats.dropped(DropReason::NoService);
-        }
-        self.udp.datagram(packet, ports, data, &self.router, turn, &mut self.out);
     }
 
     fn send_answers(&mut self, turn: &mut Turn<'_>) {
@@ -471,9 +234,10 @@ impl Core {
         self.tcp.accept(seen, guest, now, &mut self.out)
     }
 
-    /// A UDP port of the host is forwarded to `guest`: the id that its socket is known by.
-    pub fn forward_udp(&mut self, guest: SocketAddr) -> FlowId {
-        self.udp.forward(guest)
+    /// A UDP port of the host is forwarded to a port of the guest, at this address or wherever it is: the id that the
+    /// host's socket is known by.
+    pub fn forward_udp(&mut self, guest: Option<IpAddr>, port: u16) -> FlowId {
+        self.udp.forward(guest, port)
     }
 
     /// It is no longer; the host is told to close the socket.
@@ -508,7 +272,10 @@ impl Core {
         let buffer = &mut self.buffer[..];
         let next = match id.kind() {
             Kind::Udp => self.udp.poll(id, turn, &mut self.out, buffer),
-            Kind::UdpForward => self.udp.poll_forward(id, &self.router, turn, &mut self.out, buffer),
+            Kind::UdpForward => {
+                let guest = self.services.guest_address(turn.now);
+                self.udp.poll_forward(id, guest, &self.router, turn, &mut self.out, buffer)
+            }
             Kind::Ping => self.pings.poll(id, turn, &mut self.out, buffer),
             Kind::Tcp => Next::Idle,
         };
@@ -570,9 +337,9 @@ impl Core {
         self.pings.reset(&mut turn);
         self.reassembly.clear();
         self.out.neighbours.clear();
-        self.services.reset();
+        self.services.reset(now);
         self.heard = false;
-        self.next_sweep = now;
+        (self.next_sweep, self.next_retry) = (now, now);
     }
 
     /// Counters.
@@ -597,48 +364,6 @@ impl Core {
     pub fn set_egress(&mut self, egress: Box<dyn Egress>) {
         self.router.egress = egress;
     }
-}
-
-fn check(holds: bool, otherwise: DropReason) -> Result<(), DropReason> {
-    if holds { Ok(()) } else { Err(otherwise) }
-}
-
-/// If the guest leaves a checksum to us that is not its packet's own (that of a packet inside a tunnel's), finishes
-/// it: it goes out as payload. Its packet's own is left alone; the host's socket makes another.
-fn finish_checksum(header: &Header, frame: &[u8]) -> Result<Option<Vec<u8>>, DropReason> {
-    if header.flags & NEEDS_CSUM == 0 {
-        return Ok(None);
-    }
-    let (start, offset) = (usize::from(header.csum_start), usize::from(header.csum_offset));
-    check(start >= ETHERNET_BYTES && start + offset + 2 <= frame.len(), DropReason::BadOffload)?;
-    let outer = match frame[ETHERNET_BYTES..] {
-        [first, ..] if first >> 4 == 4 => ETHERNET_BYTES + usize::from(first & 15) * 4,
-        _ => frame
-            .get(ETHERNET_BYTES..)
-            .and_then(|bytes| Packet::v6(bytes).ok())
-            .map_or(0, |packet| ETHERNET_BYTES + packet.header_bytes),
-    };
-    if start == outer && (offset == 16 || offset == 6) {
-        return Ok(None);
-    }
-    check(header.gso() == GSO_NONE, DropReason::BadOffload)?;
-    let mut frame = frame.to_vec();
-    let sum = Sum::default().add(&frame[start..]).finished_udp();
-    frame[start + offset..start + offset + 2].copy_from_slice(&sum.to_be_bytes());
-    Ok(Some(frame))
-}
-
-/// A frame to be cut is what it says it is.
-fn check_gso(header: &Header, packet: &Packet<'_>) -> Result<(), DropReason> {
-    let v6 = ethertype(packet.source) == 0x86dd;
-    let fits = match header.gso() {
-        GSO_NONE => true,
-        GSO_TCPV4 => packet.protocol == TCP && !v6 && header.gso_size > 0,
-        GSO_TCPV6 => packet.protocol == TCP && v6 && header.gso_size > 0,
-        GSO_UDP_L4 => packet.protocol == UDP && header.gso_size > 0,
-        _ => false,
-    };
-    check(fits, DropReason::BadOffload)
 }
 
 #[cfg(test)]

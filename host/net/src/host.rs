@@ -8,7 +8,9 @@
 )]
 
 mod datagram;
+mod descriptors;
 mod forward;
+mod lookup;
 mod names;
 mod own;
 mod reactor;
@@ -28,12 +30,12 @@ use crate::{
     frame::Offload,
 };
 use mio::Waker;
-use own::Own;
 use reactor::{Outside, Reactor};
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt, io,
+    net::IpAddr,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -56,6 +58,8 @@ pub enum Error {
     Listen { forward: String, why: io::Error },
     #[error("forward `{forward}`: the guest has no address of that family in this network")]
     Family { forward: String },
+    #[error("forward `{forward}`: {guest} cannot be a guest's in this network")]
+    Guest { forward: String, guest: IpAddr },
     #[error("there is no forward `{0}`; the list of forwards shows them")]
     NoForward(String),
     #[error("TFTP folder {}: {why}", folder.display())]
@@ -81,15 +85,11 @@ pub struct Info {
     pub forwards: Vec<ForwardInfo>,
 }
 
-/// What the thread is told.
+/// What the thread is asked, by somebody who waits for the answer.
 enum Order {
-    Offload(Offload),
-    Room,
-    Restored,
     Add(Forward, mpsc::Sender<Result<Vec<ForwardInfo>, Error>>),
     Remove(String, mpsc::Sender<Result<(), Error>>),
     Info(mpsc::Sender<Info>),
-    Stop,
 }
 
 /// What both threads see.
@@ -108,7 +108,14 @@ struct Inbox {
     frame_bytes: usize,
     /// Frames that found no place.
     lost: u64,
+    /// The machine is one of another time.
+    restored: bool,
+    /// What the guest's driver takes now, if that is news. (A guest can change its mind faster than anybody listens.)
+    offload: Option<(Offload, u32)>,
     orders: Vec<Order>,
+    stop: bool,
+    /// The thread has ended, and nobody will look at this again.
+    gone: bool,
 }
 
 impl Shared {
@@ -126,8 +133,24 @@ impl Shared {
     }
 
     fn order(&self, order: Order) {
-        self.inbox().orders.push(order);
-        self.wake();
+        let mut inbox = self.inbox();
+        // Dropped, it tells who asks that there is nobody.
+        if !inbox.gone {
+            inbox.orders.push(order);
+            drop(inbox);
+            self.wake();
+        }
+    }
+}
+
+/// Leaves nobody waiting for a thread that has ended, however it did.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let lost = self.0.inbox().lost;
+        *self.0.inbox() = Inbox { lost, gone: true, ..Inbox::default() };
+        self.0.pending.store(false, Ordering::SeqCst);
     }
 }
 
@@ -151,7 +174,7 @@ impl UserNet {
         to_guest: Box<dyn Guest + Send>,
         log: Log,
     ) -> Result<Handle, Error> {
-        let outside = Outside { clock, guest: to_guest, log, own: Own::default() };
+        let outside = Outside::new(clock, to_guest, log);
         Self::start_with(config, name, seed, outside)
     }
 
@@ -165,11 +188,15 @@ impl UserNet {
             pending: AtomicBool::new(false),
         });
         let reactor = Reactor::new(config, name, seed, poll, Arc::clone(&shared), outside)?;
+        let handle = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("net".to_owned())
-            .spawn(move || reactor.run())
+            .spawn(move || {
+                let _ending = Ending(Arc::clone(&shared));
+                reactor.run();
+            })
             .map_err(Error::Start)?;
-        Ok(Handle { shared, thread: Some(thread) })
+        Ok(Handle { shared: handle, thread: Some(thread) })
     }
 }
 
@@ -189,7 +216,7 @@ impl Handle {
     /// A message of the guest: header and frame. Never waits.
     pub fn frame(&self, message: Vec<u8>) {
         let mut inbox = self.shared.inbox();
-        if inbox.frame_bytes + message.len() > QUEUE_BYTES {
+        if inbox.gone || inbox.frame_bytes + message.len() > QUEUE_BYTES {
             inbox.lost += 1;
             return;
         }
@@ -201,7 +228,7 @@ impl Handle {
 
     /// The guest can take more.
     pub fn room_changed(&self) {
-        self.shared.order(Order::Room);
+        self.shared.wake();
     }
 
     /// The clock's alarm has rung.
@@ -209,14 +236,20 @@ impl Handle {
         self.shared.wake();
     }
 
-    /// What the guest's driver takes.
-    pub fn set_offload(&self, offload: Offload) {
-        self.shared.order(Order::Offload(offload));
+    /// What the guest's driver takes, and the longest packet in bytes, where it is not several segments.
+    pub fn set_offload(&self, offload: Offload, mtu: u32) {
+        self.shared.inbox().offload = Some((offload, mtu));
+        self.shared.wake();
     }
 
-    /// The machine is one of another time now.
+    /// The machine is one of another time now. What it has sent and nobody has heard was sent by another one.
     pub fn restored(&self) {
-        self.shared.order(Order::Restored);
+        let mut inbox = self.shared.inbox();
+        inbox.restored = true;
+        inbox.frames.clear();
+        inbox.frame_bytes = 0;
+        drop(inbox);
+        self.shared.wake();
     }
 
     /// Whether the outside may yet answer something that the guest waits for.
@@ -271,7 +304,8 @@ impl Handle {
 
     fn end(&mut self) {
         if let Some(thread) = self.thread.take() {
-            self.shared.order(Order::Stop);
+            self.shared.inbox().stop = true;
+            self.shared.wake();
             // A panic of the thread has been reported where it happened.
             let _panicked = thread.join();
         }

@@ -7,6 +7,7 @@ pub mod dhcp4;
 pub mod dhcp6;
 pub mod dns;
 mod names;
+mod numbered;
 pub mod ra;
 mod reader;
 pub mod tftp;

@@ -12,8 +12,9 @@ mod tests;
 use crate::config::{Proxy, ProxyKind};
 use std::net::SocketAddr;
 
-/// More than this no proxy has to say.
+/// More than this no proxy has to say at a time, and with all that it says before.
 const ANSWER_MOST: usize = 16 * 1024;
+const ALL_MOST: usize = 256 * 1024;
 
 /// Where the proxy is to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +81,8 @@ pub struct Handshake {
     output: Vec<u8>,
     /// Came and was not taken.
     input: Vec<u8>,
+    /// Bytes that were taken of what came.
+    taken: usize,
     done: bool,
 }
 
@@ -92,7 +95,7 @@ impl Handshake {
             ProxyKind::Http => Box::new(http::Connect::new(proxy.login.as_ref(), to)),
         };
         let output = protocol.begin();
-        Self { protocol, output, input: Vec::new(), done: false }
+        Self { protocol, output, input: Vec::new(), taken: 0, done: false }
     }
 
     /// What is to be sent to the proxy now.
@@ -114,11 +117,15 @@ impl Handshake {
         self.input.extend_from_slice(bytes);
         while !self.done {
             match self.protocol.step(&self.input)? {
+                Step::Say(..) if self.taken > ALL_MOST => {
+                    return Err(ProxyError::Protocol("it does not end"));
+                }
                 Step::More if self.input.len() > ANSWER_MOST => {
                     return Err(ProxyError::Protocol("it does not end"));
                 }
                 Step::More => return Ok(Progress::Going),
                 Step::Say(taken, words) => {
+                    self.taken += taken;
                     self.input.drain(..taken);
                     self.output.extend_from_slice(&words);
                 }

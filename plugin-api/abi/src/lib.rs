@@ -9,6 +9,7 @@
 //!
 //! Authors of devices never see this crate; they use `reprise-plugin-api`.
 
+pub mod backend;
 pub mod desc;
 pub mod hot;
 pub mod observe;

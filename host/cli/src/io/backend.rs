@@ -1,6 +1,7 @@
 //! The host's ends of ports but the terminal: files, pseudo terminals, sockets.
 
 use super::{
+    half::Half,
     spec::BackendSpec,
     stream::{self, Read, Received, Written},
 };
@@ -34,6 +35,8 @@ pub(super) enum Backend {
     Pty { ours: OwnedFd, _theirs: OwnedFd },
     /// Waits for one peer at a time.
     Server { listener: Listener, peer: Option<OwnedFd> },
+    /// A plugin's.
+    Plugin(Half),
     /// Goes to a peer, and again when it leaves.
     Client { target: Target, peer: Option<OwnedFd> },
 }
@@ -76,6 +79,21 @@ impl Backend {
                 let fd = open(path, flags, mode).map_err(|e| failed(&e.into()).at(path.display()))?;
                 Self::File(fd)
             }
+            BackendSpec::Plugin(spec) => {
+                let (plugin, options) =
+                    spec.loaded.as_ref().expect("whoever read the arguments has loaded it");
+                let half = plugin.open(options).map_err(|error| {
+                    let option = if error.path.is_empty() {
+                        String::new()
+                    } else {
+                        format!("option `{}`: ", error.path)
+                    };
+                    Failure::usage(format!("cannot open the backend of port {port}"))
+                        .at(format!("plugin:{}", spec.name))
+                        .note(format!("{option}{}", error.message))
+                });
+                Self::Plugin(Half::new(&spec.name, half?))
+            }
             BackendSpec::Pty => {
                 let (ours, theirs, name) = open_pty().map_err(|e| failed(&e))?;
                 return Ok((Self::Pty { ours, _theirs: theirs }, Some(format!("{port} is at {name}\n"))));
@@ -103,7 +121,7 @@ impl Backend {
 
     /// Whether the guest is told of who comes and goes.
     pub(super) fn comes_and_goes(&self) -> bool {
-        matches!(self, Self::Server { .. } | Self::Client { .. })
+        matches!(self, Self::Server { .. } | Self::Client { .. } | Self::Plugin(_))
     }
 
     /// Whether somebody is at the other end from the start.
@@ -113,7 +131,7 @@ impl Backend {
 
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match self {
-            Self::Null | Self::Console | Self::Client { .. } => Ok(()),
+            Self::Null | Self::Console | Self::Client { .. } | Self::Plugin(_) => Ok(()),
             Self::File(fd) => stream::register(registry, fd, token, Interest::WRITABLE),
             Self::Pty { ours, .. } => stream::register(registry, ours, token, BOTH),
             Self::Server { listener: Listener::Unix { listener, .. }, .. } => {
@@ -180,16 +198,19 @@ impl Backend {
         match self {
             Self::Pty { ours, .. } => Some(ours),
             Self::Server { peer, .. } | Self::Client { peer, .. } => peer.as_ref(),
-            Self::Null | Self::Console | Self::File(_) => None,
+            Self::Null | Self::Console | Self::File(_) | Self::Plugin(_) => None,
         }
     }
 
     fn output(&self) -> Option<&OwnedFd> {
         match self {
             Self::File(fd) => Some(fd),
-            Self::Pty { .. } | Self::Server { .. } | Self::Client { .. } | Self::Null | Self::Console => {
-                self.input()
-            }
+            Self::Pty { .. }
+            | Self::Server { .. }
+            | Self::Client { .. }
+            | Self::Null
+            | Self::Console
+            | Self::Plugin(_) => self.input(),
         }
     }
 }

@@ -379,8 +379,7 @@ impl Link {
             }
             PortChange::Break => (),
         }
-        let input = Input::PortEvent { device: slot.device.clone(), port: slot.port.clone(), event };
-        state.inbox.push(input);
+        push_event(&mut state, port, event);
         drop(state);
         self.changed.notify_all();
     }
@@ -439,6 +438,41 @@ impl Reach for Link {
 
     fn networks(&self) -> Vec<Arc<User>> {
         self.all_users()
+    }
+}
+
+/// A peer may come and go faster than a machine looks (it may be stopped): of who came, went and came again it hears
+/// that somebody came.
+fn push_event(state: &mut State, port: usize, event: PortChange) {
+    let State { inbox, ports, .. } = state;
+    let slot = &ports[port];
+    let ours = |input: &(usize, &Input)| match input.1 {
+        Input::PortEvent { device, port, .. } | Input::PortData { device, port, .. } => {
+            (device, port) == (&slot.device, &slot.port)
+        }
+        _ => false,
+    };
+    let is_peer = |input: &Input, wanted: &[PortChange]| match input {
+        Input::PortEvent { event, .. } => wanted.contains(event),
+        _ => false,
+    };
+    let other = match event {
+        PortChange::Opened => Some(PortChange::Closed),
+        PortChange::Closed => Some(PortChange::Opened),
+        // Each counts.
+        PortChange::Break => None,
+    };
+    let mut last = inbox.iter().enumerate().rev().filter(ours);
+    match (last.next(), last.next()) {
+        (Some((at, newer)), Some((_, older)))
+            if is_peer(newer, other.as_slice()) && is_peer(older, &[event]) =>
+        {
+            inbox.remove(at);
+        }
+        _ => {
+            let (device, port) = (slot.device.clone(), slot.port.clone());
+            inbox.push(Input::PortEvent { device, port, event });
+        }
     }
 }
 
@@ -521,6 +555,35 @@ mod tests {
         let closed =
             Input::PortEvent { device: "uart1".into(), port: "serial".into(), event: PortChange::Closed };
         assert_eq!((inbox.len(), &inbox[0]), (3, &closed));
+    }
+
+    #[test]
+    fn peers_that_come_and_go_take_no_room() {
+        let link = link(true);
+        for _ in 0..1000 {
+            link.event(0, PortChange::Closed);
+            link.event(0, PortChange::Opened);
+        }
+        link.input(0, vec![7]);
+        for _ in 0..1000 {
+            link.event(0, PortChange::Closed);
+            link.event(0, PortChange::Opened);
+        }
+        link.event(0, PortChange::Closed);
+        for event in [PortChange::Break, PortChange::Opened, PortChange::Break, PortChange::Break] {
+            link.event(0, event);
+        }
+        let mut inbox = Vec::new();
+        link.poll(&mut inbox);
+        let said = |input: &Input| match input {
+            Input::PortEvent { event, .. } => Some(*event),
+            _ => None,
+        };
+        let [opened, closed, breaks] = [PortChange::Opened, PortChange::Closed, PortChange::Break].map(Some);
+        assert_eq!(
+            inbox.iter().map(said).collect::<Vec<_>>(),
+            [closed, opened, None, closed, breaks, opened, breaks, breaks]
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod backend;
 mod escape;
 mod frames;
+mod half;
 mod link;
 mod monitor;
 mod outside;
@@ -19,7 +20,7 @@ mod user;
 
 pub(crate) use link::EndReason;
 pub(crate) use outside::{HostOutside, log_line};
-pub(crate) use spec::{BackendSpec, FORMS, NET_FORMS};
+pub(crate) use spec::{BackendSpec, FORMS, NET_FORMS, PluginSpec};
 pub(crate) use status::{counted, grouped, mips};
 pub(crate) use thread::{IoThread, PortPlan};
 pub(crate) use user::User;

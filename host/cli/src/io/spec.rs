@@ -1,5 +1,6 @@
 //! Backends of ports as text: `stdio`, `null`, `pty`, `file:P`, `unix:P`, `tcp:HOST:PORT`.
 
+use reprise_machine::plugin::BackendPlugin;
 use reprise_net::Config;
 use std::{fmt, path::PathBuf};
 
@@ -28,6 +29,8 @@ pub(crate) enum BackendSpec {
         /// We connect to it.
         connect: bool,
     },
+    /// The outside half of a plugin.
+    Plugin(PluginSpec),
     /// A user network, of a net port.
     User {
         /// Its name on the board.
@@ -37,8 +40,26 @@ pub(crate) enum BackendSpec {
     },
 }
 
+/// A plugin's backend.
+#[derive(Clone, Debug)]
+pub(crate) struct PluginSpec {
+    /// The plugin.
+    pub(crate) name: String,
+    /// Its options as they were given.
+    pub(crate) options: Vec<(String, String)>,
+    /// Once the plugin is loaded: it, and the options as JSON.
+    pub(crate) loaded: Option<(BackendPlugin, String)>,
+}
+
+impl PartialEq for PluginSpec {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, &self.options) == (&other.name, &other.options)
+    }
+}
+
 /// For messages.
-pub(crate) const FORMS: &str = "stdio, null, pty, file:PATH, unix:PATH[,connect], tcp:HOST:PORT[,connect]";
+pub(crate) const FORMS: &str =
+    "stdio, null, pty, file:PATH, unix:PATH[,connect], tcp:HOST:PORT[,connect], plugin:NAME[,OPTION=VALUE]";
 
 /// Those of net ports, for messages; a user network is given in other ways.
 pub(crate) const NET_FORMS: &str = "null, unix:PATH[,connect], tcp:HOST:PORT[,connect]";
@@ -53,7 +74,7 @@ impl BackendSpec {
     pub(crate) fn parse_net(text: &str) -> Result<Self, String> {
         match Self::parse(text)? {
             spec @ (Self::Null | Self::Unix { .. } | Self::Tcp { .. }) => Ok(spec),
-            Self::Stdio | Self::Pty | Self::File(_) | Self::User { .. } => {
+            Self::Stdio | Self::Pty | Self::File(_) | Self::Plugin(_) | Self::User { .. } => {
                 Err(format!("\"{text}\" carries bytes, and a net port frames"))
             }
         }
@@ -75,6 +96,8 @@ impl BackendSpec {
                 Ok(Self::Unix { path: path.into(), connect })
             }
             ("tcp", Some(rest)) => tcp(rest),
+            ("plugin", Some(rest)) => plugin(rest),
+            ("plugin", None) => Err("the plugin's name is missing: write plugin:NAME".into()),
             ("file", _) => Err("the file's name is missing".into()),
             ("unix" | "tcp", None) => Err(format!("an address is missing after `{kind}:`")),
             _ => Err(format!("no backend \"{text}\"")),
@@ -84,7 +107,7 @@ impl BackendSpec {
     /// Whether input can come from it.
     pub(crate) fn may_answer(&self) -> bool {
         match self {
-            Self::Stdio | Self::Pty | Self::Unix { .. } | Self::Tcp { .. } => true,
+            Self::Stdio | Self::Pty | Self::Unix { .. } | Self::Tcp { .. } | Self::Plugin(_) => true,
             // A user network says so itself, from moment to moment.
             Self::Null | Self::File(_) | Self::User { .. } => false,
         }
@@ -101,6 +124,10 @@ impl fmt::Display for BackendSpec {
             Self::File(path) => write!(f, "file:{}", path.display()),
             Self::Unix { path, connect } => write!(f, "unix:{}{}", path.display(), how(connect)),
             Self::Tcp { address, connect } => write!(f, "tcp:{address}{}", how(connect)),
+            Self::Plugin(spec) => {
+                write!(f, "plugin:{}", spec.name)?;
+                spec.options.iter().try_for_each(|(name, value)| write!(f, ",{name}={value}"))
+            }
             Self::User { id, config: _ } => write!(f, "user,id={id}"),
         }
     }
@@ -112,6 +139,20 @@ fn connect_option(text: &str) -> Result<(&str, bool), String> {
         Some((rest, "connect")) => Ok((rest, true)),
         Some((_, option)) => Err(format!("no socket option \"{option}\"; there is `connect`")),
     }
+}
+
+fn plugin(text: &str) -> Result<BackendSpec, String> {
+    let mut words = text.split(',');
+    let name = words.next().unwrap_or_default().to_owned();
+    if name.is_empty() {
+        return Err("the plugin's name is missing: write plugin:NAME".into());
+    }
+    let option = |word: &str| match word.split_once('=') {
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => Err(format!("\"{word}\" is no option: write NAME=VALUE")),
+    };
+    let options = words.map(option).collect::<Result<_, _>>()?;
+    Ok(BackendSpec::Plugin(PluginSpec { name, options, loaded: None }))
 }
 
 fn tcp(text: &str) -> Result<BackendSpec, String> {
@@ -134,6 +175,9 @@ mod tests {
         let unix = BackendSpec::Unix { path: "/x/y".into(), connect: true };
         let tcp = BackendSpec::Tcp { address: "127.0.0.1:5".into(), connect: false };
         let tcp6 = BackendSpec::Tcp { address: "[::1]:5".into(), connect: true };
+        let options = vec![("path".into(), "/x".into()), ("every".into(), "5".into())];
+        let plugin = BackendSpec::Plugin(PluginSpec { name: "feed".into(), options, loaded: None });
+        assert_eq!(plugin.to_string(), "plugin:feed,path=/x,every=5");
         for (text, expected) in [
             ("stdio", BackendSpec::Stdio),
             ("console", BackendSpec::Stdio),
@@ -144,6 +188,7 @@ mod tests {
             ("tcp::5", tcp.clone()),
             ("tcp:5", tcp),
             ("tcp:[::1]:5,connect", tcp6),
+            ("plugin:feed,path=/x,every=5", plugin),
         ] {
             assert_eq!(BackendSpec::parse(text), Ok(expected), "{text}");
         }

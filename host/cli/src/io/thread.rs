@@ -4,6 +4,7 @@ use super::{
     backend::Backend,
     escape::{self, Command, Escape, Typed},
     frames::{Assembler, NoFrame},
+    half::Place,
     link::{EndReason, INPUT_LIMIT, Link, PortState},
     monitor::Monitor,
     signals::{self, HANG_UP, Signal, Signals},
@@ -231,14 +232,23 @@ impl Worker {
                 return;
             }
             self.status_tick();
-            let timeout =
-                if progress { Some(Duration::ZERO) } else { self.status.as_ref().map(StatusLine::wait) };
+            let timeout = if progress { Some(Duration::ZERO) } else { self.timeout() };
             match self.poll.poll(&mut events, timeout) {
                 Ok(()) => (),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
                 Err(error) => return self.fail("the poll", &error),
             }
         }
+    }
+
+    /// Until somebody wants a turn by the host's clock.
+    fn timeout(&self) -> Option<Duration> {
+        let halves = self.backends.iter().filter_map(|backend| match backend {
+            Backend::Plugin(half) => half.realtime_at.map(|at_ns| at_ns.saturating_sub(half.realtime_ns())),
+            _ => None,
+        });
+        let halves = halves.map(Duration::from_nanos);
+        self.status.as_ref().map(StatusLine::wait).into_iter().chain(halves).min()
     }
 
     fn signals(&mut self) -> bool {
@@ -288,6 +298,10 @@ impl Worker {
         let mut progress = false;
         while let Some(id) = self.timers.poll(now_ns) {
             let index = id as usize;
+            if matches!(self.backends[index], Backend::Plugin(_)) {
+                // It is polled in every pass, and there is one now.
+                continue;
+            }
             match self.backends[index].connect(self.poll.registry(), Token(FIRST_PORT + index)) {
                 true => {
                     self.link.event(index, PortChange::Opened);
@@ -304,6 +318,12 @@ impl Worker {
         let mut progress = self.console_input();
         for index in 0..self.backends.len() {
             let token = Token(FIRST_PORT + index);
+            if let Backend::Plugin(half) = &mut self.backends[index] {
+                let (link, registry, timers) = (&*self.link, self.poll.registry(), &mut self.timers);
+                let place = Place { port: index, token, timer: timer_of(index), link, registry, timers };
+                progress |= half.poll(place);
+                continue;
+            }
             if self.backends[index].accept(self.poll.registry(), token) {
                 self.link.event(index, PortChange::Opened);
                 progress = true;
@@ -445,7 +465,7 @@ impl Worker {
         for index in 0..self.backends.len() {
             let mut output = mem::take(&mut self.link.state().ports[index].output);
             let had = output.len();
-            if had == 0 || matches!(self.backends[index], Backend::Console) {
+            if had == 0 || matches!(self.backends[index], Backend::Console | Backend::Plugin(_)) {
                 self.put_back(index, output);
                 continue;
             }

@@ -107,7 +107,7 @@ impl Link {
     /// The device of a net port takes other frames now.
     pub(super) fn offload(&self, device: &str, port: &str, offload: NetOffload) {
         if let Some(user) = self.user(device, port) {
-            user.handle.set_offload(takes(offload));
+            user.handle.set_offload(takes(offload), offload.mtu);
         }
     }
 }

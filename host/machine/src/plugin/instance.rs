@@ -90,8 +90,7 @@ impl Instance {
         unsafe { ((*self.table()).on_port)(self.handle.dev, cx, port, event) }
     }
 
-    /// A message came over a link; `None`: a controller's own found nobody at its address. The plugin must have
-    /// [`Instance::takes_messages`].
+    /// A message came over a link; `None`: a controller's own found nobody at its address. Only of a device with links.
     pub fn on_message(&mut self, cx: &mut CtxRaw, link: u32, at: u32, message: Option<&[u8]>) -> u64 {
         let (data, len) = message.map_or((core::ptr::null(), 0), |data| (data.as_ptr(), data.len() as u64));
         // SAFETY: as in `mmio_read`; the data is valid for the call, and the loader has asked `takes_messages` of every
@@ -158,7 +157,7 @@ impl Drop for Instance {
     }
 }
 
-unsafe extern "C" fn collect(sink: *mut c_void, data: *const u8, len: u64) {
+pub(super) unsafe extern "C" fn collect(sink: *mut c_void, data: *const u8, len: u64) {
     if len > 0 {
         // SAFETY: `try_save` and `load` pass a `Vec<u8>` as the sink.
         let out = unsafe { &mut *sink.cast::<Vec<u8>>() };

@@ -103,6 +103,13 @@ fn ipv4(settings: &Ipv4Settings, report: &mut Report) -> Option<Ipv4Network> {
         );
         return None;
     }
+    if let IpAddr::V4(first) = network.first()
+        && (matches!(first.octets()[0], 0 | 127) || first.octets()[0] >= 224)
+    {
+        let what = format!("{network} is no network for hosts");
+        report.problem("ipv4.network", what, "write it like 10.0.2.0/24");
+        return None;
+    }
     let nth = |offset| match network.nth(offset) {
         Some(IpAddr::V4(v4)) => Some(v4),
         Some(IpAddr::V6(_)) | None => None,
@@ -346,6 +353,18 @@ impl Config {
         }
     }
 
+    /// What DHCP may give an address by.
+    fn given_to_guests(&self, address: IpAddr) -> Option<&'static str> {
+        let v4 =
+            self.ipv4.as_ref().map(|net| (IpAddr::from(net.pool.0), IpAddr::from(net.pool.1), "ipv4.pool"));
+        let v6 =
+            self.ipv6.as_ref().map(|net| (IpAddr::from(net.pool.0), IpAddr::from(net.pool.1), "ipv6.pool"));
+        let mut pools = [v4, v6].into_iter().flatten();
+        let pool = pools.find(|(first, last, _)| (*first..=*last).contains(&address)).map(|(.., key)| key);
+        let kept = |lease: &StaticLease| self.lease_addresses(lease).iter().any(|(_, ip)| *ip == address);
+        pool.or_else(|| self.static_leases.iter().any(kept).then_some("dhcp.leases"))
+    }
+
     fn check_boot(&self, report: &mut Report) {
         let text = |at: &str, text: &Option<String>, limit: usize, report: &mut Report| {
             let wrong = |text: &String| text.is_empty() || text.len() > limit || text.contains(['\0', '\n']);
@@ -450,6 +469,10 @@ fn check_forwards(config: &Config, report: &mut Report) {
             let help = "choose an address of the guest's network that nobody has, like 10.0.2.100";
             report.problem(&at, format!("{} is not free in the guest's network", place.ip()), help);
         }
+        if let Some(key) = config.given_to_guests(place.ip()) {
+            let what = format!("{} is in `{key}`, and may be given to a guest", place.ip());
+            report.problem(&at, what, "choose an address beside it");
+        }
         if !places.insert(place) {
             report.problem(&at, format!("{place} is forwarded twice"), "");
         }
@@ -485,6 +508,7 @@ fn check_limits(limits: &Limits, report: &mut Report) {
         ("fragment_bytes", limits.fragment_bytes, 256 << 20),
         ("neighbours", limits.neighbours, 65_535),
         ("accepts", limits.accepts, 1 << 20),
+        ("commands", limits.commands, 4096),
     ];
     for (key, value, most) in rows {
         if !(1..=most).contains(&value) {

@@ -218,6 +218,8 @@ pub struct Limits {
     pub neighbours: u32,
     /// Connections accepted for forwards that the guest has not taken; the next one is closed.
     pub accepts: u32,
+    /// Programs of `guestfwd` that run at a time; the next connection is reset.
+    pub commands: u32,
     /// Bytes of buffers of all connections; idle ones go.
     pub buffer_bytes: u64,
 }
@@ -238,6 +240,7 @@ impl Default for Limits {
             fragment_bytes: 1 << 20,
             neighbours: 64,
             accepts: 4096,
+            commands: 64,
             buffer_bytes: 256 << 20,
         }
     }

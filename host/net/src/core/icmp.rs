@@ -101,28 +101,35 @@ impl Output {
         }
     }
 
-    /// Passes on what a router said about a datagram of the guest: `head` and `ports` are the guest's own.
+    /// Passes on what a router said about something that the guest has sent from `source`: `transport` is its own, as
+    /// it was sent.
     pub(super) fn relay_error(
         &mut self,
         guest: &mut dyn Guest,
-        head: &IpHead,
+        source: IpAddr,
+        protocol: u8,
         transport: &[u8],
         error: &IcmpError,
     ) {
+        let [from, to] =
+            [SocketAddr::new(error.from, 0), error.to].map(|address| self.network.seen(address, source));
+        // The numbers are those of the host's family.
+        let (Some(from), Some(to), true) = (from, to, error.to.is_ipv4() == source.is_ipv4()) else { return };
+        let known = match source {
+            IpAddr::V4(_) => [3, 11, 12].contains(&error.icmp_type),
+            IpAddr::V6(_) => (1..=4).contains(&error.icmp_type),
+        };
+        if !known {
+            return;
+        }
+        let head = IpHead { source, destination: to.ip(), protocol, hops: 1 };
         let bytes = head.bytes();
         let mut quoted = vec![0; bytes + transport.len()];
         head.write(&mut quoted, transport.len(), 0, 0);
         quoted[bytes..].copy_from_slice(transport);
-        let from = self.network.seen(SocketAddr::new(error.from, 0), head.source);
-        let known = match head.source {
-            IpAddr::V4(_) => [3, 11, 12].contains(&error.icmp_type),
-            IpAddr::V6(_) => (1..=4).contains(&error.icmp_type),
-        };
-        if let (Some(from), true) = (from, known) {
-            let numbers = [error.icmp_type, error.code];
-            let needs = numbers == [3, 4] || error.to.is_ipv6() && error.icmp_type == 2;
-            self.icmp_error(guest, from.ip(), &quoted, numbers, if needs { error.info } else { 0 });
-        }
+        let numbers = [error.icmp_type, error.code];
+        let needs = numbers == [3, 4] || source.is_ipv6() && error.icmp_type == 2;
+        self.icmp_error(guest, from.ip(), &quoted, numbers, if needs { error.info } else { 0 });
     }
 }
 
@@ -284,21 +291,15 @@ impl Pings {
     /// What a router said about one of the requests.
     pub(super) fn error(&mut self, id: FlowId, error: &IcmpError, turn: &mut Turn<'_>, out: &mut Output) {
         let Some(ping) = self.flows.get(id) else { return };
-        let v6 = ping.guest.is_ipv6();
-        if error.to.is_ipv6() != v6 {
-            return;
-        }
-        let mut transport = vec![if v6 { V6_ECHO[0] } else { V4_ECHO[0] }, 0, 0, 0];
+        let (request, protocol) = match ping.guest {
+            IpAddr::V4(_) => (V4_ECHO[0], ICMP),
+            IpAddr::V6(_) => (V6_ECHO[0], ICMPV6),
+        };
+        let mut transport = vec![request, 0, 0, 0];
         transport.extend(ping.identifier.to_be_bytes());
         transport.extend(error.to.port().to_be_bytes());
         transport.extend(&error.payload);
-        let head = IpHead {
-            source: ping.guest,
-            destination: error.to.ip(),
-            protocol: if v6 { ICMPV6 } else { ICMP },
-            hops: 1,
-        };
-        out.relay_error(turn.guest, &head, &transport, error);
+        out.relay_error(turn.guest, ping.guest, protocol, &transport, error);
     }
 
     pub(super) fn sweep(&mut self, turn: &mut Turn<'_>) {

@@ -1,7 +1,10 @@
 //! The network that the guest sees: its addresses, and what they mean on the host.
 
 use crate::config::Config;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
 /// The octets of an Ethernet address.
 pub(super) type Mac = [u8; 6];
@@ -19,6 +22,8 @@ pub struct Network {
     pub v6: Option<Prefix<Ipv6Addr>>,
     /// The longest IP packet on the link, 576 to 65,520; at least 1280 with IPv6.
     pub mtu: u16,
+    /// Addresses of the guest's prefixes at which services of the host's are found (`guestfwd`).
+    pub services: BTreeSet<IpAddr>,
 }
 
 /// A prefix and the addresses in it that are ours.
@@ -51,7 +56,8 @@ impl From<&Config> for Network {
             }
             IpAddr::V4(_) => None,
         });
-        Self { mac: config.mac.0, link_local: config.gateway_link_local(), v4, v6, mtu: config.mtu }
+        let services = config.guest_forwards.iter().map(|forward| forward.at.ip()).collect();
+        Self { mac: config.mac.0, link_local: config.gateway_link_local(), v4, v6, mtu: config.mtu, services }
     }
 }
 
@@ -101,6 +107,10 @@ impl Network {
 
     /// Whether an address is one of ours.
     pub(super) fn is_ours(&self, address: IpAddr) -> bool {
+        self.services.contains(&address) || self.is_server(address)
+    }
+
+    fn is_server(&self, address: IpAddr) -> bool {
         match address {
             IpAddr::V4(address) => self.v4.is_some_and(|v4| [v4.gateway, v4.host, v4.dns].contains(&address)),
             IpAddr::V6(address) => {
@@ -110,7 +120,7 @@ impl Network {
     }
 
     /// Whether the guest may send from it.
-    pub(super) fn is_guests(&self, address: IpAddr) -> bool {
+    pub(crate) fn is_guests(&self, address: IpAddr) -> bool {
         if self.is_ours(address) {
             return false;
         }

@@ -65,6 +65,10 @@ impl<T> Slab<T> {
         slot.value.is_some().then(|| FlowId::new(self.kind, slot.generation, index))
     }
 
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.slots.iter_mut().filter_map(|slot| slot.value.as_mut())
+    }
+
     pub(super) fn values(&self) -> impl Iterator<Item = &T> {
         self.slots.iter().filter_map(|slot| slot.value.as_ref())
     }

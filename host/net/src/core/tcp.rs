@@ -1,6 +1,7 @@
 //! TCP: which connection a segment belongs to, whose turn it is, and the limits on all of them.
 
 mod device;
+mod flight;
 mod flow;
 mod guard;
 mod rate;
@@ -9,6 +10,7 @@ mod segment;
 
 use super::{
     Turn,
+    network::Place,
     output::Output,
     packet::{IpHead, Packet, TCP},
     route::{Refusal, Router},
@@ -167,6 +169,10 @@ impl Tcp {
         };
         if is_senseless(&segment) || packet.source == packet.destination {
             return out.stats.dropped(DropReason::Malformed);
+        }
+        if out.network.place(packet.destination) == Place::Multicast {
+            // RFC 9293 §3.9.2.3, MUST-57: not even a reset is sent.
+            return out.stats.dropped(DropReason::Multicast);
         }
         let key = Key {
             guest: SocketAddr::new(packet.source, segment.ports[0]),
@@ -444,7 +450,7 @@ impl Tcp {
         let Some(deadline) = flow.deadline(interface, turn.now) else { return };
         // A timer that is armed too early looks again; one that moves later with each packet costs nothing.
         if flow.armed.is_none_or(|armed| deadline < armed) {
-            let deadline = deadline.max(turn.now + 1000);
+            let deadline = deadline.max(turn.now.saturating_add(1000));
             flow.armed = Some(deadline);
             self.timers.arm(id.index(), deadline);
         }
@@ -462,8 +468,9 @@ impl Tcp {
             return self.forget(id);
         }
         flow.asked += 1;
-        flow.armed = Some(turn.now + ASK_NS);
-        self.timers.arm(id.index(), turn.now + ASK_NS);
+        let again = turn.now.saturating_add(ASK_NS);
+        flow.armed = Some(again);
+        self.timers.arm(id.index(), again);
         out.ask_neighbour(turn.guest, flow.key.guest.ip());
         self.unresolved.push(id);
     }
@@ -473,7 +480,7 @@ impl Tcp {
         let reset = match over {
             Over::TimeWait => {
                 if let Some(bare) = flow.last_word() {
-                    self.bury(flow.key, bare, turn.now + TOMBSTONE_NS);
+                    self.bury(flow.key, bare, turn.now.saturating_add(TOMBSTONE_NS));
                 }
                 false
             }
@@ -574,6 +581,7 @@ impl Tcp {
         self.dirty.clear();
         self.starved.clear();
         self.unresolved.clear();
+        self.rate.restart(turn.now);
     }
 
     pub(super) fn next_deadline(&self) -> Option<u64> {

@@ -7,8 +7,10 @@ mod harness;
 mod limits;
 mod link;
 pub(crate) mod parse;
+mod recovery;
 mod simulate;
 mod tcp;
+mod time;
 mod udp;
 
 use super::packet::IpHead;

@@ -25,6 +25,8 @@ const IDLE_NS: u64 = 120_000_000_000;
 const ONE_WAY_NS: u64 = 30_000_000_000;
 /// Peers whose answers a port takes.
 const MAX_PEERS: usize = 64;
+/// Between two questions where a forward's guest is.
+const ASK_NS: u64 = 1_000_000_000;
 const MAX_FORWARD_PEERS: usize = 1024;
 /// Datagrams that one turn takes from one socket.
 const TURN_DATAGRAMS: usize = 64;
@@ -42,7 +44,9 @@ struct Map {
 /// A port of the host's that is forwarded to the guest.
 #[derive(Debug)]
 struct Forward {
-    guest: SocketAddr,
+    /// `None`: wherever the guest is.
+    guest: Option<IpAddr>,
+    port: u16,
     asked_ns: Option<u64>,
 }
 
@@ -54,6 +58,8 @@ struct ForwardPeer {
     last_ns: u64,
 }
 
+type ForwardPeers = BTreeMap<(SocketAddr, SocketAddr), ForwardPeer>;
+
 #[derive(Debug)]
 pub(super) struct Udp {
     maps: Slab<Map>,
@@ -61,7 +67,7 @@ pub(super) struct Udp {
     limit: usize,
     forwards: Slab<Forward>,
     /// By (guest, peer as the guest sees it): what came in by a forward, and what answers it.
-    forward_peers: BTreeMap<(SocketAddr, SocketAddr), ForwardPeer>,
+    forward_peers: ForwardPeers,
 }
 
 /// What is known about a port of the guest, for people.
@@ -206,15 +212,13 @@ impl Udp {
     /// What a router or the peer said about a datagram.
     pub(super) fn error(&mut self, id: FlowId, error: &IcmpError, turn: &mut Turn<'_>, out: &mut Output) {
         let Some(map) = self.maps.get(id) else { return };
-        let Some(to) = out.network.seen(error.to, map.guest.ip()) else { return };
-        let head = IpHead { source: map.guest.ip(), destination: to.ip(), protocol: UDP, hops: 1 };
-        let quote = udp_quote([map.guest.port(), to.port()], &error.payload);
-        out.relay_error(turn.guest, &head, &quote, error);
+        let quote = udp_quote([map.guest.port(), error.to.port()], &error.payload);
+        out.relay_error(turn.guest, map.guest.ip(), UDP, &quote, error);
     }
 
     /// A port of the host's is forwarded to `guest` from now on.
-    pub(super) fn forward(&mut self, guest: SocketAddr) -> FlowId {
-        self.forwards.insert(|_| Forward { guest, asked_ns: None })
+    pub(super) fn forward(&mut self, guest: Option<IpAddr>, port: u16) -> FlowId {
+        self.forwards.insert(|_| Forward { guest, port, asked_ns: None })
     }
 
     /// It is no longer.
@@ -225,24 +229,26 @@ impl Udp {
         }
     }
 
-    /// Datagrams that have arrived for a forward.
+    /// Datagrams that have arrived for a forward. `guest` is where the guest is, if that is known.
     pub(super) fn poll_forward(
         &mut self,
         id: FlowId,
+        guest: Option<IpAddr>,
         router: &Router,
         turn: &mut Turn<'_>,
         out: &mut Output,
         buffer: &mut [u8],
     ) -> Next {
         let Some(forward) = self.forwards.get_mut(id) else { return Next::Idle };
-        let guest = forward.guest;
+        let Some(guest) = forward.guest.or(guest) else { return Next::Stalled };
+        let guest = SocketAddr::new(guest, forward.port);
         for _ in 0..TURN_DATAGRAMS {
             if !Output::has_room(turn.guest, buffer.len() + FRAGMENTS_BYTES) {
                 return Next::Stalled;
             }
             if out.neighbours.get(guest.ip()).is_none() {
                 // They wait in the socket until the guest has said where it is; it is asked once a second.
-                if forward.asked_ns.is_none_or(|asked| turn.now >= asked + 1_000_000_000) {
+                if forward.asked_ns.is_none_or(|asked| turn.now.saturating_sub(asked) >= ASK_NS) {
                     forward.asked_ns = Some(turn.now);
                     out.ask_neighbour(turn.guest, guest.ip());
                 }
@@ -254,6 +260,7 @@ impl Udp {
                 continue;
             }
             let Some(seen) = out.network.seen(got.from, guest.ip()) else { continue };
+            let seen = name(&self.forward_peers, (id, got.from), guest, seen);
             let known = ForwardPeer { id, peer: got.from, last_ns: turn.now };
             self.forward_peers.insert((guest, seen), known);
             if self.forward_peers.len() > MAX_FORWARD_PEERS {
@@ -285,6 +292,7 @@ impl Udp {
             self.close(id, turn);
         }
         self.forward_peers.clear();
+        self.forwards.values_mut().for_each(|forward| forward.asked_ns = None);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -301,6 +309,26 @@ impl Udp {
         let info = |map: &Map| UdpInfo { guest: map.guest, peers: map.peers.len(), answered: map.answered };
         self.maps.values().map(info).collect()
     }
+}
+
+/// How the guest knows a peer of a forward: as it is `seen`, unless another one has that name. (All of the host's own
+/// addresses look like one to the guest, and answers for one must not go to the other.)
+fn name(
+    peers: &ForwardPeers,
+    (id, peer): (FlowId, SocketAddr),
+    guest: SocketAddr,
+    seen: SocketAddr,
+) -> SocketAddr {
+    let is_it = |known: &ForwardPeer| (known.id, known.peer) == (id, peer);
+    if peers.get(&(guest, seen)).is_none_or(is_it) {
+        return seen;
+    }
+    let same = |((to, name), known): (&(SocketAddr, SocketAddr), &ForwardPeer)| {
+        (*to == guest && name.ip() == seen.ip() && is_it(known)).then_some(*name)
+    };
+    let free = |name: &SocketAddr| !peers.contains_key(&(guest, *name));
+    let others = || (49_152..=u16::MAX).map(|port| SocketAddr::new(seen.ip(), port)).find(free);
+    peers.iter().find_map(same).or_else(others).unwrap_or(seen)
 }
 
 fn deliver(from: SocketAddr, to: SocketAddr, data: &[u8], turn: &mut Turn<'_>, out: &mut Output) {

@@ -1,6 +1,6 @@
 //! Sockets of datagrams: UDP, and echo requests by the kernel's ping sockets.
 
-use super::stream::failure;
+use super::{descriptors::Descriptors, stream::failure};
 use crate::edges::{Datagram, EchoReply, Failure, IcmpError};
 use mio::{Interest, Registry, Token, net::UdpSocket};
 use nix::{
@@ -68,6 +68,10 @@ impl DatagramSocket {
 
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         registry.register(&mut self.socket, token, Interest::READABLE)
+    }
+
+    pub(super) fn check(&self, descriptors: Descriptors) -> io::Result<()> {
+        descriptors.check(&self.socket)
     }
 
     pub(super) fn local(&self) -> io::Result<SocketAddr> {

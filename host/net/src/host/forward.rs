@@ -15,7 +15,10 @@ use socket2::{Domain, Type};
 use std::{
     fs, io,
     net::{IpAddr, SocketAddr},
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{MetadataExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -71,11 +74,15 @@ fn tcp(at: SocketAddr) -> io::Result<TcpListener> {
 }
 
 fn unix(path: &Path) -> io::Result<Bound> {
-    let listener = UnixListener::bind(path)?;
-    // Nobody else may connect; who may open the folder had no time to.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&socket2::SockAddr::unix(path)?)?;
     let inode = fs::metadata(path)?.ino();
-    Ok(Bound::Unix { listener, path: path.to_owned(), inode })
+    // Nobody else may connect, and before it listens nobody can.
+    let ready = fs::set_permissions(path, fs::Permissions::from_mode(0o600));
+    let ready = ready.and_then(|()| socket.listen(BACKLOG)).and_then(|()| socket.set_nonblocking(true));
+    let listener = std::os::unix::net::UnixListener::from(OwnedFd::from(socket));
+    let bound = Bound::Unix { listener: UnixListener::from_std(listener), path: path.to_owned(), inode };
+    ready.map(|()| bound).inspect_err(|_| drop(fs::remove_file(path)))
 }
 
 /// Binds all sockets of a forward, or none: (where, what, the guest's port) of each.
@@ -87,6 +94,9 @@ pub(super) fn bind(forward: &Forward, network: &Network) -> Result<Vec<(Forward,
     };
     if !family {
         return Err(Error::Family { forward: forward.to_string() });
+    }
+    if let Some(guest) = forward.guest.filter(|guest| !network.is_guests(*guest)) {
+        return Err(Error::Guest { forward: forward.to_string(), guest });
     }
     let wrong = |why| Error::Listen { forward: forward.to_string(), why };
     let (address, ports) = match &forward.listen {

@@ -1,9 +1,10 @@
 //! The name server's sockets: questions of the guest go to the host's servers, by UDP and TCP.
 
+use super::descriptors::Descriptors;
 use crate::{
     config::Config,
     core::Answer,
-    edges::{FlowId, HostEvent, Moved},
+    edges::{Failure, FlowId, HostEvent, Moved},
     service::dns::{Action, Asker, Deframer, Dns, QueryId, Transport, Watch, framed},
 };
 use mio::{
@@ -24,6 +25,12 @@ const LOOK: Duration = Duration::from_secs(1);
 const LIST: &str = "/etc/resolv.conf";
 /// A guest that asks and does not listen is not heard beyond this: answers are up to 30 times as long as questions.
 const UNREAD_BYTES: usize = 128 << 10;
+/// Beyond this it is hung up on: answers of others may be 64 KiB each.
+const UNREAD_MOST: usize = 2 * UNREAD_BYTES;
+/// The guest's connections to the name server; the next one is refused.
+const LINES: usize = 64;
+/// Messages that one look takes from a server: as many as a query outlives if they are forged.
+const MESSAGES: usize = 16;
 /// What is taken of its questions at a time.
 const BITE_BYTES: usize = 4096;
 
@@ -39,6 +46,8 @@ struct Line {
     incoming: Deframer,
     outgoing: VecDeque<u8>,
     ended: bool,
+    /// It has asked for more than it reads.
+    broken: bool,
 }
 
 impl Line {
@@ -55,6 +64,7 @@ pub(super) struct Names {
     registry: Registry,
     queries: BTreeMap<QueryId, Query>,
     lines: BTreeMap<FlowId, Line>,
+    descriptors: Descriptors,
 }
 
 /// The query that a token names.
@@ -64,7 +74,7 @@ pub(super) fn query_of(token: Token) -> Option<QueryId> {
 }
 
 impl Names {
-    pub(super) fn new(config: &Config, seed: [u8; 32], registry: Registry) -> Self {
+    pub(super) fn new(config: &Config, seed: [u8; 32], registry: Registry, descriptors: Descriptors) -> Self {
         Self {
             dns: Dns::new(config, seed),
             watch: Watch::default(),
@@ -73,6 +83,7 @@ impl Names {
             registry,
             queries: BTreeMap::new(),
             lines: BTreeMap::new(),
+            descriptors,
         }
     }
 
@@ -151,7 +162,13 @@ impl Names {
             Transport::Tcp(line) => {
                 let flow = FlowId::from_token(line);
                 if let Some(line) = self.lines.get_mut(&flow) {
-                    line.outgoing.extend(framed(&message).unwrap_or_default());
+                    let framed = framed(&message).unwrap_or_default();
+                    line.broken |= line.outgoing.len() + framed.len() > UNREAD_MOST;
+                    if line.broken {
+                        line.outgoing = VecDeque::new();
+                    } else {
+                        line.outgoing.extend(framed);
+                    }
                     events.push(HostEvent::Readable(flow));
                 }
             }
@@ -162,6 +179,7 @@ impl Names {
         let token = Token((TOKENS | query.0) as usize);
         if tcp {
             let mut stream = TcpStream::connect(server)?;
+            self.descriptors.check(&stream)?;
             self.registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
             let unsent = framed(&message).ok_or(ErrorKind::InvalidInput)?;
             self.queries.insert(query, Query::Tcp { stream, unsent, incoming: Deframer::default() });
@@ -172,6 +190,7 @@ impl Names {
             false => (Ipv4Addr::UNSPECIFIED, 0).into(),
         };
         let mut socket = UdpSocket::bind(any)?;
+        self.descriptors.check(&socket)?;
         socket.connect(server)?;
         self.registry.register(&mut socket, token, Interest::READABLE)?;
         socket.send(&message)?;
@@ -198,14 +217,21 @@ impl Names {
         self.act(actions, events);
     }
 
-    pub(super) fn connect(&mut self, flow: FlowId, server: SocketAddr) {
-        let line = Line { server, incoming: Deframer::default(), outgoing: VecDeque::new(), ended: false };
-        self.lines.insert(flow, line);
+    pub(super) fn connect(&mut self, flow: FlowId, server: SocketAddr) -> io::Result<()> {
+        if self.lines.len() >= LINES {
+            return Err(ErrorKind::QuotaExceeded.into());
+        }
+        let (incoming, outgoing) = (Deframer::default(), VecDeque::new());
+        self.lines.insert(flow, Line { server, incoming, outgoing, ended: false, broken: false });
+        Ok(())
     }
 
     /// The guest's bytes.
     pub(super) fn stream_in(&mut self, flow: FlowId, bytes: &[u8], events: &mut Vec<HostEvent>) -> Moved {
         let Some(line) = self.lines.get_mut(&flow) else { return Moved::End };
+        if line.broken {
+            return Moved::Failed(Failure::Reset);
+        }
         if line.is_full() {
             return Moved::WouldBlock;
         }
@@ -228,6 +254,9 @@ impl Names {
     ) -> Moved {
         let waits = self.dns.waits(flow.token());
         let Some(line) = self.lines.get_mut(&flow) else { return Moved::End };
+        if line.broken {
+            return Moved::Failed(Failure::Reset);
+        }
         let was_full = line.is_full();
         match line.outgoing.read(buffer) {
             Ok(0) | Err(_) if line.ended && !waits => Moved::End,
@@ -258,12 +287,14 @@ impl Names {
 /// Returns whether more may come.
 fn read_datagrams(socket: &UdpSocket, answers: &mut Vec<Vec<u8>>) -> bool {
     let mut buffer = vec![0; 65_535];
-    loop {
+    // Whoever sends faster than this reads must not keep it here. Of so many the query knows one, or it is over.
+    for _ in 0..MESSAGES {
         match socket.recv(&mut buffer) {
             Ok(count) => answers.push(buffer[..count].to_vec()),
             Err(error) => return error.kind() == ErrorKind::WouldBlock,
         }
     }
+    true
 }
 
 /// Returns whether more may come.
@@ -281,13 +312,14 @@ fn talk(
         }
     }
     let mut buffer = [0; 4096];
-    loop {
+    while answers.len() < MESSAGES {
         match stream.read(&mut buffer) {
             Ok(0) => return !answers.is_empty(),
             Ok(count) => answers.extend(incoming.push(&buffer[..count])),
             Err(error) => return matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected),
         }
     }
+    true
 }
 
 #[cfg(test)]
@@ -300,9 +332,10 @@ mod tests {
 
     fn names() -> (mio::Poll, Names, FlowId) {
         let poll = mio::Poll::new().unwrap();
-        let mut names = Names::new(&Config::default(), [1; 32], poll.registry().try_clone().unwrap());
+        let registry = poll.registry().try_clone().unwrap();
+        let mut names = Names::new(&Config::default(), [1; 32], registry, Descriptors::raise());
         let flow = FlowId::new(Kind::Tcp, 1, 1);
-        names.connect(flow, "10.0.2.3:53".parse().unwrap());
+        names.connect(flow, "10.0.2.3:53".parse().unwrap()).unwrap();
         (poll, names, flow)
     }
 
@@ -324,6 +357,59 @@ mod tests {
         while let Moved::Bytes(_) = names.stream_out(flow, &mut buffer, &mut events) {}
         assert_eq!(events, [HostEvent::Writable(flow)], "and heard again");
         assert!(matches!(names.stream_in(flow, &many[taken..], &mut events), Moved::Bytes(_)));
+    }
+
+    #[test]
+    fn who_asks_for_more_than_it_ever_reads_is_hung_up_on() {
+        let (_poll, mut names, flow) = names();
+        let mut events = Vec::new();
+        let server = "10.0.2.3:53".parse().unwrap();
+        let asker = Asker { guest: server, server, transport: Transport::Tcp(flow.token()) };
+        for _ in 0..100 {
+            names.answer(asker, vec![7; 60_000], &mut events);
+            assert!(names.lines[&flow].outgoing.len() <= UNREAD_MOST);
+        }
+        let mut buffer = [0; 100];
+        let over = Moved::Failed(Failure::Reset);
+        assert_eq!(names.stream_out(flow, &mut buffer, &mut events), over);
+        assert_eq!(names.stream_in(flow, QUESTION, &mut events), over);
+    }
+
+    #[test]
+    fn lines_are_few() {
+        let (_poll, mut names, flow) = names();
+        let mut connect = |at| names.connect(FlowId::new(Kind::Tcp, 1, at), "10.0.2.3:53".parse().unwrap());
+        for at in 2..=LINES as u32 {
+            connect(at).unwrap();
+        }
+        assert!(connect(1000).is_err());
+        names.closed(flow, &mut Vec::new());
+        names.connect(FlowId::new(Kind::Tcp, 1, 1000), "10.0.2.3:53".parse().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_server_that_never_stops_is_not_heard_to_its_end() {
+        let (flood, socket) = (
+            std::net::UdpSocket::bind("127.0.0.1:0").unwrap(),
+            UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap(),
+        );
+        flood.connect(socket.local_addr().unwrap()).unwrap();
+        socket.connect(flood.local_addr().unwrap()).unwrap();
+        for _ in 0..100 {
+            flood.send(b"x").unwrap();
+        }
+        let mut answers = Vec::new();
+        assert!(read_datagrams(&socket, &mut answers));
+        assert_eq!(answers.len(), MESSAGES);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        server.write_all(&b"\0\x01x".repeat(1000)).unwrap();
+        drop(server);
+        stream.set_nonblocking(true).unwrap();
+        let (mut stream, mut answers) = (TcpStream::from_std(stream), Vec::new());
+        let alive = talk(&mut stream, &mut Vec::new(), &mut Deframer::default(), &mut answers);
+        assert!(alive && (MESSAGES..=4096 / 3 + 1).contains(&answers.len()), "{}", answers.len());
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 use super::{
     Error, Info, Order, Shared,
+    descriptors::Descriptors,
     forward::{self, Bound, ForwardInfo, Listener, Socket},
+    lookup::{self, Lookups, Resolver},
     names,
     own::Own,
     services,
-    sockets::Sockets,
+    sockets::{Given, Sockets},
 };
 use crate::{
     capture::{Capture, Frame, Side, Way},
@@ -19,7 +21,7 @@ use crate::{
 };
 use mio::{Events, Poll, Token};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{self, BufWriter},
     net::{IpAddr, SocketAddr},
@@ -43,6 +45,15 @@ pub(super) struct Outside {
     pub(super) guest: Box<dyn Guest + Send>,
     pub(super) log: super::Log,
     pub(super) own: Own,
+    pub(super) resolver: Resolver,
+    pub(super) descriptors: Descriptors,
+}
+
+impl Outside {
+    pub(super) fn new(clock: ExternalClock, guest: Box<dyn Guest + Send>, log: super::Log) -> Self {
+        let (own, descriptors) = (Own::default(), Descriptors::raise());
+        Self { clock, guest, log, own, resolver: lookup::by_host, descriptors }
+    }
 }
 
 /// The way to the guest, with a look at what goes there.
@@ -87,21 +98,12 @@ pub(super) struct Reactor {
     listeners: BTreeMap<usize, Listener>,
     next_listener: usize,
     /// Listeners that have not been emptied.
-    accepting: Vec<usize>,
+    accepting: BTreeSet<usize>,
     accept_at: Option<Instant>,
     housekeeping: Instant,
     own: Own,
     own_at: Instant,
     stopped: bool,
-}
-
-/// Ten thousand connections are ten thousand descriptors.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    // The soft limit stays; connections beyond it are refused.
-    let _stays = setrlimit(Resource::Nofile, limit);
 }
 
 fn open_capture(config: &Config, name: &str) -> Result<Option<Capture<BufWriter<File>>>, Error> {
@@ -120,7 +122,6 @@ impl Reactor {
         shared: Arc<Shared>,
         mut outside: Outside,
     ) -> Result<Self, Error> {
-        raise_descriptor_limit();
         let network = Network::from(&config);
         let mut policy = config.policy();
         if let Some(own) = (outside.own.list)() {
@@ -138,9 +139,12 @@ impl Reactor {
         };
         let registry = poll.registry().try_clone().map_err(Error::Start)?;
         let capture = open_capture(&config, name)?;
+        let waker = Arc::clone(&shared);
+        let lookups = Lookups::new(outside.resolver, Arc::new(move || waker.wake()));
+        let given = Given { log: outside.log, lookups, descriptors: outside.descriptors };
         let mut reactor = Self {
             core: Core::new(setup, seed),
-            sockets: Sockets::new(&config, seed, registry, outside.log).map_err(Error::Start)?,
+            sockets: Sockets::new(&config, seed, registry, given).map_err(Error::Start)?,
             guest: ToGuest { guest: outside.guest, capture, now: 0 },
             poll,
             shared,
@@ -149,7 +153,7 @@ impl Reactor {
             policy,
             listeners: BTreeMap::new(),
             next_listener: 0,
-            accepting: Vec::new(),
+            accepting: BTreeSet::new(),
             accept_at: None,
             housekeeping: Instant::now() + HOUSEKEEPING,
             own_at: Instant::now() + outside.own.every,
@@ -188,7 +192,7 @@ impl Reactor {
                 if let Some(query) = names::query_of(token) {
                     self.sockets.names.event(query, &mut self.sockets.events);
                 } else if let Some(index) = forward::listener_of(token) {
-                    self.accepting.push(index);
+                    self.accepting.insert(index);
                 } else if token != WAKE {
                     self.sockets.event(FlowId::from_token(token.0 as u64), event);
                 }
@@ -208,8 +212,16 @@ impl Reactor {
         let frames: Vec<Vec<u8>> = inbox.frames.drain(..count).collect();
         inbox.frame_bytes -= frames.iter().map(Vec::len).sum::<usize>();
         let orders = std::mem::take(&mut inbox.orders);
+        let (restored, offload) = (std::mem::take(&mut inbox.restored), inbox.offload.take());
+        self.stopped = inbox.stop;
         let left = !inbox.frames.is_empty();
         drop(inbox);
+        if restored {
+            self.restored();
+        }
+        if let Some((offload, mtu)) = offload {
+            self.core.set_offload(offload, mtu);
+        }
         for order in orders {
             self.order(order);
         }
@@ -223,23 +235,20 @@ impl Reactor {
         left
     }
 
-    fn order(&mut self, order: Order) {
+    fn restored(&mut self) {
         let now = self.now();
+        self.core.reset(now, &mut self.sockets, &mut self.guest);
+        self.sockets.names.reset(&mut self.sockets.events);
+    }
+
+    fn order(&mut self, order: Order) {
         match order {
-            Order::Offload(offload) => self.core.set_offload(offload),
-            // The turn that follows sees it.
-            Order::Room => {}
-            Order::Restored => {
-                self.core.reset(now, &mut self.sockets, &mut self.guest);
-                self.sockets.names.reset(&mut self.sockets.events);
-            }
             Order::Add(forward, answer) => reply(&answer, self.forward_add(&forward)),
             Order::Remove(name, answer) => {
                 let removed = self.forward_remove(&name);
                 reply(&answer, removed);
             }
             Order::Info(answer) => reply(&answer, self.info()),
-            Order::Stop => self.stopped = true,
         }
     }
 
@@ -311,40 +320,30 @@ impl Reactor {
         }
         self.accept_at = None;
         for index in std::mem::take(&mut self.accepting) {
-            for _ in 0..TURN_ACCEPTS {
-                let Some(listener) = self.listeners.get(&index) else { break };
-                let (guest, port) = (listener.info.guest, listener.guest_port);
-                match listener.accept() {
-                    Ok((stream, peer)) => self.accepted(stream, peer, guest, port),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
-                    Err(_) => {
-                        // No more descriptors: those that wait go on waiting.
-                        self.accept_at = Some(Instant::now() + ACCEPT_AGAIN);
-                        self.accepting.push(index);
-                        break;
-                    }
-                }
-            }
-            // Edge-triggered: what was not taken is asked for again.
-            if self.accept_at.is_none()
-                && self.listeners.contains_key(&index)
-                && !self.accepting.contains(&index)
-            {
-                self.recheck(index);
-            }
+            self.accept_from(index);
         }
     }
 
-    /// A listener whose turn ended with connections left has no new edge.
-    fn recheck(&mut self, index: usize) {
-        let Some(listener) = self.listeners.get(&index) else { return };
-        if let Ok((stream, peer)) = listener.accept() {
+    /// Its event does not come again: a listener is left alone only when it has said that nobody waits.
+    fn accept_from(&mut self, index: usize) {
+        for _ in 0..TURN_ACCEPTS {
+            let Some(listener) = self.listeners.get(&index) else { return };
             let (guest, port) = (listener.info.guest, listener.guest_port);
-            self.accepted(stream, peer, guest, port);
-            self.accepting.push(index);
-            self.accept_at = Some(Instant::now());
+            match listener.accept() {
+                Ok((stream, peer)) => self.accepted(stream, peer, guest, port),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(_) => {
+                    // No more descriptors: those that wait go on waiting.
+                    self.accept_at = Some(Instant::now() + ACCEPT_AGAIN);
+                    self.accepting.insert(index);
+                    return;
+                }
+            }
         }
+        // Others have their turn before the next ones.
+        self.accepting.insert(index);
+        self.accept_at.get_or_insert_with(Instant::now);
     }
 
     fn accepted(
@@ -354,6 +353,9 @@ impl Reactor {
         guest: Option<IpAddr>,
         port: u16,
     ) {
+        if self.sockets.descriptors.check(&stream).is_err() {
+            return stream.reset();
+        }
         let now = self.now();
         let flow = guest
             .or_else(|| self.core.guest_address(now))
@@ -369,30 +371,47 @@ impl Reactor {
     }
 
     fn forward_add(&mut self, forward: &Forward) -> Result<Vec<ForwardInfo>, Error> {
-        let given = forward.to_string();
-        let wrong = |why| Error::Listen { forward: forward.to_string(), why };
+        let first = self.next_listener;
         let mut infos = Vec::new();
         for (exact, bound, guest_port) in forward::bind(forward, &self.network)? {
-            let socket = match bound {
-                Bound::Tcp(listener) => Socket::Tcp(listener),
-                Bound::Unix { listener, path, inode } => Socket::Unix { listener, path, inode },
-                Bound::Udp(socket) => {
-                    let now = self.now();
-                    let guest = exact.guest.or_else(|| self.core.guest_address(now));
-                    let Some(guest) = guest else { return Err(Error::Family { forward: given }) };
-                    let id = self.core.forward_udp(SocketAddr::new(guest, guest_port));
-                    self.sockets.insert_datagram(id, socket).map_err(wrong)?;
-                    Socket::Udp(id)
+            match self.listen(forward, &exact, bound, guest_port) {
+                Ok(info) => infos.push(info),
+                Err(why) => {
+                    self.stop_listening(&(first..self.next_listener).collect::<Vec<_>>());
+                    return Err(Error::Listen { forward: forward.to_string(), why });
                 }
-            };
-            let index = self.next_listener;
-            self.next_listener += 1;
-            let mut listener = Listener::new(&exact, &given, socket, guest_port);
-            listener.register(self.poll.registry(), index).map_err(wrong)?;
-            infos.push(listener.info.clone());
-            self.listeners.insert(index, listener);
+            }
         }
         Ok(infos)
+    }
+
+    fn listen(
+        &mut self,
+        given: &Forward,
+        exact: &Forward,
+        bound: Bound,
+        guest_port: u16,
+    ) -> io::Result<ForwardInfo> {
+        let socket = match bound {
+            Bound::Tcp(listener) => Socket::Tcp(listener),
+            Bound::Unix { listener, path, inode } => Socket::Unix { listener, path, inode },
+            Bound::Udp(socket) => {
+                let id = self.core.forward_udp(exact.guest, guest_port);
+                if let Err(error) = self.sockets.insert_datagram(id, socket) {
+                    let now = self.now();
+                    self.core.forward_udp_ends(now, id, &mut self.sockets, &mut self.guest);
+                    return Err(error);
+                }
+                Socket::Udp(id)
+            }
+        };
+        let index = self.next_listener;
+        self.next_listener += 1;
+        let mut listener = Listener::new(exact, &given.to_string(), socket, guest_port);
+        listener.register(self.poll.registry(), index)?;
+        let info = listener.info.clone();
+        self.listeners.insert(index, listener);
+        Ok(info)
     }
 
     fn forward_remove(&mut self, name: &str) -> Result<(), Error> {
@@ -402,15 +421,19 @@ impl Reactor {
         if found.is_empty() {
             return Err(Error::NoForward(name.to_owned()));
         }
+        self.stop_listening(&found);
+        Ok(())
+    }
+
+    fn stop_listening(&mut self, all: &[usize]) {
         let now = self.now();
-        for index in found {
-            if let Some(listener) = self.listeners.remove(&index)
+        for index in all {
+            if let Some(listener) = self.listeners.remove(index)
                 && let Socket::Udp(id) = listener.socket
             {
                 self.core.forward_udp_ends(now, id, &mut self.sockets, &mut self.guest);
             }
         }
-        Ok(())
     }
 
     fn info(&self) -> Info {

@@ -135,7 +135,10 @@ impl Services for OwnServices {
         v4.or_else(|| leased().or(self.config.ipv6.as_ref().map(|v6| v6.pool.0)).map(IpAddr::from))
     }
 
-    fn reset(&mut self) {
+    fn reset(&mut self, now: u64) {
+        if let Some(router) = &mut self.router {
+            router.restart(now);
+        }
         if let Some(tftp) = &mut self.tftp {
             tftp.reset();
         }

@@ -3,6 +3,8 @@
 use super::{
     Log,
     datagram::DatagramSocket,
+    descriptors::Descriptors,
+    lookup::Lookups,
     names::Names,
     stream::{Connection, Stage, Stream, failure},
 };
@@ -16,7 +18,7 @@ use mio::{Registry, Token, event::Event};
 use std::{
     collections::{BTreeMap, VecDeque},
     io,
-    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    net::{IpAddr, SocketAddr},
     process::Child,
     time::{Duration, Instant},
 };
@@ -27,6 +29,12 @@ const CONNECT: Duration = Duration::from_secs(60);
 enum Socket {
     Stream(Connection),
     Datagram(DatagramSocket),
+    /// Its proxy is being looked up.
+    Lookup {
+        proxy: String,
+        to: SocketAddr,
+        until: Instant,
+    },
     /// The name server's end of a connection.
     Dns,
 }
@@ -41,10 +49,22 @@ pub(super) struct Sockets {
     proxies: BTreeMap<String, config::Proxy>,
     /// What came about during a call of the core's.
     pub(super) events: Vec<HostEvent>,
+    /// Programs whose connection has ended; and how many there are with those that have one.
     children: Vec<Child>,
+    commands: usize,
+    most_commands: usize,
+    lookups: Lookups,
+    pub(super) descriptors: Descriptors,
     log: Log,
     /// The missing right to ping was complained about.
     complained: bool,
+}
+
+/// What it does not make itself.
+pub(super) struct Given {
+    pub(super) log: Log,
+    pub(super) lookups: Lookups,
+    pub(super) descriptors: Descriptors,
 }
 
 pub(super) fn token(id: FlowId) -> Token {
@@ -53,9 +73,9 @@ pub(super) fn token(id: FlowId) -> Token {
 }
 
 impl Sockets {
-    pub(super) fn new(config: &Config, seed: [u8; 32], registry: Registry, log: Log) -> io::Result<Self> {
+    pub(super) fn new(config: &Config, seed: [u8; 32], registry: Registry, given: Given) -> io::Result<Self> {
         Ok(Self {
-            names: Names::new(config, seed, registry.try_clone()?),
+            names: Names::new(config, seed, registry.try_clone()?, given.descriptors),
             registry,
             open: BTreeMap::new(),
             connecting: VecDeque::new(),
@@ -63,7 +83,11 @@ impl Sockets {
             proxies: config.proxies.clone(),
             events: Vec::new(),
             children: Vec::new(),
-            log,
+            commands: 0,
+            most_commands: config.limits.commands as usize,
+            lookups: given.lookups,
+            descriptors: given.descriptors,
+            log: given.log,
             complained: false,
         })
     }
@@ -80,8 +104,13 @@ impl Sockets {
             Target::Address(address) => Stream::tcp(*address)?,
             Target::Proxy(name, address) => {
                 let settings = self.proxies.get(name).ok_or(io::ErrorKind::NotFound)?;
+                let Some(at) = self.lookups.look_up(name, settings)? else {
+                    self.connecting.push_back((until, flow));
+                    self.open.insert(flow, Socket::Lookup { proxy: name.clone(), to: *address, until });
+                    return Ok(());
+                };
                 proxy = Some(Handshake::new(settings, &Destination::Address(*address)));
-                Stream::tcp(resolve(settings)?)?
+                Stream::tcp(at)?
             }
             Target::Service(index) => {
                 let service = self.guest_forwards.get(*index).ok_or(io::ErrorKind::NotFound)?;
@@ -89,14 +118,18 @@ impl Sockets {
                     config::Target::Tcp(address) => Stream::tcp(*address)?,
                     config::Target::Unix(path) => Stream::unix(path)?,
                     config::Target::Command(argv) => {
+                        if self.commands >= self.most_commands {
+                            return Err(io::ErrorKind::QuotaExceeded.into());
+                        }
                         let (stream, process) = Stream::command(argv)?;
+                        self.commands += 1;
                         child = Some(process);
                         stream
                     }
                 }
             }
             Target::Dns(server) => {
-                self.names.connect(flow, *server);
+                self.names.connect(flow, *server)?;
                 self.open.insert(flow, Socket::Dns);
                 self.events.push(HostEvent::Connected(flow));
                 return Ok(());
@@ -108,9 +141,55 @@ impl Sockets {
     }
 
     fn insert_stream(&mut self, flow: FlowId, mut connection: Connection) -> io::Result<()> {
-        connection.stream.register(&self.registry, token(flow))?;
-        self.open.insert(flow, Socket::Stream(connection));
-        Ok(())
+        let checked = self.descriptors.check(&connection.stream);
+        match checked.and_then(|()| connection.stream.register(&self.registry, token(flow))) {
+            Ok(()) => {
+                self.open.insert(flow, Socket::Stream(connection));
+                Ok(())
+            }
+            Err(error) => {
+                self.children.extend(connection.child.take());
+                Err(error)
+            }
+        }
+    }
+
+    /// Goes on with those that waited for their proxy's address.
+    fn looked_up(&mut self) {
+        while let Some((name, found)) = self.lookups.found() {
+            if let (Err(error), Some(proxy)) = (&found, self.proxies.get(&name)) {
+                self.say(&format!("proxy `{name}`: `{}` cannot be looked up: {error}", proxy.host));
+            }
+            let waits = |(flow, socket): (&FlowId, &Socket)| match socket {
+                Socket::Lookup { proxy, to, until } if *proxy == name => Some((*flow, *to, *until)),
+                _ => None,
+            };
+            let waiting: Vec<_> = self.open.iter().filter_map(waits).collect();
+            for (flow, to, until) in waiting {
+                self.open.remove(&flow);
+                let at = found.as_ref().map_err(|_| Failure::HostUnreachable);
+                let begun = at.and_then(|at| {
+                    self.call_proxy(flow, &name, *at, to, until).map_err(|error| failure(&error))
+                });
+                if let Err(failure) = begun {
+                    self.events.push(HostEvent::Failed(flow, failure));
+                }
+            }
+        }
+    }
+
+    fn call_proxy(
+        &mut self,
+        flow: FlowId,
+        name: &str,
+        at: SocketAddr,
+        to: SocketAddr,
+        until: Instant,
+    ) -> io::Result<()> {
+        let settings = self.proxies.get(name).ok_or(io::ErrorKind::NotFound)?;
+        let proxy = Some(Handshake::new(settings, &Destination::Address(to)));
+        let stage = Stage::Connecting { until, proxy };
+        self.insert_stream(flow, Connection::new(Stream::tcp(at)?, stage, None))
     }
 
     /// A stream that a forward has accepted.
@@ -121,6 +200,7 @@ impl Sockets {
 
     /// A socket that a forward listens with.
     pub(super) fn insert_datagram(&mut self, flow: FlowId, mut socket: DatagramSocket) -> io::Result<()> {
+        socket.check(self.descriptors)?;
         socket.register(&self.registry, token(flow))?;
         self.open.insert(flow, Socket::Datagram(socket));
         Ok(())
@@ -150,7 +230,7 @@ impl Sockets {
                 }
                 self.events.push(HostEvent::Readable(flow));
             }
-            Some(Socket::Dns) | None => {}
+            Some(Socket::Lookup { .. } | Socket::Dns) | None => {}
         }
     }
 
@@ -161,9 +241,11 @@ impl Sockets {
 
     /// Gives up on what takes too long, and looks after programs that have ended.
     pub(super) fn expire(&mut self, now: Instant) {
+        self.looked_up();
         while let Some(&(until, flow)) = self.connecting.front() {
             let waits = match self.open.get(&flow) {
                 Some(Socket::Stream(connection)) => connection.until().is_some(),
+                Some(Socket::Lookup { .. }) => true,
                 Some(Socket::Datagram(_) | Socket::Dns) | None => false,
             };
             if waits && until > now {
@@ -174,7 +256,9 @@ impl Sockets {
                 self.fail(flow, Failure::TimedOut);
             }
         }
+        let before = self.children.len();
         self.children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        self.commands -= before - self.children.len();
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
@@ -192,26 +276,20 @@ impl Sockets {
     fn connection(&mut self, flow: FlowId) -> Option<&mut Connection> {
         match self.open.get_mut(&flow)? {
             Socket::Stream(connection) => Some(connection),
-            Socket::Datagram(_) | Socket::Dns => None,
+            Socket::Datagram(_) | Socket::Lookup { .. } | Socket::Dns => None,
         }
     }
 
     fn datagrams(&mut self, flow: FlowId) -> Option<&mut DatagramSocket> {
         match self.open.get_mut(&flow)? {
             Socket::Datagram(socket) => Some(socket),
-            Socket::Stream(_) | Socket::Dns => None,
+            Socket::Stream(_) | Socket::Lookup { .. } | Socket::Dns => None,
         }
     }
 
     fn is_dns(&self, flow: FlowId) -> bool {
         matches!(self.open.get(&flow), Some(Socket::Dns))
     }
-}
-
-/// Names of proxies are the host's to look up. This waits, once for each connection, if a name is given.
-fn resolve(proxy: &config::Proxy) -> io::Result<SocketAddr> {
-    let mut all = (proxy.host.as_str(), proxy.port).to_socket_addrs()?;
-    all.next().ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 impl Host for Sockets {

@@ -11,7 +11,7 @@ use mio::{
 use std::{
     io::{self, ErrorKind, Read, Write},
     net::SocketAddr,
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd, OwnedFd, RawFd},
     path::Path,
     process::{Child, Command, Stdio},
     time::Instant,
@@ -36,13 +36,18 @@ pub(super) fn failure(error: &io::Error) -> Failure {
     }
 }
 
-fn moved(result: io::Result<usize>, none: Moved) -> Moved {
+/// What one call came to. An interrupted one is made again: nobody would say that the socket is still ready.
+fn moved(mut call: impl FnMut() -> io::Result<usize>, none: Moved) -> Moved {
+    let result = loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => break result,
+        }
+    };
     match result {
         Ok(0) => none,
         Ok(count) => Moved::Bytes(count),
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-            Moved::WouldBlock
-        }
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Moved::WouldBlock,
         Err(error) => Moved::Failed(failure(&error)),
     }
 }
@@ -102,19 +107,19 @@ impl Stream {
     }
 
     pub(super) fn send(&mut self, bytes: &[u8]) -> Moved {
-        let result = match self {
+        let call = || match self {
             Self::Tcp(stream) => stream.write(bytes),
             Self::Unix(stream) => stream.write(bytes),
         };
-        moved(result, Moved::WouldBlock)
+        moved(call, Moved::WouldBlock)
     }
 
     pub(super) fn recv(&mut self, buffer: &mut [u8]) -> Moved {
-        let result = match self {
+        let call = || match self {
             Self::Tcp(stream) => stream.read(buffer),
             Self::Unix(stream) => stream.read(buffer),
         };
-        moved(result, Moved::End)
+        moved(call, Moved::End)
     }
 
     pub(super) fn shutdown(&self) {
@@ -130,6 +135,15 @@ impl Stream {
     pub(super) fn reset(&self) {
         if let Self::Tcp(stream) = self {
             let _ends_orderly = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+        }
+    }
+}
+
+impl AsRawFd for Stream {
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            Self::Tcp(stream) => stream.as_raw_fd(),
+            Self::Unix(stream) => stream.as_raw_fd(),
         }
     }
 }
@@ -235,5 +249,24 @@ fn proxy_failure(error: &ProxyError) -> Failure {
         ProxyError::Unreachable => Failure::HostUnreachable,
         ProxyError::Forbidden(_) | ProxyError::Login => Failure::Forbidden,
         ProxyError::Protocol(_) | ProxyError::Ended => Failure::Reset,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interrupted_call_is_made_again() {
+        let mut results = [Err(ErrorKind::Interrupted.into()), Ok(7)].into_iter();
+        assert_eq!(moved(|| results.next().unwrap(), Moved::End), Moved::Bytes(7));
+        for (result, comes_to) in [
+            (Ok(0), Moved::End),
+            (Err(ErrorKind::WouldBlock.into()), Moved::WouldBlock),
+            (Err(ErrorKind::BrokenPipe.into()), Moved::Failed(Failure::Reset)),
+        ] {
+            let mut result = Some(result);
+            assert_eq!(moved(|| result.take().unwrap(), Moved::End), comes_to);
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! The thread, with real sockets of this machine's loopback and a guest that is smoltcp in the test's own thread.
 
+mod inbox;
 mod pings;
+mod resources;
 mod rules;
 mod streams;
 
@@ -78,10 +80,10 @@ impl World {
     }
 
     fn start(text: &str) -> Result<Self, Error> {
-        Self::start_with(text, Own::default())
+        Self::start_with(text, |_| ())
     }
 
-    fn start_with(text: &str, addresses: Own) -> Result<Self, Error> {
+    fn start_with(text: &str, change: impl FnOnce(&mut Outside)) -> Result<Self, Error> {
         let clock = ExternalClock::default();
         let wire = Arc::new(Wire::default());
         let end = Box::new(End(Arc::clone(&wire)));
@@ -89,7 +91,8 @@ impl World {
         let said = Arc::new(Mutex::new(Vec::new()));
         let all = Arc::clone(&said);
         let log = Box::new(move |line: &str| all.lock().unwrap().push(line.to_owned()));
-        let outside = Outside { clock: own, guest: end, log, own: addresses };
+        let mut outside = Outside::new(own, end, log);
+        change(&mut outside);
         let handle = UserNet::start_with(config(text), "user0", [3; 32], outside)?;
         let mut card = Card::new(1500, false, false);
         let iface_config = IfaceConfig::new(HardwareAddress::Ip);

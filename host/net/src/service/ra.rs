@@ -87,6 +87,11 @@ impl Router {
         Some(self.advertisement(ALL_NODES))
     }
 
+    /// The guest is one of another time, which may be earlier: it is told at once.
+    pub fn restart(&mut self, now_ns: u64) {
+        (self.sent, self.next_ns) = (0, now_ns);
+    }
+
     /// When to poll.
     #[must_use]
     pub const fn next_deadline_ns(&self) -> u64 {
@@ -272,6 +277,17 @@ mod tests {
             at.push(due / SECOND_NS);
         }
         assert_eq!(at, [0, 16, 32, 232, 432]);
+    }
+
+    #[test]
+    fn a_guest_of_an_earlier_time_is_told_at_once() {
+        let mut router = router("");
+        for _ in 0..5 {
+            assert!(router.poll(3600 * SECOND_NS).is_some() || router.next_deadline_ns() > 3600 * SECOND_NS);
+        }
+        router.restart(SECOND_NS);
+        assert!(router.poll(SECOND_NS).is_some());
+        assert_eq!(router.next_deadline_ns(), 17 * SECOND_NS);
     }
 
     #[test]

@@ -174,3 +174,17 @@ fn a_proxy_that_talks_for_ever_is_left() {
         assert_eq!(talk.input(b"HTTP/1.1 102 Processing\r\n\r\n").unwrap(), Progress::Going);
     }
 }
+
+#[test]
+fn a_proxy_that_says_to_wait_for_ever_is_left() {
+    let mut talk = Handshake::new(&proxy("http://p:3128"), &to("1.2.3.4:443"));
+    let mut said = 0;
+    let error = loop {
+        said += 1;
+        match talk.input(b"HTTP/1.1 100 Continue\r\n\r\n") {
+            Ok(progress) => assert_eq!((progress, said < 20_000), (Progress::Going, true)),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error, ProxyError::Protocol("it does not end"));
+}

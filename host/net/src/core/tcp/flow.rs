@@ -2,10 +2,10 @@
 
 use super::{
     Key,
-    device::Device,
+    device::{Blueprint, Device, capabilities},
     guard::{Guard, Verdict, cut},
     rings::Rings,
-    segment::{ACK, FIN, RST, SYN, Segment, back, send_bare},
+    segment::{ACK, FIN, RST, SYN, Segment, back, reset_for, send_bare},
 };
 use crate::{
     core::{
@@ -28,6 +28,8 @@ const TURN_BYTES: usize = 256 << 10;
 const TURN_FRAMES: usize = 256;
 /// How long a guest may take to answer our SYN.
 const CONNECT: Duration = Duration::from_secs(30);
+/// smoltcp retransmits after that at the latest.
+const LONGEST_TIMEOUT_NS: u64 = 60_000_000_000;
 
 pub(super) enum Stage {
     /// The guest's SYN waits for the host's connection.
@@ -42,6 +44,8 @@ pub(super) struct Flow {
     pub(super) key: Key,
     pub(super) stage: Stage,
     guard: Guard,
+    /// How far its socket's time is ahead of the clock.
+    ahead_ns: u64,
     guest_mss: u16,
     /// The host's socket may have bytes, or room.
     readable: bool,
@@ -59,6 +63,8 @@ pub(super) struct Flow {
     pub(super) last_ns: u64,
     /// A forward's, and the guest has not answered it yet.
     pub(super) called: bool,
+    /// It has called anew, as the guest still had an elder connection of the same ports.
+    called_anew: bool,
     /// Bytes of each buffer.
     ring: usize,
     pub(super) from_guest: u64,
@@ -106,6 +112,7 @@ impl Flow {
             key,
             stage: Stage::Connecting { syn },
             guard: Guard::default(),
+            ahead_ns: 0,
             guest_mss: 536,
             readable: false,
             writable: false,
@@ -117,6 +124,7 @@ impl Flow {
             armed: None,
             last_ns: now,
             called: false,
+            called_anew: false,
             ring: 0,
             from_guest: 0,
             to_guest: 0,
@@ -224,15 +232,21 @@ impl Flow {
         self.last_ns = turn.now;
         let Some(state) = self.state() else { return };
         let awaits_syn = state == State::SynSent;
+        if awaits_syn && self.guard.is_of_another(segment) {
+            return self.reset_elder(iface, segment, turn, out);
+        }
         if segment.has(SYN) && awaits_syn {
-            self.guard.guest_syn(segment);
             self.guest_mss = announced_mss(segment);
             if segment.option(3).is_none() {
                 self.guard.unscaled();
             }
         }
         let ended = matches!(state, State::CloseWait | State::LastAck | State::Closing | State::TimeWait);
-        match self.guard.verdict(segment, awaits_syn) {
+        let verdict = self.guard.verdict(segment, awaits_syn);
+        if matches!(verdict, Verdict::Pass | Verdict::Cut(_)) && self.guard.loses(segment) {
+            self.take_back(iface, turn.now, out);
+        }
+        match verdict {
             // smoltcp would take bytes behind the FIN for more of the stream.
             Verdict::Pass | Verdict::Cut(_) if ended && !segment.payload.is_empty() => {
                 let mut bytes = packet.bytes.to_vec();
@@ -240,15 +254,7 @@ impl Flow {
                 self.ingress(iface, &bytes, turn, out);
                 self.say_again(turn, out);
             }
-            Verdict::Pass => match self.guard.held_open(segment) {
-                None => self.ingress(iface, packet.bytes, turn, out),
-                Some(window) => {
-                    let mut bytes = packet.bytes.to_vec();
-                    let at = packet.header_bytes + 14;
-                    bytes[at..at + 2].copy_from_slice(&window.to_be_bytes());
-                    self.ingress(iface, &bytes, turn, out);
-                }
-            },
+            Verdict::Pass => self.ingress(iface, packet.bytes, turn, out),
             Verdict::Cut(keep) => {
                 let mut bytes = packet.bytes.to_vec();
                 cut(&mut bytes, packet.header_bytes, segment.header_bytes, keep);
@@ -277,6 +283,38 @@ impl Flow {
         }
     }
 
+    /// The guest acknowledges what we never said: for it the last connection of these ports is not over, as in
+    /// TIME-WAIT, where nginx is for a minute after each that it has closed. RFC 9293 §3.10.7.3: that one is reset.
+    /// Then we call anew, once: smoltcp would ask again after a second.
+    fn reset_elder(
+        &mut self,
+        iface: &mut Interface,
+        segment: &Segment<'_>,
+        turn: &mut Turn<'_>,
+        out: &mut Output,
+    ) {
+        send_bare(out, turn.guest, &self.head(), self.ports(), reset_for(segment));
+        if !self.called_anew && self.call(self.ring, iface).is_some() {
+            self.called_anew = true;
+            self.guard = Guard::default();
+        }
+    }
+
+    /// Makes smoltcp forget that it has sent what is not acknowledged, so that it comes again as the window allows. Its
+    /// only way to that is its timeout: the time of this connection is moved past it, while the device takes nothing.
+    fn take_back(&mut self, iface: &mut Interface, now: u64, out: &Output) {
+        self.ahead_ns = self.ahead_ns.saturating_add(LONGEST_TIMEOUT_NS);
+        let instant = self.instant(now);
+        let Stage::Open(rings) = &mut self.stage else { return };
+        let mut shut = Blueprint(capabilities(out, self.key.guest.is_ipv6()));
+        rings.set_mut(|set| iface.poll_egress(instant, &mut shut, set));
+    }
+
+    /// The time of the socket.
+    fn instant(&self, now: u64) -> Instant {
+        instant(now.saturating_add(self.ahead_ns))
+    }
+
     fn say_again(&mut self, turn: &mut Turn<'_>, out: &mut Output) {
         if let Some(bare) = self.guard.repeat() {
             send_bare(out, turn.guest, &self.head(), self.ports(), bare);
@@ -288,13 +326,12 @@ impl Flow {
         let ip_bytes = if syn.first().is_some_and(|byte| byte >> 4 == 6) { 40 } else { 20 };
         let Some(segment) = syn.get(ip_bytes..).and_then(Segment::read) else { return };
         self.guest_mss = announced_mss(&segment);
-        self.guard.guest_syn(&segment);
         self.ingress(iface, syn, turn, out);
     }
 
     fn ingress(&mut self, iface: &mut Interface, bytes: &[u8], turn: &mut Turn<'_>, out: &mut Output) {
         let Some(to) = out.neighbours.get(self.key.guest.ip()) else { return };
-        let head = self.head();
+        let (head, instant) = (self.head(), self.instant(turn.now));
         let Stage::Open(rings) = &mut self.stage else { return };
         let mut device = Device {
             ingress: Some(bytes),
@@ -308,7 +345,7 @@ impl Flow {
             sent: 0,
             starved: false,
         };
-        rings.set_mut(|set| iface.poll_ingress_single(instant(turn.now), &mut device, set));
+        rings.set_mut(|set| iface.poll_ingress_single(instant, &mut device, set));
     }
 
     /// Moves what can be moved. One turn is bounded.
@@ -420,7 +457,7 @@ impl Flow {
 
     /// Emits what smoltcp has to say.
     fn egress(&mut self, iface: &mut Interface, turn: &mut Turn<'_>, out: &mut Output) -> Outcome {
-        let head = self.head();
+        let (head, instant) = (self.head(), self.instant(turn.now));
         let Some(to) = out.neighbours.get(self.key.guest.ip()) else {
             return Outcome { unresolved: true, ..Outcome::default() };
         };
@@ -440,7 +477,7 @@ impl Flow {
         let mut before = usize::MAX;
         while device.sent != before && device.sent < TURN_FRAMES && !device.starved {
             before = device.sent;
-            rings.set_mut(|set| iface.poll_egress(instant(turn.now), &mut device, set));
+            rings.set_mut(|set| iface.poll_egress(instant, &mut device, set));
         }
         let outcome =
             Outcome { more: device.sent >= TURN_FRAMES, starved: device.starved, ..Outcome::default() };
@@ -481,8 +518,9 @@ impl Flow {
         if self.rests() {
             return None;
         }
-        let at = rings.set(|set| iface.poll_at(instant(now), set))?;
-        Some(u64::try_from(at.total_micros()).unwrap_or(0).saturating_mul(1000))
+        let at = rings.set(|set| iface.poll_at(self.instant(now), set))?;
+        let at_ns = u64::try_from(at.total_micros()).unwrap_or(0).saturating_mul(1000);
+        Some(at_ns.saturating_sub(self.ahead_ns))
     }
 }
 
@@ -501,6 +539,6 @@ pub(super) fn is_senseless(segment: &Segment<'_>) -> bool {
 pub(super) fn refuse(packet: &Packet<'_>, segment: &Segment<'_>, turn: &mut Turn<'_>, out: &mut Output) {
     if !segment.has(RST) {
         let ports = [segment.ports[1], segment.ports[0]];
-        send_bare(out, turn.guest, &back(packet), ports, super::segment::reset_for(segment));
+        send_bare(out, turn.guest, &back(packet), ports, reset_for(segment));
     }
 }

@@ -5,6 +5,7 @@
 //! segment of ours is looked at for the right edge it gives, and what the guest sends beyond is cut off before smoltcp
 //! sees it. A well-behaved guest never notices.
 
+use super::flight::Flight;
 use super::segment::{ACK, Bare, FIN, PSH, RST, SYN, Segment};
 
 /// What to do with a segment of the guest.
@@ -28,14 +29,14 @@ pub(super) struct Guard {
     right_edge: Option<u32>,
     /// Behind the last byte or flag that we sent.
     sent: Option<u32>,
-    /// Of the guest's windows, by its SYN.
-    guest_shift: u8,
     /// The last acknowledgement and window that we sent.
     ack: u32,
     window: u16,
     /// Where the guest's bytes begin; how far it has come.
     first: Option<u32>,
     reached: u32,
+    wrapped: bool,
+    flight: Flight,
 }
 
 fn later(a: u32, b: u32) -> bool {
@@ -58,6 +59,7 @@ impl Guard {
         if self.sent.is_none_or(|sent| later(end, sent)) {
             self.sent = Some(end);
         }
+        self.flight.emitted(segment);
         if !segment.has(ACK) {
             return;
         }
@@ -74,28 +76,15 @@ impl Guard {
         self.shift = 0;
     }
 
-    /// The guest's SYN says how its windows are scaled.
-    pub(super) fn guest_syn(&mut self, segment: &Segment<'_>) {
-        self.guest_shift = match segment.option(3) {
-            Some((_, &[shift])) => shift.min(14),
-            _ => 0,
-        };
+    /// A segment of the guest that passes: whether what is on its way must be taken back first.
+    pub(super) fn loses(&mut self, segment: &Segment<'_>) -> bool {
+        self.flight.loses(segment, self.ack)
     }
 
-    /// The window that smoltcp must be told instead of the guest's, if that has shrunk to less than what is on its way.
-    ///
-    /// A guest that is short of memory does so, and drops what it had promised to take. smoltcp 0.14 takes such a
-    /// window of zero for one that everything sent has filled, probes it, and when it opens nothing is left that would
-    /// ever send again what was dropped. (Linux has it whenever the memory of segments is more than their bytes.)
-    pub(super) fn held_open(&self, segment: &Segment<'_>) -> Option<u16> {
-        let sent = self.sent?;
-        if segment.has(SYN) || !segment.has(ACK) || !later(sent, segment.ack) {
-            return None;
-        }
-        let on_its_way = sent.wrapping_sub(segment.ack);
-        let window = u32::from(segment.window) << self.guest_shift;
-        let least = on_its_way.div_ceil(1 << self.guest_shift);
-        (window < on_its_way).then(|| u16::try_from(least).unwrap_or(u16::MAX))
+    /// Whether it answers something that was not our SYN, which is all that we have sent.
+    pub(super) fn is_of_another(&self, segment: &Segment<'_>) -> bool {
+        let plain = !segment.has(SYN) && !segment.has(RST) && segment.has(ACK);
+        plain && self.sent.is_some_and(|sent| segment.ack != sent)
     }
 
     /// A segment of the guest comes in. `awaits_syn`: our own SYN was sent and not yet answered.
@@ -120,8 +109,11 @@ impl Guard {
         if verdict != Verdict::Beyond {
             let kept = if later(end, edge) { edge } else { end };
             let first = *self.first.get_or_insert(self.ack);
+            let reached = kept.wrapping_sub(first);
             if later(kept, first.wrapping_add(self.reached)) {
-                self.reached = kept.wrapping_sub(first);
+                // Numbers begin again every 4 GiB; what was touched stays so.
+                self.wrapped |= reached < self.reached;
+                self.reached = reached;
             }
         }
         verdict
@@ -129,7 +121,7 @@ impl Guard {
 
     /// Bytes of the receive buffer that the guest may have touched, were it endless.
     pub(super) fn reached(&self) -> usize {
-        self.reached as usize
+        if self.wrapped { usize::MAX } else { self.reached as usize }
     }
 
     /// An acknowledgement that says nothing new.
@@ -168,19 +160,6 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_shrinks_below_what_was_sent_is_held_open() {
-        let mut guard = Guard::default();
-        guard.guest_syn(&Segment { options: &[3, 3, 6], ..segment(1, 0, SYN, 64_240, &[]) });
-        guard.emitted(&segment(100, 2, SYN | ACK, 65_535, &[]));
-        guard.emitted(&segment(101, 2, ACK, 1000, &[0; 10_000]));
-        let told = |ack, window| guard.held_open(&segment(2, ack, ACK, window, &[]));
-        assert_eq!(told(101, 157), None, "10048 bytes");
-        assert_eq!((told(101, 156), told(101, 0)), (Some(157), Some(157)));
-        assert_eq!((told(5101, 79), told(5101, 1)), (None, Some(79)));
-        assert_eq!((told(10_101, 0), told(10_102, 0)), (None, None), "nothing is on its way");
-    }
-
-    #[test]
     fn the_window_of_a_syn_is_not_scaled() {
         let mut guard = after_syn_ack();
         let bytes = vec![0; 65_535];
@@ -192,6 +171,20 @@ mod tests {
         assert_eq!(guard.verdict(&segment(66_535, 501, ACK, 9, &bytes[..1600]), false), Verdict::Pass);
         assert_eq!(guard.verdict(&segment(66_535, 501, ACK, 9, &bytes[..1601]), false), Verdict::Cut(1600));
         assert_eq!(guard.reached(), 65_535 + 1600);
+    }
+
+    #[test]
+    fn what_was_touched_stays_so_when_numbers_begin_again() {
+        let mut guard = after_syn_ack();
+        let mut seq = 1000u32;
+        for round in 0..5 {
+            for _ in 0..0x4000 {
+                guard.emitted(&segment(501, seq, ACK, 0xffff, &[]));
+                seq = seq.wrapping_add(0x1_0000);
+                guard.verdict(&segment(seq, 501, ACK, 9, &[]), false);
+            }
+            assert!(guard.reached() >= 0x3fff_0000, "{} after {} GiB", guard.reached(), round + 1);
+        }
     }
 
     #[test]

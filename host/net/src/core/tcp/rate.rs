@@ -18,6 +18,11 @@ impl Rate {
         Self { per_s: per_s.into(), most, held: most, filled_ns: 0 }
     }
 
+    /// Time goes on from here, which may be earlier. What the bucket holds stays.
+    pub(super) fn restart(&mut self, now_ns: u64) {
+        self.filled_ns = now_ns;
+    }
+
     /// Takes one, if there is one.
     pub(super) fn take(&mut self, now_ns: u64) -> bool {
         let came = now_ns.saturating_sub(self.filled_ns).saturating_mul(self.per_s);
@@ -44,5 +49,7 @@ mod tests {
         assert_eq!(taken(5, 2001, 1_000_000), 20);
         assert_eq!(taken(u64::MAX - 1, 10, 0), 3, "it holds no more than the burst");
         assert_eq!(taken(0, 10, 0), 0, "time that goes back brings nothing");
+        rate.restart(0);
+        assert!(!rate.take(99_999_999) && rate.take(100_000_000), "but where it goes on from there");
     }
 }

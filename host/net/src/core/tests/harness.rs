@@ -282,8 +282,9 @@ impl Egress for ByPort {
     }
 }
 
-/// A service that answers on port 7, and a router.
-pub(super) struct Echo;
+/// A service that answers on port 7, and a router; it knows where the guest is from which time on.
+#[derive(Default)]
+pub(super) struct Echo(pub(super) Vec<(u64, IpAddr)>);
 
 impl Services for Echo {
     fn request(&mut self, _: u64, request: &Request<'_>, answers: &mut Vec<Answer>) -> bool {
@@ -299,8 +300,8 @@ impl Services for Echo {
         Router::new(&Config::default(), 0)?.solicited(source, message)
     }
 
-    fn guest_address(&self, _: u64) -> Option<IpAddr> {
-        None
+    fn guest_address(&self, now: u64) -> Option<IpAddr> {
+        self.0.iter().rev().find(|(from, _)| *from <= now).map(|(_, address)| *address)
     }
 
     fn poll(&mut self, _: u64, _: &mut Vec<Answer>) {}
@@ -313,15 +314,15 @@ impl Services for Echo {
         false
     }
 
-    fn reset(&mut self) {}
+    fn reset(&mut self, _: u64) {}
 }
 
 pub(super) fn setup() -> Setup {
-    let service = "10.0.2.100:80".parse().unwrap();
+    let service: SocketAddr = "10.0.2.100:80".parse().unwrap();
     Setup {
-        network: Network::default(),
+        network: Network { services: [service.ip()].into(), ..Network::default() },
         egress: Box::new(ByPort),
-        services: Box::new(Echo),
+        services: Box::new(Echo::default()),
         guest_forwards: BTreeMap::from([(service, 5)]),
         limits: Limits::default(),
     }
@@ -348,7 +349,7 @@ impl Bench {
 
     pub(super) fn offload(&mut self, offload: Offload) {
         self.wire.offload = offload;
-        self.core.set_offload(offload);
+        self.core.set_offload(offload, self.wire.mtu as u32);
     }
 
     pub(super) fn message(&mut self, message: &[u8]) {

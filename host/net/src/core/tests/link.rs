@@ -40,7 +40,8 @@ fn icmp(source: &str, destination: &str, hops: u8, message: &[u8]) -> (IpHead, V
 #[test]
 fn arp_answers_for_our_addresses_alone() {
     let mut bench = Bench::new();
-    for ours in [[10, 0, 2, 2], [10, 0, 2, 3]] {
+    // The last one is a `guestfwd`.
+    for ours in [[10, 0, 2, 2], [10, 0, 2, 3], [10, 0, 2, 100]] {
         bench.frame(&arp(1, [10, 0, 2, 15], ours));
         let answer = bench.next_frame().expect("an answer");
         assert_eq!(answer[..6], GUEST_MAC);
@@ -60,7 +61,8 @@ fn arp_answers_for_our_addresses_alone() {
     assert_eq!(bench.dropped(DropReason::Spoofed), 0);
     bench.frame(&arp(1, [10, 0, 2, 2], [10, 0, 2, 3]));
     bench.frame(&arp(1, [192, 168, 0, 1], [10, 0, 2, 3]));
-    assert_eq!((bench.next_frame(), bench.dropped(DropReason::Spoofed)), (None, 2));
+    bench.frame(&arp(1, [10, 0, 2, 100], [10, 0, 2, 3]));
+    assert_eq!((bench.next_frame(), bench.dropped(DropReason::Spoofed)), (None, 3));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::{
 };
 use std::net::SocketAddr;
 
-fn segment(
+pub(super) fn segment(
     ends: (SocketAddr, SocketAddr),
     numbers: (u32, u32),
     flags: u8,
@@ -29,7 +29,7 @@ fn segment(
     super::harness::segment(ends.0, ends.1, &fields)
 }
 
-const FIN: u8 = 1;
+pub(super) const FIN: u8 = 1;
 pub(super) const SYN: u8 = 2;
 pub(super) const RST: u8 = 4;
 const PSH: u8 = 8;
@@ -42,7 +42,7 @@ pub(super) struct Got {
     ack: u32,
     pub(super) flags: u8,
     window: u16,
-    payload: Vec<u8>,
+    pub(super) payload: Vec<u8>,
     header: Header,
 }
 
@@ -50,12 +50,12 @@ pub(super) struct Got {
 pub(super) struct Peer {
     pub(super) bench: Bench,
     pub(super) from: SocketAddr,
-    to: SocketAddr,
+    pub(super) to: SocketAddr,
     options: Vec<u8>,
 }
 
 impl Peer {
-    fn new(to: &str) -> Self {
+    pub(super) fn new(to: &str) -> Self {
         Self::on(Bench::new(), to)
     }
 
@@ -96,7 +96,7 @@ impl Peer {
     }
 
     /// Opens a connection; returns the sequence number that the other side will send next. The guest's is 1001.
-    fn open(&mut self) -> u32 {
+    pub(super) fn open(&mut self) -> u32 {
         self.send(1000, 0, SYN, 65_535, &[]);
         let id = self.id();
         self.bench.event(HostEvent::Connected(id));
@@ -109,14 +109,14 @@ impl Peer {
         seq
     }
 
-    fn host_sends(&mut self, bytes: &[u8]) {
+    pub(super) fn host_sends(&mut self, bytes: &[u8]) {
         let id = self.id();
         self.bench.host.sock(id).inbox.extend(bytes);
         self.bench.event(HostEvent::Readable(id));
         self.bench.poll();
     }
 
-    fn host_ends(&mut self) {
+    pub(super) fn host_ends(&mut self) {
         let id = self.id();
         self.bench.host.sock(id).peer_ended = true;
         self.bench.event(HostEvent::Readable(id));
@@ -331,6 +331,14 @@ fn what_belongs_to_nothing_is_reset() {
     peer.send(5, 77, SYN, 100, &[]);
     assert_eq!((peer.all(), peer.bench.dropped(DropReason::Malformed)), (vec![], 6));
     assert!(peer.bench.host.open.is_empty());
+    // Nobody is who everybody is.
+    for to in ["224.0.0.1:80", "10.0.2.255:80", "255.255.255.255:80"] {
+        let mut peer = Peer::new(to);
+        peer.bench.udp("10.0.2.15:9", "10.0.2.2:7", b"");
+        peer.bench.wire.frames.clear();
+        peer.send(5, 77, ACK, 100, b"abc");
+        assert_eq!((peer.all(), peer.bench.dropped(DropReason::Multicast)), (vec![], 1), "{to}");
+    }
 }
 
 #[test]
@@ -504,6 +512,33 @@ fn connections_come_in_through_forwards() {
             peer.bench.core.accept(peer.bench.now, "127.0.0.1:50001".parse().unwrap(), peer.from).is_some()
         );
     }
+}
+
+#[test]
+fn a_forward_does_not_wait_for_the_end_of_the_guests_time_wait() {
+    let mut peer = Peer::new("10.0.2.2:50000");
+    peer.bench.udp("10.0.2.15:9", "10.0.2.2:7", b"");
+    peer.bench.wire.frames.clear();
+    peer.from.set_port(80);
+    let id = peer.bench.core.accept(peer.bench.now, "127.0.0.1:50000".parse().unwrap(), peer.from).unwrap();
+    peer.bench.host.open.insert(id, super::harness::Sock { room: usize::MAX, ..Default::default() });
+    peer.bench.poll();
+    let (now, syn) = (peer.bench.now, peer.got().unwrap());
+    // What Linux says in TIME-WAIT, or of a connection that it still has, to a SYN that is none for it.
+    let elder = syn.seq.wrapping_add(1_000_000);
+    peer.send(7000, elder, ACK, 1003, &[]);
+    let got = peer.all();
+    assert_eq!(got.iter().map(|got| got.flags).collect::<Vec<_>>(), [RST, SYN]);
+    assert_eq!(got[0].seq, elder, "Linux takes a reset at this byte only");
+    assert_eq!(peer.bench.now, now, "it asks again at once");
+    // A guest that never has enough of it is reset each time, and asked again when a SYN would be.
+    peer.send(7000, elder, ACK, 1003, &[]);
+    assert_eq!(peer.all().iter().map(|got| got.flags).collect::<Vec<_>>(), [RST]);
+    let syn = &got[1];
+    peer.send(500, syn.seq.wrapping_add(1), SYN | ACK, 65_535, &[]);
+    assert_eq!(peer.all().last().map(|got| (got.flags, got.ack)), Some((ACK, 501)));
+    peer.send(501, syn.seq.wrapping_add(1), ACK, 65_535, b"hello");
+    assert_eq!(peer.bench.host.sock(id).got, b"hello");
 }
 
 #[test]

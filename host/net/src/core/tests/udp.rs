@@ -1,6 +1,6 @@
 //! Datagrams: mappings, filters, fragments, errors, forwards.
 
-use super::harness::{Bench, Chance, datagram, setup};
+use super::harness::{Bench, Chance, Echo, datagram, setup};
 use crate::{
     DropReason, Failure, FlowId, HostEvent, IcmpError, Kind,
     core::packet::IpHead,
@@ -199,6 +199,14 @@ fn a_train_of_datagrams_is_taken_apart() {
         bench.message(&message);
     }
     assert_eq!(bench.dropped(DropReason::BadOffload), 4);
+    // No more at a time than Linux makes: each is a call of the host's.
+    for (piece, sent) in [(19, 3), (20, 3 + 125)] {
+        (header.gso_type, header.gso_size) = (GSO_UDP_L4, piece);
+        message[..12].copy_from_slice(&header.encode());
+        bench.message(&message);
+        assert_eq!(bench.host.sock(id).sent_datagrams.len(), sent, "pieces of {piece}");
+    }
+    assert_eq!(bench.dropped(DropReason::BadOffload), 5);
 }
 
 #[test]
@@ -238,6 +246,26 @@ fn hops_run_out_here_or_on_the_way() {
         // The quoted datagram is the guest's own: its ports.
         assert_eq!(frame[quoted + head.bytes()..][..4], [0x13, 0x88, 0x82, 0x9a]);
     }
+}
+
+#[test]
+fn an_error_in_the_other_familys_numbers_is_not_told() {
+    let mut bench = Bench::new();
+    // To the host, such a destination is one of IPv4.
+    bench.udp("[fd00::15]:5000", "[2001:db8::1]:53", b"x");
+    let id = bench.host.only();
+    let error = |to: &str| IcmpError {
+        from: "203.0.113.1".parse().unwrap(),
+        icmp_type: 3,
+        code: 1,
+        info: 0,
+        to: to.parse().unwrap(),
+        payload: vec![],
+    };
+    bench.event(HostEvent::Icmp(id, error("192.0.2.1:53")));
+    assert_eq!(bench.next_frame(), None, "a host unreachable, which would be \"time exceeded\" in IPv6");
+    bench.event(HostEvent::Icmp(id, error("[2001:db8::1]:53")));
+    assert!(bench.next_frame().is_some());
 }
 
 #[test]
@@ -322,7 +350,7 @@ fn limits_drop_who_was_idle_longest() {
 #[test]
 fn forwards_bring_datagrams_in() {
     let mut bench = Bench::new();
-    let id = bench.core.forward_udp("10.0.2.15:5353".parse().unwrap());
+    let id = bench.core.forward_udp(Some("10.0.2.15".parse().unwrap()), 5353);
     bench.host.open.insert(id, super::harness::Sock::default());
     arrives(&mut bench, id, "127.0.0.1:700", b"early");
     // They wait until the guest is found.
@@ -346,6 +374,66 @@ fn forwards_bring_datagrams_in() {
     let (now, bench) = (bench.now, &mut bench);
     bench.core.forward_udp_ends(now, id, &mut bench.host, &mut bench.wire);
     assert_eq!(bench.host.closed.len(), 1);
+}
+
+#[test]
+fn a_driver_that_takes_less_than_the_network_gets_fragments() {
+    for (guest, peer, least) in
+        [("10.0.2.15:5000", "192.0.2.1:53", 576), ("[fd00::15]:5000", "[2001:db8::1]:53", 1280)]
+    {
+        let mut setup = setup();
+        setup.network.mtu = 9000;
+        let mut bench = Bench::with(setup);
+        bench.udp(guest, peer, b"x");
+        let id = bench.host.only();
+        // What the driver says, and the longest packet that it gets.
+        for (mtu, longest) in [(1500, 1500), (u32::MAX, 9000), (least, least), (1, least.min(576))] {
+            bench.wire.mtu = longest as usize;
+            bench.core.set_offload(bench.wire.offload, mtu);
+            arrives(&mut bench, id, peer, &vec![7; 20_000]);
+            let lengths: Vec<_> = bench.wire.frames.drain(..).map(|(_, frame)| frame.len() - 14).collect();
+            let least = longest as usize - 8;
+            assert!(lengths.iter().max().unwrap() >= &least, "{lengths:?}");
+        }
+    }
+}
+
+#[test]
+fn a_forward_follows_the_guest_to_its_address() {
+    let mut setup = setup();
+    let addresses = [(0, "10.0.2.15"), (1_000_000_000, "10.0.2.40")];
+    setup.services = Box::new(Echo(addresses.map(|(from, at)| (from, at.parse().unwrap())).to_vec()));
+    let mut bench = Bench::with(setup);
+    for guest in ["10.0.2.15", "10.0.2.40"] {
+        bench.udp(&format!("{guest}:9"), "10.0.2.2:7", b"");
+    }
+    bench.wire.frames.clear();
+    let id = bench.core.forward_udp(None, 53);
+    bench.host.open.insert(id, super::harness::Sock::default());
+    for (now, guest) in [(2_000_000, "10.0.2.15:53"), (2_000_000_000, "10.0.2.40:53")] {
+        bench.now = now;
+        arrives(&mut bench, id, "198.51.100.4:800", b"x");
+        assert_eq!(parts(&bench.next_frame().unwrap()).1, guest);
+    }
+}
+
+#[test]
+fn peers_of_a_forward_that_look_alike_are_told_apart() {
+    let mut bench = Bench::new();
+    bench.udp("10.0.2.15:9", "10.0.2.2:7", b"");
+    bench.wire.frames.clear();
+    let id = bench.core.forward_udp(Some("10.0.2.15".parse().unwrap()), 53);
+    bench.host.open.insert(id, super::harness::Sock::default());
+    let mut names = Vec::new();
+    for peer in ["127.0.0.1:700", "127.0.0.2:700", "127.0.0.1:700", "127.0.0.2:700", "10.0.2.77:700"] {
+        arrives(&mut bench, id, peer, b"asks");
+        let name = parts(&bench.next_frame().unwrap()).0;
+        bench.udp("10.0.2.15:53", &name, b"hears");
+        assert_eq!(bench.host.sock(id).sent_datagrams.pop().unwrap().0.to_string(), peer);
+        names.push(name);
+    }
+    assert_eq!(names[..2], ["10.0.2.2:700", "10.0.2.2:49152"]);
+    assert_eq!((&names[2..4], &names[4][..]), (&names[..2], "10.0.2.2:49153"));
 }
 
 #[test]

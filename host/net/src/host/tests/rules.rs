@@ -1,6 +1,6 @@
 //! The policy at work on real sockets.
 
-use super::*;
+use super::{own::Own, *};
 use crate::core::tests::card::udp_frames;
 use std::{
     io::Read,
@@ -63,7 +63,7 @@ fn an_address_that_the_host_gets_later_is_its_own_too() {
     let list = Arc::clone(&addresses);
     let list = Box::new(move || list.lock().unwrap().clone());
     let every = Duration::from_millis(10);
-    let mut world = World::start_with(LOOPBACK, Own { list, every }).unwrap();
+    let mut world = World::start_with(LOOPBACK, |outside| outside.own = Own { list, every }).unwrap();
     let (server, port) = server("127.0.0.2");
     let to = server.local_addr().unwrap();
     let frame = udp_frames("10.0.2.15:5000", &to.to_string(), b"in").remove(0);

@@ -113,6 +113,14 @@ fn forwards_come_in_at_ports_that_are_reported_and_at_unix_sockets() {
     TcpStream::connect(address).unwrap();
     let taken = world.handle.forward_add(format!("tcp:{address}-:81").parse().unwrap());
     assert!(matches!(taken, Err(Error::Listen { .. })), "{taken:?}");
+    for nobody in ["8.8.8.8", "10.0.2.2", "10.0.2.255"] {
+        let wrong = world.handle.forward_add(format!("tcp::0-{nobody}:81").parse().unwrap());
+        assert!(matches!(wrong, Err(Error::Guest { .. })), "{wrong:?}");
+    }
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions()) & 0o777,
+        0o600
+    );
     world.handle.forward_remove(&added[0].forward).unwrap();
     assert!(matches!(world.handle.forward_remove(&added[0].forward), Err(Error::NoForward(_))));
     assert!(TcpStream::connect(address).is_err());

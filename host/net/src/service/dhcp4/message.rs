@@ -1,6 +1,9 @@
 //! DHCP on the wire. RFC 2131 §2, options of RFC 2132.
 
-use crate::{address::Mac, service::reader::Reader};
+use crate::{
+    address::Mac,
+    service::{numbered::numbered, reader::Reader},
+};
 use std::net::Ipv4Addr;
 
 /// Options, by number.
@@ -42,32 +45,17 @@ const FIXED_BYTES: usize = 236;
 const LEAST_BYTES: usize = 300;
 const BROADCAST_FLAG: u16 = 0x8000;
 
-/// Message types: RFC 2132 §9.6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Discover = 1,
-    Offer = 2,
-    Request = 3,
-    Decline = 4,
-    Ack = 5,
-    Nak = 6,
-    Release = 7,
-    Inform = 8,
-}
-
-impl Kind {
-    fn from_number(number: u8) -> Option<Self> {
-        let all = [
-            Self::Discover,
-            Self::Offer,
-            Self::Request,
-            Self::Decline,
-            Self::Ack,
-            Self::Nak,
-            Self::Release,
-            Self::Inform,
-        ];
-        all.into_iter().find(|kind| *kind as u8 == number)
+numbered! {
+    /// Message types: RFC 2132 §9.6.
+    pub(super) enum Kind: u8 {
+        Discover = 1,
+        Offer = 2,
+        Request = 3,
+        Decline = 4,
+        Ack = 5,
+        Nak = 6,
+        Release = 7,
+        Inform = 8,
     }
 }
 

@@ -1,6 +1,6 @@
 //! DHCPv6 on the wire. RFC 8415 §8, §21.
 
-use crate::service::reader::Reader;
+use crate::service::{numbered::numbered, reader::Reader};
 use std::net::Ipv6Addr;
 
 /// Options, by number.
@@ -28,36 +28,19 @@ const ADDRESSES: usize = 8;
 const DUID_BYTES: usize = 130;
 const WANTED: usize = 64;
 
-/// Message types: §7.3.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Solicit = 1,
-    Advertise = 2,
-    Request = 3,
-    Confirm = 4,
-    Renew = 5,
-    Rebind = 6,
-    Reply = 7,
-    Release = 8,
-    Decline = 9,
-    InformationRequest = 11,
-}
-
-impl Kind {
-    fn from_number(number: u8) -> Option<Self> {
-        let all = [
-            Self::Solicit,
-            Self::Advertise,
-            Self::Request,
-            Self::Confirm,
-            Self::Renew,
-            Self::Rebind,
-            Self::Reply,
-            Self::Release,
-            Self::Decline,
-            Self::InformationRequest,
-        ];
-        all.into_iter().find(|kind| *kind as u8 == number)
+numbered! {
+    /// Message types: §7.3.
+    pub(super) enum Kind: u8 {
+        Solicit = 1,
+        Advertise = 2,
+        Request = 3,
+        Confirm = 4,
+        Renew = 5,
+        Rebind = 6,
+        Reply = 7,
+        Release = 8,
+        Decline = 9,
+        InformationRequest = 11,
     }
 }
 

@@ -1,29 +1,29 @@
 //! TFTP on the wire: requests and errors. RFC 1350 §5, RFC 2347.
 
+use crate::service::numbered::numbered;
+
 /// The longest path that is looked at.
 const PATH_MOST: usize = 255;
 /// More options than there are.
 const OPTIONS_MOST: usize = 16;
 
-/// RFC 1350 §5, and 6 of RFC 2347.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Opcode {
-    Read = 1,
-    Write = 2,
-    Data = 3,
-    Acknowledgement = 4,
-    Error = 5,
-    OptionsAccepted = 6,
+numbered! {
+    /// RFC 1350 §5, and 6 of RFC 2347.
+    pub(super) enum Opcode: u16 {
+        Read = 1,
+        Write = 2,
+        Data = 3,
+        Acknowledgement = 4,
+        Error = 5,
+        OptionsAccepted = 6,
+    }
 }
 
 impl Opcode {
     /// The opcode and what is behind it.
     pub(super) fn of(bytes: &[u8]) -> Option<(Self, &[u8])> {
-        let all =
-            [Self::Read, Self::Write, Self::Data, Self::Acknowledgement, Self::Error, Self::OptionsAccepted];
         let (code, rest) = bytes.split_first_chunk()?;
-        let code = u16::from_be_bytes(*code);
-        all.into_iter().find(|opcode| *opcode as u16 == code).map(|opcode| (opcode, rest))
+        Some((Self::from_number(u16::from_be_bytes(*code))?, rest))
     }
 }
 
