@@ -141,7 +141,7 @@ impl Entry {
     }
 }
 
-fn panicked(text: String) -> ConfigError {
+pub(crate) fn panicked(text: String) -> ConfigError {
     ConfigError { path: String::new(), message: format!("the plugin panicked: {text}") }
 }
 
@@ -489,7 +489,7 @@ impl<D: Device> Shim<D> {
     }
 }
 
-fn tell(sink: *mut c_void, put: Sink, data: &[u8], status: u64) -> u64 {
+pub(crate) fn tell(sink: *mut c_void, put: Sink, data: &[u8], status: u64) -> u64 {
     // SAFETY: `DevVtbl::save` and `load` hand both over as a pair, valid for the call.
     unsafe { put(sink, data.as_ptr(), data.len() as u64) };
     status

@@ -174,6 +174,7 @@ pub mod device;
 pub mod export;
 pub mod link;
 pub mod net;
+pub mod observe;
 pub mod outside;
 pub mod state;
 #[cfg(feature = "testkit")]

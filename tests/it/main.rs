@@ -23,6 +23,7 @@ mod golden;
 mod host;
 mod i2c;
 mod net;
+mod observe;
 mod plugins;
 mod qmp;
 mod record;

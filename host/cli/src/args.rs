@@ -4,6 +4,7 @@ use crate::{
     control::{CallArgs, FlightCommand, MonitorArgs, PsArgs, StatusArgs},
     failure::Failure,
     flight,
+    observe::ObserveArgs,
     place::Place,
     recording::{InfoArgs, LogArgs, PackArgs, UnpackArgs},
     timeline::Keeping,
@@ -192,6 +193,8 @@ pub(crate) struct RunArgs {
     /// Begin where this snapshot was taken, with its machine: FOLDER/NAME
     #[arg(long, value_name = "SNAPSHOT")]
     pub(crate) from: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) observe: ObserveArgs,
     #[command(flatten, next_help_heading = "With --from")]
     pub(crate) plugins: PluginArgs,
 }
@@ -377,6 +380,8 @@ pub(crate) struct ReplayArgs {
     pub(crate) paused: bool,
     #[command(flatten)]
     pub(crate) keeping: KeepingArgs,
+    #[command(flatten)]
+    pub(crate) observe: ObserveArgs,
     /// Show the output of this port instead of the one that had the terminal
     #[arg(long, value_name = "DEVICE[.PORT]")]
     pub(crate) show: Option<String>,
@@ -389,6 +394,8 @@ pub(crate) struct ReplayArgs {
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
     pub(crate) recording: RecordingArgs,
+    #[command(flatten)]
+    pub(crate) observe: ObserveArgs,
     /// For programs
     #[arg(long)]
     pub(crate) json: bool,

@@ -101,6 +101,7 @@ impl Taken {
         // A log that begins there has to say what it depends on.
         let start = start.and_then(|start| if watched { start.as_beginning() } else { Ok(start) });
         let start = start.map_err(|error| rebuild::unusable(&error).at(path.display()))?;
+        let watchers = args.observe.find(catalog)?;
         let clock_ns = setup::fixed_clock(&args.rtc)?;
         let plans = setup::ports(&board, &args.port, &args.net, catalog)?;
         let summary = Summary::create(args.summary.as_deref())?;
@@ -120,6 +121,7 @@ impl Taken {
             run.map(|run| ParentRow { run_id: run.run_id, icount: start.icount, vtime_ns: start.vtime_ns });
         let start = Some(start);
         Ok(Parts {
+            watchers,
             board,
             plugins,
             images,

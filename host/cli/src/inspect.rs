@@ -4,6 +4,7 @@ use crate::{
     args::{MachineAction, MachineCommand, PluginAction, PluginCommand, ShowArgs},
     board,
     failure::Failure,
+    observe,
     plugins::Plugins,
     run::plugin_failure,
     setup,
@@ -12,6 +13,7 @@ use reprise_machine::{
     board::{Board, Catalog},
     desc::{DeviceDesc, LinkRole, Pins},
     device_tree,
+    observe::ObserverDesc,
 };
 use serde_json::{Value, json};
 use std::{
@@ -125,6 +127,21 @@ fn list(as_json: bool, catalog: &Plugins) -> Result<u8, Failure> {
             },
         }
     }
+    for name in observe::known(catalog) {
+        match observe::load(&name, catalog) {
+            Ok(plugin) => {
+                let desc = plugin.desc();
+                rows.push(json!({ "observer": name, "version": desc.version, "api": desc.api_version,
+                    "summary": desc.summary }));
+                text +=
+                    &format!("{:<18} {:<8} {}\n", format!("{name} (observer)"), desc.version, desc.summary);
+            }
+            Err(error) => {
+                rows.push(json!({ "observer": name, "error": error.to_string() }));
+                text += &format!("{name:<18} {:<8} {error}\n", "broken");
+            }
+        }
+    }
     if as_json {
         return out(&pretty(&Value::from(rows)));
     }
@@ -150,7 +167,13 @@ fn describe(wanted: Option<&str>, as_json: bool, catalog: &Plugins) -> Result<u8
     }
     let descs = match wanted {
         None => catalog.available().iter().filter_map(|name| catalog.find(name).ok()).flatten().collect(),
-        Some(name) => wanted_kinds(name, catalog)?,
+        Some(name) => match wanted_kinds(name, catalog) {
+            Ok(descs) => descs,
+            Err(failure) => match observe::load(name, catalog) {
+                Ok(plugin) => return describe_observer(name, plugin.desc(), as_json),
+                Err(_) => return Err(failure),
+            },
+        },
     };
     if as_json {
         let all = serde_json::to_value(&descs).expect("descriptors came as JSON");
@@ -158,6 +181,14 @@ fn describe(wanted: Option<&str>, as_json: bool, catalog: &Plugins) -> Result<u8
     }
     let texts: Vec<String> = descs.iter().map(in_words).collect();
     out(&texts.join("\n"))
+}
+
+fn describe_observer(name: &str, desc: &ObserverDesc, as_json: bool) -> Result<u8, Failure> {
+    if as_json {
+        return out(&pretty(&serde_json::to_value(desc).expect("a descriptor came as JSON")));
+    }
+    out(&(format!("{name} {}, an observer: {}\n", desc.version, desc.summary)
+        + &options_in_words(&desc.schema)))
 }
 
 /// A plugin by name or file, or a kind by name.

@@ -25,6 +25,7 @@ mod from;
 mod inspect;
 mod io;
 mod network;
+mod observe;
 mod origin;
 mod place;
 mod plugins;

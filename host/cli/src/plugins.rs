@@ -1,6 +1,6 @@
 //! Finding plugins.
 
-use crate::{failure::reason, network, recording::Hash};
+use crate::{failure::reason, network, observe, recording::Hash};
 use reprise_machine::{
     board::{Catalog, CatalogError},
     desc::{ConfigError, DeviceDesc},
@@ -115,6 +115,17 @@ impl Plugins {
         self.places.iter().filter(move |_| is_plugin).filter_map(candidate)
     }
 
+    /// The names of all plugins in the search path.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names = BTreeSet::new();
+        for place in &self.places {
+            names.extend(plugin_name(place).filter(|_| place.is_file()));
+            let entries = fs::read_dir(place).into_iter().flatten().flatten();
+            names.extend(entries.filter_map(|entry| plugin_name(&entry.path())));
+        }
+        names.into_iter().collect()
+    }
+
     /// The outside half of the plugin of this name.
     pub(crate) fn backend(&self, name: &str) -> Result<BackendPlugin, CatalogError> {
         let file = self.file_of(name).ok_or_else(|| CatalogError::NotFound { searched: self.searched() })?;
@@ -139,7 +150,7 @@ impl Plugins {
 }
 
 /// The bytes of a plugin's file.
-fn read(path: &Path) -> Result<Vec<u8>, CatalogError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, CatalogError> {
     let unread = |error: Error| match error.kind() {
         ErrorKind::NotFound => broken(format!("{}: no such file", path.display())),
         _ => broken(format!("{}: {}", path.display(), reason(&error))),
@@ -191,14 +202,9 @@ impl Catalog for Plugins {
         }
     }
 
+    /// Those of devices.
     fn available(&self) -> Vec<String> {
-        let mut names = BTreeSet::new();
-        for place in &self.places {
-            names.extend(plugin_name(place).filter(|_| place.is_file()));
-            let entries = fs::read_dir(place).into_iter().flatten().flatten();
-            names.extend(entries.filter_map(|entry| plugin_name(&entry.path())));
-        }
-        names.into_iter().collect()
+        self.names().into_iter().filter(|name| !observe::is_named_so(name)).collect()
     }
 
     fn check_network(&self, config_json: &str) -> Vec<ConfigError> {

@@ -8,6 +8,7 @@ use crate::{
     ending::{End, Stand, Summary},
     failure::{Exit, Failure},
     io::{EndReason as HostReason, HostOutside, IoThread, PortPlan, counted, grouped},
+    observe,
     place::{self, Place},
     plugins::Plugins,
     progress::{Progress, Whole},
@@ -39,6 +40,7 @@ use std::{
 
 /// Replay what the command line says. Returns the exit code: that of the recorded guest, if its run came to an end.
 pub(crate) fn replay(args: &ReplayArgs, catalog: &Plugins) -> Result<u8, Failure> {
+    let watchers = args.observe.find(catalog)?;
     let replica = Replica::open(&args.recording, catalog)?;
     let until = until(args, &replica)?;
     let at = args.at.map(|place| find(place, &replica)).transpose()?;
@@ -74,6 +76,9 @@ pub(crate) fn replay(args: &ReplayArgs, catalog: &Plugins) -> Result<u8, Failure
         Ok(skipped) => skipped.flatten(),
         Err(failure) => return Err(given_up(recording, failure)),
     };
+    if let Err(failure) = observe::attach(&watchers, &mut replay.machine) {
+        return Err(given_up(recording, failure));
+    }
     replay.to = until;
     let stop = skipped.unwrap_or_else(|| replay.run());
     if let Some(failure) = replay.failure(&stop, !args.recording.no_search) {
@@ -387,6 +392,8 @@ fn failed(
     failure: Failure,
 ) -> Result<u8, Failure> {
     let stand = replay.stand();
+    let unseen = observe::finish(&mut replay.machine);
+    run::say(&observe::tell(unseen, failure.exit as u8, String::new())?);
     let end = replay.end(stop);
     let _closes_last = replay.control.take();
     drop(replay);
@@ -424,6 +431,7 @@ fn ended(
     }
     let stand = replay.stand();
     let log_error = replay.machine.log_error().map(ToString::to_string);
+    let unseen = observe::finish(&mut replay.machine);
     let _closes_last = replay.control.take();
     drop(replay);
     if let Some(recording) = recording {
@@ -432,7 +440,8 @@ fn ended(
     if let Some(summary) = summary {
         summary.write(&end, None, &stand)?;
     }
-    run::say(&(break_line + &end.words() + &words));
+    let code = end.failure().map_or(end.code(), |failure| failure.exit as u8);
+    run::say(&observe::tell(unseen, code, break_line + &end.words() + &words)?);
     end.failure().map_or(Ok(end.code()), Err)
 }
 

@@ -10,6 +10,7 @@ use crate::{
     flight::{self, Flight},
     from,
     io::{HostOutside, IoThread, PortPlan},
+    observe::{self, Watcher},
     plugins::{Installed, Plugins},
     rebuild::{Start, not_built, unusable},
     record::{self, Recording, Sealed},
@@ -78,6 +79,8 @@ pub(crate) struct Parts {
     pub(crate) start: Option<Start>,
     /// The recording that it was in there.
     pub(crate) parent: Option<ParentRow>,
+    /// Who watches it.
+    pub(crate) watchers: Vec<Watcher>,
 }
 
 impl Parts {
@@ -89,6 +92,7 @@ impl Parts {
         files: BootFiles,
         open: fn(&DiskSpec) -> Result<HostDisk, Failure>,
     ) -> Result<Self, Failure> {
+        let watchers = args.observe.find(catalog)?;
         let clock_ns = setup::fixed_clock(&args.rtc)?;
         let plans = setup::ports(&board, &args.port, &args.net, catalog)?;
         let specs = setup::disk_specs(&board, args)?;
@@ -111,6 +115,7 @@ impl Parts {
             summary,
             start: None,
             parent: None,
+            watchers,
         })
     }
 
@@ -124,7 +129,7 @@ impl Parts {
     ) -> Result<Running<'static>, Failure> {
         let shelf = self.shelf(args, recording.map(Recording::manifest));
         let recording = recording.map(Recording::path);
-        let Self { board, plugins, boot, disks, plans, clock_ns, summary, start, .. } = self;
+        let Self { board, plugins, boot, disks, plans, clock_ns, summary, start, watchers, .. } = self;
         let what = if recording.is_some() { What::Record } else { What::Run };
         let mut facts = Facts::of(&board, &plans, what, recording);
         facts.has_flight_recorder = args.flight_recorder.is_some();
@@ -143,10 +148,11 @@ impl Parts {
             engine: args.engine.asked,
             chaos_seed: args.chaos_seed,
         };
-        let machine = match start {
+        let mut machine = match start {
             None => Machine::new(setup).map_err(|error| not_built(&error))?,
             Some(start) => Machine::restored(setup, &start.snapshot).map_err(|error| unusable(&error))?,
         };
+        observe::attach(&watchers, &mut machine)?;
         io.link().attach(machine.stop_handle());
         control.hub().attach(io.link().clone());
         Ok(Running { machine, io, control, disks, summary, shelf })
@@ -266,6 +272,7 @@ impl Running<'_> {
         let digest = if wants_digest { machine.digest() } else { [0; 32] };
         let stand = Stand { status, host_time, digest };
         let log_error = machine.log_error().map(ToString::to_string);
+        let unseen = observe::finish(&mut machine);
         drop(machine);
         let recorded = match (recording, flight) {
             (Some(recording), _) => recording.seal(&end, &stand, log_error).map(Some),
@@ -291,6 +298,7 @@ impl Running<'_> {
                 Err(failure)
             }
             None => {
+                words = observe::tell(unseen, end.code(), words)?;
                 let interrupted = matches!(end, End::Host(_));
                 Ok(Ended { code: end.code(), words, status, host_time, interrupted, log_bytes })
             }

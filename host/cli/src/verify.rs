@@ -6,6 +6,7 @@ use crate::{
     failure::{Exit, Failure},
     inspect,
     io::counted,
+    observe,
     plugins::Plugins,
     rebuild::Replica,
     replay::{self, Replay},
@@ -32,13 +33,16 @@ struct Verdict {
 
 /// Replay a recording and say whether it is the same run. Returns the exit code.
 pub(crate) fn verify(args: &VerifyArgs, catalog: &Plugins) -> Result<u8, Failure> {
+    let watchers = args.observe.find(catalog)?;
     let replica = Replica::open(&args.recording, catalog).map_err(|failure| unstarted(args, failure))?;
     // Also what the replay has no need of: whoever gets the recording may have.
     replica.store().check_contents().map_err(|failure| unstarted(args, failure))?;
     let show = Show { port: None, level: Some(run::log_level(args.recording.verbose)) };
     let started = Replay::start(&replica, &args.recording, show, None);
     let mut replay = started.map_err(|failure| unstarted(args, failure))?;
+    observe::attach(&watchers, &mut replay.machine)?;
     let stop = replay.run();
+    let unseen = observe::finish(&mut replay.machine);
     let failure = replay.failure(&stop, !args.recording.no_search);
     let breaks_off = replay.breaks_off(&stop);
     let mut verdict = verdict(&mut replay, &stop, breaks_off);
@@ -54,6 +58,8 @@ pub(crate) fn verify(args: &VerifyArgs, catalog: &Plugins) -> Result<u8, Failure
     }
     run::say(&words);
     tell(args, &verdict)?;
+    let code = failure.as_ref().map_or(0, |failure| failure.exit as u8);
+    run::say(&observe::tell(unseen, code, String::new())?);
     failure.map_or(Ok(0), Err)
 }
 

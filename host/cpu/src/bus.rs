@@ -1,5 +1,7 @@
 //! The way out of this crate: everything a hart reaches that is neither RAM nor itself.
 
+use crate::observe::Observation;
+
 /// The bus refuses an access; the hart raises an access fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("no device answers")]
@@ -53,5 +55,11 @@ pub trait Bus {
     /// the guest can see.
     fn refused(&mut self, access: Refused) {
         let _ = access;
+    }
+
+    /// Told what harts did, as far as [`crate::Cluster::set_observed`] says. It must change nothing that the guest can
+    /// see.
+    fn observed(&mut self, what: &Observation) {
+        let _ = what;
     }
 }

@@ -9,6 +9,7 @@ use crate::decode::Decoder;
 use crate::engine::{Engine, EngineError};
 use crate::hart::{Hart, Privilege, Waiting, envcfg};
 use crate::isa::Reg;
+use crate::observe::Interest;
 use crate::ram::{GuestRam, PAGE_SIZE};
 use crate::run;
 use crate::shared::{Cx, LINE, Shared};
@@ -57,6 +58,7 @@ pub struct Cluster {
     shared: Shared,
     arena: Arena,
     tiers: Tiers,
+    observed: Interest,
 }
 
 impl Cluster {
@@ -69,6 +71,7 @@ impl Cluster {
             shared: Shared::new(pages, harts),
             arena: Arena::new(Decoder::new(&config)),
             tiers: Tiers::default(),
+            observed: Interest::default(),
             config,
             ram,
         }
@@ -90,6 +93,12 @@ impl Cluster {
     /// How instructions are executed.
     pub fn engine(&self) -> Engine {
         self.tiers.engine()
+    }
+
+    /// Says what of the harts' doings is told to [`Bus::observed`] from here on. Invisible to the guest.
+    pub fn set_observed(&mut self, interest: Interest) {
+        self.observed = interest;
+        self.tiers.observe(interest.is_any());
     }
 
     pub(crate) fn ram(&self) -> &GuestRam {
@@ -122,6 +131,7 @@ impl Cluster {
             now: icount,
             exit: None,
             stale: false,
+            observed: self.observed,
             reconsider: false,
             refused: None,
         };

@@ -26,6 +26,7 @@ mod isa;
 mod jit;
 mod last_tables;
 mod mmu;
+mod observe;
 mod peek;
 mod pmp;
 mod ram;
@@ -47,6 +48,9 @@ pub use config::{HartConfig, SatpMode};
 pub use disasm::{F_NAMES, X_NAMES, disassemble, mnemonics};
 pub use engine::{Engine, EngineError, UnknownEngine};
 pub use hart::Privilege;
+pub use observe::{
+    AccessKind, BlockEnd, BlockRun, Interest, MemoryAccess, Observation, TrapReturn, TrapTaken,
+};
 pub use peek::Upcoming;
 pub use ram::{Follower, GuestRam, OutOfRam, PAGE_DIRTY, PAGE_SIZE, PAGE_WATCHED, RamError};
 pub use state::StateError;

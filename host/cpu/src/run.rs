@@ -10,6 +10,7 @@ use crate::exec;
 use crate::hart::{Hart, Waiting};
 use crate::isa::{Kind, Op, for_each_insn};
 use crate::mmu::{Access, translate};
+use crate::observe;
 use crate::ram::PAGE_SIZE;
 use crate::shared::Cx;
 use crate::tiers::Tiers;
@@ -78,27 +79,39 @@ fn run_awake(h: &mut Hart, cx: &mut Cx<'_>, arena: &mut Arena, tiers: &mut Tiers
             && let Some(bit) = h.takeable_interrupt()
         {
             cx.clear_reservation(h.id);
+            let from = h.privilege;
             h.take_interrupt(bit);
+            if cx.observed.traps {
+                observe::tell_trap(h, cx, from, cx.icount);
+            }
         }
         cx.stale = false;
         cx.reconsider = false;
         let mut watched = false;
         if h.triggers.watch_execution() {
             if let Err(trap) = h.check_execute_triggers(h.pc) {
-                trapped(h, cx, trap, h.pc, 1);
+                not_fetched(h, cx, trap);
                 continue;
             }
             cx.limit = cx.icount + 1;
             watched = true;
         }
-        let pause = if watched { execute::<false>(h, cx, arena) } else { tiers.execute(h, cx, arena) };
+        let pause = if watched { tiers.execute_plainly(h, cx, arena) } else { tiers.execute(h, cx, arena) };
         cx.limit = limit;
         if let Pause::Miss = pause
             && let Err(trap) = find_block(h, cx, arena)
         {
-            trapped(h, cx, trap, h.pc, 1);
+            not_fetched(h, cx, trap);
         }
     }
+}
+
+/// Takes a trap that kept the instruction at the pc from being executed.
+#[cold]
+fn not_fetched(h: &mut Hart, cx: &mut Cx<'_>, trap: Trap) {
+    let from = h.privilege;
+    trapped(h, cx, trap, h.pc, 1);
+    observe::tell_trap(h, cx, from, cx.icount - 1);
 }
 
 /// Takes a trap of the instruction at `pc`, the last of `attempted` ones. The run may have to end all the same: a

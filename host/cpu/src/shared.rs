@@ -5,6 +5,7 @@ use crate::bus::{Attempt, Bus};
 use crate::cluster::ExitReason;
 use crate::hart::Hart;
 use crate::isa::Op;
+use crate::observe::Interest;
 use crate::ram::{GuestRam, PAGE_CODE, PAGE_RESERVED, PAGE_SIZE, PAGE_TABLE};
 use crate::run::Stop;
 
@@ -174,6 +175,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) exit: Option<ExitReason>,
     /// The rest of the current block may be stale.
     pub(crate) stale: bool,
+    /// What is told to the bus.
+    pub(crate) observed: Interest,
     /// The run loop must choose anew how to run.
     pub(crate) reconsider: bool,
     /// The bus refused this access (address, size, purpose); whoever takes the trap knows the pc and tells the bus.

@@ -8,6 +8,7 @@ mod dirty;
 mod float;
 mod loops;
 mod neighbours;
+mod observe;
 mod peek;
 mod privileged;
 mod rotations;

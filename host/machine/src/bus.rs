@@ -1,8 +1,11 @@
 //! The address map: from a guest physical address to a device's region.
 
 use crate::{machine::Slot, plugin_ctx::with_ctx, services::Services};
-use reprise_abi::hot::{IO_OK, IoRes};
-use reprise_cpu::{AccessFault, Attempt, Bus};
+use reprise_abi::{
+    hot::{IO_OK, IoRes},
+    observe::{KIND_MMIO_READ, KIND_MMIO_WRITE},
+};
+use reprise_cpu::{AccessFault, Attempt, Bus, Observation};
 
 /// Where a region lies.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +32,14 @@ impl AddressMap {
         let overlap = mappings.windows(2).find(|w| w[0].base + w[0].size > w[1].base);
         assert!(overlap.is_none(), "the board's parser let overlapping regions through: {overlap:?}");
         AddressMap { sorted: mappings, last: 0 }
+    }
+
+    /// Where the regions of a device lie, by region.
+    pub(crate) fn bases(&self, device: usize) -> Vec<u64> {
+        let mut regions: Vec<_> =
+            self.sorted.iter().filter(|m| m.device == device).map(|m| (m.region, m.base)).collect();
+        regions.sort_unstable();
+        regions.into_iter().map(|(_, base)| base).collect()
     }
 
     /// The region that holds the address.
@@ -66,6 +77,52 @@ impl MachineBus<'_> {
         Ok((m, offset))
     }
 
+    #[inline(always)]
+    fn read(&mut self, gpa: u64, size: u8, icount: u64) -> Result<IoRes, AccessFault> {
+        // Also for an access that nobody answers: the warning has a time.
+        self.services.clock.set_icount(icount);
+        let (m, offset) = self.route(gpa, size)?;
+        let instance = &mut self.slots[m.device].instance;
+        Ok(with_ctx(self.services, m.device, "mmio_read", |cx| {
+            instance.mmio_read(cx, m.region, offset, u32::from(size))
+        }))
+    }
+
+    #[inline(always)]
+    fn write(&mut self, gpa: u64, size: u8, value: u64, icount: u64) -> Result<IoRes, AccessFault> {
+        self.services.clock.set_icount(icount);
+        let (m, offset) = self.route(gpa, size)?;
+        let instance = &mut self.slots[m.device].instance;
+        Ok(with_ctx(self.services, m.device, "mmio_write", |cx| {
+            instance.mmio_write(cx, m.region, offset, u32::from(size), value)
+        }))
+    }
+
+    /// A read that somebody watches. Apart from the others, which keep nothing for it.
+    #[cold]
+    #[inline(never)]
+    fn read_seen(&mut self, gpa: u64, size: u8, icount: u64) -> Result<u64, AccessFault> {
+        let result = self.read(gpa, size, icount)?;
+        self.tell(KIND_MMIO_READ, gpa, size, result);
+        Self::finish(result)
+    }
+
+    /// A write likewise.
+    #[cold]
+    #[inline(never)]
+    fn write_seen(&mut self, gpa: u64, size: u8, value: u64, icount: u64) -> Result<(), AccessFault> {
+        let result = self.write(gpa, size, value, icount)?;
+        self.tell(KIND_MMIO_WRITE, gpa, size, IoRes { value, ..result });
+        Self::finish(result).map(|_| ())
+    }
+
+    fn tell(&mut self, kind: u32, gpa: u64, size: u8, result: IoRes) {
+        let Some(m) = self.map.find(gpa) else { return };
+        let refused = result.status != IO_OK;
+        let words = [m.region.into(), gpa - m.base, size.into(), result.value, refused.into(), gpa];
+        self.services.observe(kind, m.device, words);
+    }
+
     fn finish(result: IoRes) -> Result<u64, AccessFault> {
         if result.status == IO_OK { Ok(result.value) } else { Err(AccessFault) }
     }
@@ -73,23 +130,17 @@ impl MachineBus<'_> {
 
 impl Bus for MachineBus<'_> {
     fn load(&mut self, gpa: u64, size: u8, icount: u64) -> Result<u64, AccessFault> {
-        // Also for an access that nobody answers: the warning has a time.
-        self.services.clock.set_icount(icount);
-        let (m, offset) = self.route(gpa, size)?;
-        let instance = &mut self.slots[m.device].instance;
-        Self::finish(with_ctx(self.services, m.device, "mmio_read", |cx| {
-            instance.mmio_read(cx, m.region, offset, u32::from(size))
-        }))
+        if self.services.observers.want(KIND_MMIO_READ) {
+            return self.read_seen(gpa, size, icount);
+        }
+        self.read(gpa, size, icount).and_then(Self::finish)
     }
 
     fn store(&mut self, gpa: u64, size: u8, value: u64, icount: u64) -> Result<(), AccessFault> {
-        self.services.clock.set_icount(icount);
-        let (m, offset) = self.route(gpa, size)?;
-        let instance = &mut self.slots[m.device].instance;
-        Self::finish(with_ctx(self.services, m.device, "mmio_write", |cx| {
-            instance.mmio_write(cx, m.region, offset, u32::from(size), value)
-        }))
-        .map(|_| ())
+        if self.services.observers.want(KIND_MMIO_WRITE) {
+            return self.write_seen(gpa, size, value, icount);
+        }
+        self.write(gpa, size, value, icount).and_then(Self::finish).map(|_| ())
     }
 
     fn time(&mut self, icount: u64) -> u64 {
@@ -98,6 +149,10 @@ impl Bus for MachineBus<'_> {
 
     fn attention(&self) -> bool {
         self.services.attention
+    }
+
+    fn observed(&mut self, what: &Observation) {
+        self.services.tell_observation(what);
     }
 
     fn refused(&mut self, access: reprise_cpu::Refused) {

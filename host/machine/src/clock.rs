@@ -51,6 +51,11 @@ impl Clock {
         (self.icount << self.shift) + self.idle_ns
     }
 
+    /// Virtual time at an instruction boundary since the last sleep.
+    pub(crate) fn vtime_at(&self, icount: u64) -> u64 {
+        (icount << self.shift) + self.idle_ns
+    }
+
     /// Instructions were attempted.
     pub(crate) fn set_icount(&mut self, icount: u64) {
         assert!(icount >= self.icount, "icount ran backwards: {icount} < {}", self.icount);

@@ -8,7 +8,11 @@ use crate::{
     run::Stop,
     services::{Control, Services},
 };
-use reprise_abi::hot;
+use reprise_abi::{
+    hot,
+    observe::{KIND_INTERRUPT, KIND_PORT_CHANGE, KIND_PORT_IN},
+};
+use reprise_cpu::Privilege;
 use reprise_replay::{
     Control as Button, Divergence, EndReason, Event, Halt, PortChange, Position, StateDigest,
     log::{LogError, MAX_DATA_BYTES, Tail},
@@ -395,6 +399,7 @@ impl Machine {
         self.check(&event)?;
         match event {
             Event::Input { device, port, data } => {
+                self.services.observe_data(KIND_PORT_IN, device as usize, [port.into()], Some(&data));
                 self.services.ports[device as usize][port as usize].push(data);
                 self.notify_port(device as usize, port, hot::PORT_READABLE);
             }
@@ -404,11 +409,12 @@ impl Machine {
                     PortChange::Closed => hot::PORT_CLOSED,
                     PortChange::Break => hot::PORT_BREAK,
                 };
+                self.services.observe(KIND_PORT_CHANGE, device as usize, [port.into(), kind.into()]);
                 self.notify_port(device as usize, port, kind);
             }
             Event::Control(Button::Reset) => self.services.request(Control::Reset, Asked::FromOutside),
             Event::Control(Button::Nmi) => {
-                self.cluster.nmi(NMI_HART, self.nmi_vector.expect("checked above"));
+                self.take_nmi(self.nmi_vector.expect("checked above"));
             }
             Event::Control(Button::PowerOff) => {
                 self.services.request(Control::PowerOff { code: 0 }, Asked::FromOutside);
@@ -426,6 +432,13 @@ impl Machine {
             Event::BottomHalf { .. } | Event::HostClock { .. } => unreachable!("refused above"),
         }
         Ok(())
+    }
+
+    fn take_nmi(&mut self, vector: u64) {
+        let (epc, from) = (self.cluster.pc(NMI_HART), self.cluster.privilege(NMI_HART) as u64);
+        let to = Privilege::Machine as u64;
+        self.services.observe(KIND_INTERRUPT, NMI_HART, [0, epc, 0, from, to, vector]);
+        self.cluster.nmi(NMI_HART, vector);
     }
 
     fn notify_port(&mut self, device: usize, port: u32, kind: u32) {

@@ -22,6 +22,7 @@ mod links;
 mod log;
 mod look;
 mod machine;
+mod observers;
 mod outside;
 mod pace;
 pub mod plugin;
@@ -42,11 +43,12 @@ pub use door::{Checkpoint, Until};
 pub use harts::{boot_images, device_tree};
 pub use log::{LogLevel, LogRecord};
 pub use machine::{BootSource, BuildError, Machine, Setup, Status};
+pub use observers::ObserverFault;
 pub use outside::{
     Asked, BlockContent, ControlInput, DISK_BLOCK_BYTES, Disk, DiskChanges, DiskError, FirstReads, Input,
     NetOffload, Outside, PortChange, PortStand, StopHandle,
 };
-pub use reprise_abi::desc;
+pub use reprise_abi::{desc, observe};
 
 /// Bits of [`NetOffload`].
 pub mod offload {

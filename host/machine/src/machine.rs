@@ -12,6 +12,7 @@ use crate::{
     door::{Checkpoint, Until},
     links::Links,
     log::RateLimit,
+    observers::Observers,
     outside::{Disk, Input, Outside, StopHandle},
     pace::Pacer,
     plugin::{Instance, Plugin},
@@ -26,6 +27,7 @@ use crate::{
 use reprise_abi::{
     desc::{Pins, PortKind},
     hot,
+    observe::KIND_RESET,
 };
 use reprise_cpu::{Cluster, Engine, EngineError, Entry, GuestRam, RamError};
 use reprise_replay::{EndReason, Gate};
@@ -200,6 +202,7 @@ impl Machine {
             watched: None,
             warnings: RateLimit::default(),
             symbols: Symbols::default(),
+            observers: Observers::default(),
         };
         Ok(Machine {
             cluster,
@@ -292,6 +295,7 @@ impl Machine {
             let dropped = self.services.disks.cancel_device(device);
             self.services.deadlines.cancel_disk(&dropped);
         }
+        self.services.observe(KIND_RESET, 0, []);
         self.reset_devices(hot::RESET_WARM);
         Ok(())
     }

@@ -8,9 +8,12 @@
 mod backend;
 mod elf;
 mod instance;
+mod observer;
 
 pub use backend::{Backend, BackendOutside, BackendPlugin, Panicked};
 pub use instance::Instance;
+pub(crate) use observer::Observer;
+pub use observer::{ObserverError, ObserverPlugin};
 
 use abi_stable::{
     library::{AbiHeaderRef, LibHeader, LibraryError, ROOT_MODULE_LOADER_NAME_WITH_NUL},

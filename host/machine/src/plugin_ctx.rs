@@ -6,7 +6,10 @@ use crate::{
     outside::{Asked, NetOffload},
     services::{Control, PluginFault, Services},
 };
-use reprise_abi::hot::{self, BlkInfo, BlkReq, CtxRaw, DMA_BAD_ADDRESS, DMA_OK, HostVtbl, RamWindow};
+use reprise_abi::{
+    hot::{self, BlkInfo, BlkReq, CtxRaw, DMA_BAD_ADDRESS, DMA_OK, HostVtbl, RamWindow},
+    observe::{KIND_PIN, KIND_PORT_OUT},
+};
 use std::{ffi::c_void, ptr, slice};
 
 /// The longest byte string that a device may hand over in one call: beyond it the length is surely garbage.
@@ -88,6 +91,16 @@ impl Frame<'_> {
         known
     }
 
+    /// Somebody watches. Devices say the level at each access: told is another one. Out of line, so that who is not
+    /// watched keeps nothing for it.
+    #[cold]
+    #[inline(never)]
+    fn pin_is_seen(&mut self, pin: u32, high: bool) {
+        if self.services.wires.levels()[self.device][pin as usize] != high {
+            self.services.observe(KIND_PIN, self.device, [pin.into(), high.into()]);
+        }
+    }
+
     fn has_timer(&mut self, timer: u32) -> bool {
         let declared = self.services.deadlines.declared(self.device);
         self.declared("timer", timer, declared)
@@ -142,7 +155,11 @@ unsafe extern "C" fn set_pin(host: *mut c_void, pin: u32, level: u32) {
     let f = unsafe { frame(host) };
     let declared = f.services.wires.declared(f.device);
     if f.declared("output pin", pin, declared) {
-        f.services.attention |= f.services.wires.set(f.device, pin, level != 0);
+        let high = level != 0;
+        if f.services.observers.want(KIND_PIN) {
+            f.pin_is_seen(pin, high);
+        }
+        f.services.attention |= f.services.wires.set(f.device, pin, high);
     }
 }
 
@@ -278,6 +295,7 @@ unsafe extern "C" fn port_write(host: *mut c_void, port: u32, data: *const u8, l
         return;
     }
     let services = &mut *f.services;
+    services.observe_data(KIND_PORT_OUT, f.device, [port.into()], Some(data));
     let slot = &mut services.ports[f.device][port as usize];
     slot.wrote(data);
     services.attention |= services.watched == Some((f.device, port as usize));
@@ -409,6 +427,7 @@ mod tests {
         disk::Disks,
         links::Links,
         log::{LogRecord, RateLimit},
+        observers::Observers,
         outside::{Input, Outside},
         port::PortSlot,
         wires::Wires,
@@ -456,6 +475,7 @@ mod tests {
             attention: false,
             watched: None,
             warnings: RateLimit::default(),
+            observers: Observers::default(),
             symbols: crate::symbols::Symbols::default(),
         }
     }

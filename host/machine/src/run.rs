@@ -14,7 +14,10 @@ use crate::{
     plugin_ctx::with_ctx,
     services::{Control, PluginFault},
 };
-use reprise_abi::hot::CtxRaw;
+use reprise_abi::{
+    hot::CtxRaw,
+    observe::{KIND_BLOCK_REQUEST, KIND_BOTTOM_HALF, KIND_INPUT_PIN, KIND_LINE, KIND_MESSAGE, KIND_TIMER},
+};
 use reprise_cpu::{ExitReason, Irq};
 use reprise_replay::{EndReason, log::Tail};
 
@@ -283,6 +286,8 @@ impl Machine {
 
     fn deliver_message(&mut self, message: &Message) {
         let Message { device, link, at, data } = message;
+        let words = [(*link).into(), (*at).into(), data.is_some().into()];
+        self.services.observe_data(KIND_MESSAGE, *device, words, data.as_deref());
         self.callback(*device, "on_message", |instance, cx| {
             instance.on_message(cx, *link, *at, data.as_deref())
         });
@@ -290,8 +295,14 @@ impl Machine {
 
     fn deliver(&mut self, end: WireEnd, high: bool) {
         match end {
-            WireEnd::Hart { hart, line } => self.cluster.set_irq(hart as usize, irq(line), high),
+            WireEnd::Hart { hart, line } => {
+                if self.services.observers.want(KIND_LINE) {
+                    self.services.observe(KIND_LINE, hart as usize, [bit_in_mip(line), high.into()]);
+                }
+                self.cluster.set_irq(hart as usize, irq(line), high);
+            }
             WireEnd::Device { device, pin } => {
+                self.services.observe(KIND_INPUT_PIN, device, [pin.into(), high.into()]);
                 self.callback(device, "on_pin", |instance, cx| instance.on_pin(cx, pin, u32::from(high)));
             }
         }
@@ -337,6 +348,7 @@ impl Machine {
         while let Some(due) = self.services.deadlines.pop(now_ns, mark) {
             match due {
                 Due::Timer { device, timer } => {
+                    self.services.observe(KIND_TIMER, device, [timer.into()]);
                     self.callback(device, "on_timer", |instance, cx| instance.on_timer(cx, timer));
                 }
                 Due::Disk { request } => self.complete_disk(request),
@@ -356,6 +368,8 @@ impl Machine {
             self.services.log(LogLevel::Error, Some(request.device), text);
         }
         self.tell_first_reads(request.device, request.port);
+        let words = [request.port.into(), request.token, outcome.status.into()];
+        self.services.observe(KIND_BLOCK_REQUEST, request.device, words);
         self.callback(request.device, "on_blk", |instance, cx| {
             instance.on_blk(cx, request.port, request.token, outcome.status, &outcome.data)
         });
@@ -370,6 +384,8 @@ impl Machine {
             let device = u32::try_from(pending.device).expect("device indices are u32");
             self.services.sync_gate();
             self.services.gate.bottom_half(now_ns, device, pending.bh, pending.payload.is_some());
+            let words = [pending.bh.into(), pending.payload.is_some().into()];
+            self.services.observe_data(KIND_BOTTOM_HALF, pending.device, words, pending.payload.as_deref());
             self.callback(pending.device, "on_bh", |instance, cx| {
                 instance.on_bh(cx, pending.bh, pending.payload.as_deref())
             });
@@ -379,6 +395,8 @@ impl Machine {
     /// The end of a slice: requests to stop, inputs, and host time if a busy guest is held down to it.
     pub(crate) fn look_outside(&mut self) -> Option<Stop> {
         self.publish(true);
+        // One of those who watched may have failed meanwhile.
+        self.tell_harts();
         if self.stop.take() {
             return Some(Stop::Requested);
         }
@@ -500,6 +518,18 @@ impl Machine {
             .map_or_else(|| ("?".to_owned(), "on_bh"), |(index, callback)| (device(index), callback));
         let message = "keeps the idle machine busy for ever without letting time pass".to_owned();
         PluginFault { device, callback, message }
+    }
+}
+
+/// The interrupt of a line.
+fn bit_in_mip(line: crate::board::HartLine) -> u64 {
+    use crate::board::HartLine;
+    match line {
+        HartLine::Ssip => 1,
+        HartLine::Msip => 3,
+        HartLine::Mtip => 7,
+        HartLine::Seip => 9,
+        HartLine::Meip => 11,
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     disk::Disks,
     links::Links,
     log::{LogLevel, LogRecord, RateLimit, Verdict},
+    observers::Observers,
     outside::{Asked, Outside, PortStand},
     port::PortSlot,
     symbols::Symbols,
@@ -59,6 +60,7 @@ pub(crate) struct Services {
     pub(crate) warnings: RateLimit,
     /// Names of the booted ELF files, for messages.
     pub(crate) symbols: Symbols,
+    pub(crate) observers: Observers,
 }
 
 impl Services {

@@ -13,6 +13,7 @@ use crate::{
 };
 pub(crate) use ram::RamTracker;
 pub use ram::{PAGE_BYTES, Page, PageTable, RamImage, TABLE_PAGES};
+use reprise_abi::observe::KIND_MOVED;
 use reprise_replay::{Position, Seed, Stand, log::LogError};
 use std::sync::Arc;
 use thiserror::Error;
@@ -225,6 +226,7 @@ impl Machine {
         self.services.gate.go_to(&snapshot.stand()?)?;
         self.load(snapshot)?;
         self.services.tell_stand();
+        self.services.observe(KIND_MOVED, 0, []);
         Ok(())
     }
 

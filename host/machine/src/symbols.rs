@@ -15,6 +15,11 @@ impl Symbols {
         Symbols(sorted)
     }
 
+    /// All of them, by address.
+    pub(crate) fn all(&self) -> &[(u64, String)] {
+        &self.0
+    }
+
     /// ` <name+0x10>` for an address within a known function, otherwise nothing.
     pub(crate) fn name(&self, address: u64) -> String {
         let below = self.0.partition_point(|(at, _)| *at <= address).checked_sub(1);

@@ -12,5 +12,6 @@
 pub mod backend;
 pub mod desc;
 pub mod hot;
+pub mod observe;
 pub mod root;
 pub mod state;

@@ -13,6 +13,8 @@
     reason = "each sin is one of the things that these lints keep out of plugins"
 )]
 
+mod observer;
+
 use reprise_plugin_api::{
     Access, Bh, ConfigError, Ctx, Device, DeviceConfig, DeviceState, Fault, Reset, Timer, desc::DeviceDesc,
 };

@@ -11,7 +11,7 @@ mod program;
 mod vectors;
 mod world;
 
-use crate::{Engine, ExitReason, HartConfig, Privilege, mnemonics};
+use crate::{Engine, ExitReason, HartConfig, Interest, Privilege, mnemonics};
 use course::{Course, Step};
 use program::Program;
 use std::collections::{BTreeMap, BTreeSet};
@@ -177,6 +177,38 @@ fn compare(engine: Engine, seeds: std::ops::Range<u64>) {
         }
     }
     assert!(reports.is_empty(), "{engine}: {}", reports.join("\n"));
+}
+
+/// Watching is one more way to execute, which only tells more. What it tells adds up.
+#[test]
+fn random_programs_do_the_same_while_they_are_watched() {
+    let all = Interest { blocks: true, accesses: true, traps: true };
+    let interests =
+        [all, Interest { accesses: false, ..all }, Interest { traps: true, ..Interest::default() }];
+    let (count, first) = extent(1_000);
+    for (interest, engine) in interests.into_iter().flat_map(|interest| TESTED.map(|on| (interest, on))) {
+        let mut pairs = [1, 2].map(|harts| Pair::new(harts, engine));
+        let mut accesses = 0;
+        for program in (first..first + count).map(Program::of) {
+            let pair = &mut pairs[program.harts - 1];
+            let tested = &mut pair.tested;
+            tested.cluster.set_observed(interest);
+            tested.devices.seen = [0; 3];
+            let failed = pair.run(&program, u64::MAX).err();
+            assert!(failed.is_none(), "{}", failed.map_or_else(String::new, |it| pair.report(&program, it)));
+            let World { cluster, devices, icount, .. } = &pair.tested;
+            let ([instructions, loads_and_stores, told], traps) = (devices.seen, cluster.traps());
+            assert!(
+                interest.blocks == (instructions > 0) && told == traps,
+                "seed {}: {instructions} instructions, {told} traps of {traps}",
+                program.seed
+            );
+            // What sleeps attempts nothing, and what cannot be fetched is in no block.
+            assert!(instructions <= *icount, "seed {}: {instructions} of {icount}", program.seed);
+            accesses += loads_and_stores;
+        }
+        assert_eq!(interest.accesses, accesses > 0);
+    }
 }
 
 /// An instruction that only one of them has is found, and is the last one that is shown.

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::{AccessFault, Bus, Cluster, Entry, ExitReason, GuestRam, HartConfig};
+use crate::{AccessFault, Bus, Cluster, Entry, ExitReason, GuestRam, HartConfig, Observation};
 
 pub(super) const BASE: u64 = 0x8000_0000;
 /// A device register that reads 0x42.
@@ -18,6 +18,8 @@ pub(super) struct Board {
     /// A store to `PORT` is answered with this DMA.
     pub(super) dma: Option<(Rc<GuestRam>, u64, Vec<u8>)>,
     pub(super) attention: bool,
+    /// What harts were seen to do.
+    pub(super) observed: Vec<Observation>,
 }
 
 impl Bus for Board {
@@ -47,6 +49,10 @@ impl Bus for Board {
 
     fn attention(&self) -> bool {
         self.attention
+    }
+
+    fn observed(&mut self, what: &Observation) {
+        self.observed.push(*what);
     }
 }
 
@@ -151,6 +157,19 @@ impl Bench {
         let fields = self.cluster.save(0);
         let (_, bytes) = fields.into_iter().find(|(field, _)| field == name).unwrap();
         u64::from_le_bytes(bytes.try_into().unwrap())
+    }
+
+    /// The last PMP entry lets hart 0 reach everything from every mode.
+    pub(super) fn allow_everything(&mut self) {
+        let mut fields = self.cluster.save(0);
+        for (name, bytes) in &mut fields {
+            match name.as_str() {
+                "pmpcfg" => bytes[15] = 0x1f,
+                "pmpaddr" => bytes[15 * 8..].copy_from_slice(&(!0_u64 >> 10).to_le_bytes()),
+                _ => {}
+            }
+        }
+        self.cluster.load(0, &fields).unwrap();
     }
 
     pub(super) fn set_field(&mut self, hart: usize, name: &str, value: u64) {

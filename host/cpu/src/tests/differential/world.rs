@@ -4,7 +4,8 @@ use super::program::{Program, RAM_SIZE};
 use crate::hart::Hart;
 use crate::tests::support::{BASE, PORT};
 use crate::{
-    AccessFault, Bus, Cluster, Engine, Exit, F_NAMES, Follower, GuestRam, HartConfig, Irq, Refused, X_NAMES,
+    AccessFault, Bus, Cluster, Engine, Exit, F_NAMES, Follower, GuestRam, HartConfig, Irq, Observation,
+    Refused, X_NAMES,
 };
 use std::rc::Rc;
 
@@ -28,6 +29,8 @@ pub(super) struct Devices {
     attention: bool,
     dma_address: u64,
     wires: u64,
+    /// What harts were seen to do: instructions in blocks, accesses, exceptions.
+    pub(super) seen: [u64; 3],
 }
 
 impl Devices {
@@ -83,6 +86,15 @@ impl Bus for Devices {
     fn refused(&mut self, access: Refused) {
         self.note('R', access.gpa, access.size, access.pc, access.icount);
     }
+
+    fn observed(&mut self, what: &Observation) {
+        match what {
+            Observation::Block(run) => self.seen[0] += run.instructions,
+            Observation::Access(_) => self.seen[1] += 1,
+            Observation::Return(_) => {}
+            Observation::Trap(trap) => self.seen[2] += u64::from(trap.cause >> 63 == 0),
+        }
+    }
 }
 
 /// What must not matter.
@@ -114,8 +126,14 @@ impl World {
         let mut cluster = Cluster::new(config, harts, ram.clone());
         let engine = if cluster.set_engine(engine).is_ok() { engine } else { Engine::Interp };
         let pristine = (0..harts).map(|hart| cluster.save(hart)).collect();
-        let devices =
-            Devices { ram: ram.clone(), accesses: Vec::new(), attention: false, dma_address: BASE, wires: 0 };
+        let devices = Devices {
+            ram: ram.clone(),
+            accesses: Vec::new(),
+            attention: false,
+            dma_address: BASE,
+            wires: 0,
+            seen: [0; 3],
+        };
         World { ram, cluster, devices, icount: 0, engine, pristine, memory: vec![0; RAM_SIZE as usize] }
     }
 

@@ -1,0 +1,217 @@
+//! `--observe`: observers found, given their options, attached to a machine, and what came of them.
+
+use crate::{
+    failure::{Exit, Failure},
+    plugins::{self, Plugins},
+    run,
+};
+use clap::Args;
+use reprise_machine::{
+    Machine, ObserverFault,
+    board::CatalogError,
+    desc::ConfigError,
+    plugin::{ObserverError, ObserverPlugin},
+};
+use serde_json::{Map, Value, json};
+
+/// Plugins of observers are called so, or as the observer is.
+const PREFIX: &str = "observe-";
+
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ObserveArgs {
+    /// Watch the machine, which cannot tell: coverage, trace, hot, or another observer, with its options
+    #[arg(long, value_name = "NAME[,OPTION=VALUE]...")]
+    observe: Vec<String>,
+}
+
+/// An observer that is to be attached.
+pub(crate) struct Watcher {
+    name: String,
+    /// As on the command line.
+    words: String,
+    plugin: ObserverPlugin,
+    options: Value,
+}
+
+impl ObserveArgs {
+    /// The observers. Nothing is watched yet.
+    ///
+    /// # Errors
+    /// One cannot be had, or has no such options.
+    pub(crate) fn find(&self, catalog: &Plugins) -> Result<Vec<Watcher>, Failure> {
+        self.observe.iter().map(|words| Watcher::of(words, catalog)).collect()
+    }
+}
+
+/// The observer of this name, or of this file.
+pub(crate) fn load(name: &str, catalog: &Plugins) -> Result<ObserverPlugin, Failure> {
+    let broken = |message: String, help: Option<String>| {
+        let failure = Failure::config(format!("observer \"{name}\": {message}"));
+        help.into_iter().fold(failure, Failure::help)
+    };
+    let is_file = name.contains('/') || name.ends_with(".so");
+    let file = match is_file {
+        true => Some(name.into()),
+        false => catalog.file_of(&format!("{PREFIX}{name}")).or_else(|| catalog.file_of(name)),
+    };
+    let Some(file) = file else {
+        let there = known(catalog);
+        return Err(broken("not found".to_owned(), None)
+            .help(format!("there are: {}", there.join(", ")))
+            .help("add the folder of another with --plugin-path or REPRISE_PLUGIN_PATH"));
+    };
+    let bytes = plugins::read(&file).map_err(|error| match error {
+        CatalogError::Broken { message, help } => broken(message, help),
+        error @ CatalogError::NotFound { .. } => broken(error.to_string(), None),
+    })?;
+    ObserverPlugin::load(&file.display().to_string(), &bytes).map_err(|error| {
+        let help = match &error {
+            ObserverError::NotAnObserver { .. } => {
+                Some("devices go on boards; observers are others".to_owned())
+            }
+            ObserverError::Plugin(_) | ObserverError::Unusable { .. } => None,
+        };
+        broken(error.to_string(), help)
+    })
+}
+
+/// Names of the observers in the search path that are called as such.
+pub(crate) fn known(catalog: &Plugins) -> Vec<String> {
+    let names = catalog.names();
+    names.iter().filter_map(|name| name.strip_prefix(PREFIX)).map(str::to_owned).collect()
+}
+
+/// Whether a plugin is called as an observer.
+pub(crate) fn is_named_so(plugin: &str) -> bool {
+    plugin.starts_with(PREFIX)
+}
+
+impl Watcher {
+    fn of(words: &str, catalog: &Plugins) -> Result<Self, Failure> {
+        let (name, rest) = words.split_once(',').unwrap_or((words, ""));
+        let plugin = load(name, catalog).map_err(|failure| failure.at(format!("--observe {words}")))?;
+        let options = options(rest, &plugin.desc().schema);
+        let options = options.map_err(|why| why.at(format!("--observe {words}")))?;
+        Ok(Self { name: name.to_owned(), words: words.to_owned(), plugin, options })
+    }
+}
+
+/// `key=value,…` by the schema of what may be there.
+fn options(text: &str, schema: &Value) -> Result<Value, Failure> {
+    let mut options = Map::new();
+    let known = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+    for word in text.split(',').filter(|word| !word.is_empty()) {
+        let (key, value) = word.split_once('=').unwrap_or((word, "true"));
+        let Some(property) = known.get(key) else {
+            let names: Vec<&str> = known.keys().map(String::as_str).collect();
+            return Err(Failure::usage(format!("the observer has no option \"{key}\""))
+                .help(format!("it has: {}", names.join(", "))));
+        };
+        let of = |kind: &Value| parsed(value, kind).map_err(|why| Failure::usage(format!("{key}: {why}")));
+        match property["type"].as_str() {
+            Some("array") => {
+                let item = of(&property["items"])?;
+                let items = options.entry(key).or_insert_with(|| json!([]));
+                items.as_array_mut().expect("made as a list").push(item);
+            }
+            _ => {
+                if options.insert(key.to_owned(), of(property)?).is_some() {
+                    return Err(Failure::usage(format!("{key}: is there twice")));
+                }
+            }
+        }
+    }
+    Ok(Value::Object(options))
+}
+
+fn parsed(text: &str, kind: &Value) -> Result<Value, String> {
+    match kind["type"].as_str() {
+        Some("boolean") => match text {
+            "true" | "on" | "yes" => Ok(json!(true)),
+            "false" | "off" | "no" => Ok(json!(false)),
+            _ => Err(format!("\"{text}\" is neither on nor off")),
+        },
+        Some("integer") => {
+            let digits = text.replace('_', "");
+            let number = match digits.strip_prefix("0x") {
+                Some(digits) => u64::from_str_radix(digits, 16).map(Value::from),
+                None => {
+                    digits.parse::<i64>().map(Value::from).or_else(|_| digits.parse::<u64>().map(Value::from))
+                }
+            };
+            number.map_err(|_| format!("\"{text}\" is no integer"))
+        }
+        _ => Ok(json!(text)),
+    }
+}
+
+/// Let them watch a machine from here on.
+///
+/// # Errors
+/// Options do not fit, or what they name cannot be had.
+pub(crate) fn attach(watchers: &[Watcher], machine: &mut Machine) -> Result<(), Failure> {
+    for watcher in watchers {
+        let attached = machine.observe(&watcher.name, &watcher.plugin, watcher.options.clone());
+        attached.map_err(|ConfigError { path, message }| {
+            let what = if path.is_empty() { message } else { format!("{path}: {message}") };
+            Failure::config(format!("observer \"{}\": {what}", watcher.name))
+                .at(format!("--observe {}", watcher.words))
+        })?;
+    }
+    Ok(())
+}
+
+/// The run is over for those who watch. A failure says who of them has none to show for it.
+pub(crate) fn finish(machine: &mut Machine) -> Option<Failure> {
+    let faults = machine.finish_observers();
+    let (ObserverFault { name, message }, others) = faults.split_first()?;
+    let what = format!("observer \"{name}\" failed; the machine was not affected");
+    let failure = Failure::new(Exit::Plugin, what).note(message.clone());
+    let note = |failure: Failure, other: &ObserverFault| {
+        failure.note(format!("observer \"{}\" failed too: {}", other.name, other.message))
+    };
+    Some(others.iter().fold(failure, note))
+}
+
+/// What `finish` found, told behind `words`, which are still to be said: it is the end of a command that has no worse
+/// one.
+///
+/// # Errors
+/// That end.
+pub(crate) fn tell(failed: Option<Failure>, code: u8, words: String) -> Result<String, Failure> {
+    match failed {
+        None => Ok(words),
+        Some(failure) if code == 0 => {
+            run::say(&words);
+            Err(failure)
+        }
+        Some(failure) => Ok(words + &failure.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_follow_the_schema() {
+        let schema = json!({ "properties": {
+            "out": { "type": "string" }, "elf": { "type": "array", "items": { "type": "string" } },
+            "depth": { "type": "integer" }, "all": { "type": "boolean" },
+        } });
+        let good = options("elf=a.elf,out=x,elf=b.elf,depth=0x1_0,all", &schema).unwrap();
+        assert_eq!(good, json!({ "elf": ["a.elf", "b.elf"], "out": "x", "depth": 16, "all": true }));
+        assert_eq!(options("", &schema).unwrap(), json!({}));
+        for (text, why) in [
+            (
+                "outt=x",
+                "error: the observer has no option \"outt\"\n  = help: it has: all, depth, elf, out\n",
+            ),
+            ("out=x,out=y", "error: out: is there twice\n"),
+            ("depth=x", "error: depth: \"x\" is no integer\n"),
+            ("all=maybe", "error: all: \"maybe\" is neither on nor off\n"),
+        ] {
+            assert_eq!(options(text, &schema).unwrap_err().to_string(), why);
+        }
+    }
+}
