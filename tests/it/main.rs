@@ -10,6 +10,7 @@
 
 mod altered;
 mod bare;
+mod check;
 mod console;
 mod control;
 mod crash;

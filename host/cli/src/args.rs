@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::{
+    check::CheckArgs,
     control::{CallArgs, FlightCommand, MonitorArgs, PsArgs, StatusArgs},
     failure::Failure,
     flight,
@@ -509,6 +510,11 @@ pub(crate) struct PluginCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginAction {
+    /// Find out whether a plugin's devices are deterministic, and what in them is not
+    Check(CheckArgs),
+    /// A test process of `check`
+    #[command(hide = true)]
+    CheckPart,
     /// List the plugins that can be found
     List {
         /// For programs

@@ -13,6 +13,7 @@
 mod args;
 mod ask;
 mod board;
+mod check;
 mod control;
 mod demo;
 mod diff;
@@ -102,7 +103,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Action::Cont(args) => args.run("cont"),
         Action::Monitor(args) => args.run(),
         Action::Machine(args) => inspect::machine(&args, &catalog),
-        Action::Plugin(args) => inspect::plugin(&args, &catalog),
+        Action::Plugin(args) => inspect::plugin(&args, &catalog, &cli.plugin_path),
     }
 }
 

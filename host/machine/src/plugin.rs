@@ -8,7 +8,7 @@
 mod elf;
 mod instance;
 
-pub use instance::Instance;
+pub use instance::{Instance, LoadRefusal};
 
 use abi_stable::{
     library::{AbiHeaderRef, LibHeader, LibraryError, ROOT_MODULE_LOADER_NAME_WITH_NUL},

@@ -28,6 +28,8 @@ pub struct DeviceDesc {
     pub bottom_halves: Vec<BottomHalf>,
     /// Ports, by id.
     pub ports: Vec<Port>,
+    /// State fields, as paths, that a warm reset leaves as they are: what a battery keeps, say. For checkers.
+    pub kept: Vec<String>,
     /// JSON Schema (draft 2020-12, an `object`) of the options. A property may carry `"x-board"`: the board value
     /// that fills it when the board's stanza leaves it out (`harts`, `timebase_hz`).
     pub schema: serde_json::Value,
@@ -192,6 +194,13 @@ impl DeviceDesc {
     #[must_use]
     pub fn port(mut self, name: &str, kind: PortKind) -> Self {
         self.ports.push(Port { name: name.to_owned(), kind });
+        self
+    }
+
+    /// With a state field that outlives a warm reset. The others are to be as in a new device.
+    #[must_use]
+    pub fn keeps(mut self, field: &str) -> Self {
+        self.kept.push(field.to_owned());
         self
     }
 
