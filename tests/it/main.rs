@@ -23,6 +23,7 @@ mod flight;
 mod golden;
 mod host;
 mod net;
+mod new;
 mod plugins;
 mod qmp;
 mod record;

@@ -5,6 +5,7 @@ use crate::{
     control::{CallArgs, FlightCommand, MonitorArgs, PsArgs, StatusArgs},
     failure::Failure,
     flight,
+    new::NewArgs,
     place::Place,
     recording::{InfoArgs, LogArgs, PackArgs, UnpackArgs},
     timeline::Keeping,
@@ -510,6 +511,8 @@ pub(crate) struct PluginCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginAction {
+    /// Make a crate with a small device that works, to be changed into another
+    New(NewArgs),
     /// Find out whether a plugin's devices are deterministic, and what in them is not
     Check(CheckArgs),
     /// A test process of `check`
@@ -570,7 +573,7 @@ fn told(error: &clap::Error) -> Failure {
         return Failure::usage("a command is missing")
             .help("commands: run, record, replay, verify, ask, info, log, diff, pack, unpack, trim, demo")
             .help("for those that run: ps, status, stop, cont, monitor, flight; for what was kept: snapshot")
-            .help("and: machine check|print|dtb|schema, plugin list|describe")
+            .help("and: machine check|print|dtb|schema, plugin new|check|list|describe")
             .help("`reprise --help` tells more");
     }
     let text = error.to_string();

@@ -92,6 +92,7 @@ pub(crate) fn plugin(
     plugin_path: &[PathBuf],
 ) -> Result<u8, Failure> {
     match &command.action {
+        PluginAction::New(args) => args.run(),
         PluginAction::Check(args) => args.run(catalog, plugin_path),
         PluginAction::CheckPart => check::part(),
         PluginAction::List { json } => list(*json, catalog),

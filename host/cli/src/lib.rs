@@ -26,6 +26,7 @@ mod from;
 mod inspect;
 mod io;
 mod network;
+mod new;
 mod origin;
 mod place;
 mod plugins;
