@@ -119,7 +119,8 @@ pub trait Device: DeviceState + Sized + 'static {
 
     /// Return to the state after `create`, and drive the pins to match it. The host has already disarmed the device's
     /// timers and dropped its bottom halves and block requests in flight. Bytes that wait in ports stay, and so
-    /// do the levels of the input pins: they are the wires', and only changes are reported.
+    /// do the levels of the input pins: they are the wires', and only changes are reported. A field that is to outlive
+    /// a warm reset, such as what a battery keeps, is declared by [`DeviceDesc::keeps`].
     fn reset(&mut self, cx: &mut Ctx<'_>, kind: Reset);
 
     /// The guest reads. Unused upper bits of the value are ignored.

@@ -10,6 +10,7 @@
 
 mod altered;
 mod bare;
+mod check;
 mod console;
 mod control;
 mod crash;
@@ -23,6 +24,7 @@ mod golden;
 mod host;
 mod i2c;
 mod net;
+mod new;
 mod observe;
 mod plugins;
 mod qmp;

@@ -90,8 +90,8 @@ fn a_debug_plugin_of_another_checkout_and_another_patch_version_loads() {
     edit(
         "Cargo.toml",
         &[
-            (r#"members = ["host/*", "plugin-api", "#, r#"members = ["plugin-api", "#),
-            (r#", "tests", "tests/broken"]"#, "]"),
+            (r#""host/*", "plugin-api", "#, r#""plugin-api", "#),
+            ("    \"tests\", \"tests/broken\", \"tests/plugins/*\",\n", ""),
             ("version = \"0.1.0\"\nedition", "version = \"0.1.7\"\nedition"),
         ],
     );

@@ -1,9 +1,11 @@
 //! The command line.
 
 use crate::{
+    check::CheckArgs,
     control::{CallArgs, FlightCommand, MonitorArgs, PsArgs, StatusArgs},
     failure::Failure,
     flight,
+    new::NewArgs,
     observe::ObserveArgs,
     place::Place,
     recording::{InfoArgs, LogArgs, PackArgs, UnpackArgs},
@@ -516,6 +518,13 @@ pub(crate) struct PluginCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginAction {
+    /// Make a crate with a small device that works, to be changed into another
+    New(NewArgs),
+    /// Find out whether a plugin's devices are deterministic, and what in them is not
+    Check(CheckArgs),
+    /// A test process of `check`
+    #[command(hide = true)]
+    CheckPart,
     /// List the plugins that can be found
     List {
         /// For programs
@@ -571,7 +580,7 @@ fn told(error: &clap::Error) -> Failure {
         return Failure::usage("a command is missing")
             .help("commands: run, record, replay, verify, ask, info, log, diff, pack, unpack, trim, demo")
             .help("for those that run: ps, status, stop, cont, monitor, flight; for what was kept: snapshot")
-            .help("and: machine check|print|dtb|schema, plugin list|describe")
+            .help("and: machine check|print|dtb|schema, plugin new|check|list|describe")
             .help("`reprise --help` tells more");
     }
     let text = error.to_string();

@@ -2,7 +2,7 @@
 
 use crate::{
     args::{MachineAction, MachineCommand, PluginAction, PluginCommand, ShowArgs},
-    board,
+    board, check,
     failure::Failure,
     observe,
     plugins::Plugins,
@@ -19,20 +19,20 @@ use serde_json::{Value, json};
 use std::{
     fmt::Write as _,
     io::{self, IsTerminal, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// `reprise machine check|print|dtb|schema`.
 pub(crate) fn machine(command: &MachineCommand, catalog: &Plugins) -> Result<u8, Failure> {
     match &command.action {
-        MachineAction::Check(show) => check(show, catalog),
+        MachineAction::Check(show) => check_board(show, catalog),
         MachineAction::Print(show) => print(show, catalog),
         MachineAction::Dtb { show, output } => dtb(show, output.as_deref(), catalog),
         MachineAction::Schema(_) => out(&pretty(&reprise_machine::board::schema(catalog))),
     }
 }
 
-fn check(show: &ShowArgs, catalog: &Plugins) -> Result<u8, Failure> {
+fn check_board(show: &ShowArgs, catalog: &Plugins) -> Result<u8, Failure> {
     let board = board::load(&show.machine, catalog)?;
     // A board that is right in itself may still have nodes that no tree can hold, or backends that do not exist.
     device_tree(&board).map_err(|error| Failure::config(error.to_string()))?;
@@ -87,9 +87,16 @@ fn dtb(show: &ShowArgs, output: Option<&Path>, catalog: &Plugins) -> Result<u8, 
     Ok(0)
 }
 
-/// `reprise plugin list|describe`.
-pub(crate) fn plugin(command: &PluginCommand, catalog: &Plugins) -> Result<u8, Failure> {
+/// `reprise plugin …`.
+pub(crate) fn plugin(
+    command: &PluginCommand,
+    catalog: &Plugins,
+    plugin_path: &[PathBuf],
+) -> Result<u8, Failure> {
     match &command.action {
+        PluginAction::New(args) => args.run(),
+        PluginAction::Check(args) => args.run(catalog, plugin_path),
+        PluginAction::CheckPart => check::part(),
         PluginAction::List { json } => list(*json, catalog),
         PluginAction::Describe { kind, json } => describe(kind.as_deref(), *json, catalog),
     }

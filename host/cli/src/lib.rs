@@ -13,6 +13,7 @@
 mod args;
 mod ask;
 mod board;
+mod check;
 mod control;
 mod demo;
 mod diff;
@@ -25,6 +26,7 @@ mod from;
 mod inspect;
 mod io;
 mod network;
+mod new;
 mod observe;
 mod origin;
 mod place;
@@ -103,7 +105,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Action::Cont(args) => args.run("cont"),
         Action::Monitor(args) => args.run(),
         Action::Machine(args) => inspect::machine(&args, &catalog),
-        Action::Plugin(args) => inspect::plugin(&args, &catalog),
+        Action::Plugin(args) => inspect::plugin(&args, &catalog, &cli.plugin_path),
     }
 }
 

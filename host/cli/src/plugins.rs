@@ -185,7 +185,7 @@ fn advice(error: &PluginError) -> Option<&'static str> {
 }
 
 /// The plugin's name by its file's.
-fn plugin_name(file: &Path) -> Option<String> {
+pub(crate) fn plugin_name(file: &Path) -> Option<String> {
     let stem = file.file_name()?.to_str()?.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
     Some(stem.replace('_', "-"))
 }

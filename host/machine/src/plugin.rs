@@ -11,7 +11,7 @@ mod instance;
 mod observer;
 
 pub use backend::{Backend, BackendOutside, BackendPlugin, Panicked};
-pub use instance::Instance;
+pub use instance::{Instance, LoadRefusal};
 pub(crate) use observer::Observer;
 pub use observer::{ObserverError, ObserverPlugin};
 

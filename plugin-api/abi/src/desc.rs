@@ -30,6 +30,8 @@ pub struct DeviceDesc {
     pub ports: Vec<Port>,
     /// Links to other devices, by id.
     pub links: Vec<Link>,
+    /// State fields, as paths, that a warm reset leaves as they are: what a battery keeps, say. For checkers.
+    pub kept: Vec<String>,
     /// JSON Schema (draft 2020-12, an `object`) of the options. A property may carry `"x-board"`: the board value
     /// that fills it when the board's stanza leaves it out (`harts`, `timebase_hz`).
     pub schema: serde_json::Value,
@@ -237,6 +239,13 @@ impl DeviceDesc {
 
     fn link(mut self, name: &str, protocol: &str, role: LinkRole, addresses: u32) -> Self {
         self.links.push(Link { name: name.to_owned(), protocol: protocol.to_owned(), role, addresses });
+        self
+    }
+
+    /// With a state field that outlives a warm reset. The others are to be as in a new device.
+    #[must_use]
+    pub fn keeps(mut self, field: &str) -> Self {
+        self.kept.push(field.to_owned());
         self
     }
 

@@ -72,6 +72,7 @@ impl Device for Rtc {
             .region("regs", 0x1000, 4)
             .output("irq")
             .timer("alarm")
+            .keeps("offset_ns")
             .fdt(node)
     }
 

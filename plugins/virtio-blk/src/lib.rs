@@ -255,7 +255,7 @@ impl Device for Blk {
 
     fn describe(_config: &Config) -> DeviceDesc {
         let disk = desc::Port { name: "disk".to_owned(), kind: PortKind::Blk };
-        virtio::describe("virtio-blk", "a disk", vec![disk])
+        virtio::describe("virtio-blk", "a disk", vec![disk]).keeps("next_token")
     }
 
     fn create(config: Config) -> Result<Self, ConfigError> {

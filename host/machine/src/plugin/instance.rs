@@ -141,13 +141,34 @@ impl Instance {
     /// # Errors
     /// It is not one of this device. The instance must not be used again.
     pub fn load(&mut self, record: &[u8]) -> Result<(), String> {
+        self.try_load(record).map_err(|refusal| refusal.text)
+    }
+
+    /// Replace the state by a record.
+    ///
+    /// # Errors
+    /// As [`Instance::load`], told apart from a panic.
+    pub fn try_load(&mut self, record: &[u8]) -> Result<(), LoadRefusal> {
         let mut out: Vec<u8> = Vec::new();
         let (data, len) = (record.as_ptr(), record.len() as u64);
         // SAFETY: as in `try_save`; the record is valid for the call.
         let status =
             unsafe { ((*self.table()).load)(self.handle.dev, data, len, (&raw mut out).cast(), collect) };
-        if status == hot::IO_OK { Ok(()) } else { Err(String::from_utf8_lossy(&out).into_owned()) }
+        if status == hot::IO_OK {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&out).into_owned();
+        Err(LoadRefusal { text, panicked: status == hot::STATUS_PANIC })
     }
+}
+
+/// Why a record was not loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadRefusal {
+    /// The device's words, or the panic's.
+    pub text: String,
+    /// The device panicked.
+    pub panicked: bool,
 }
 
 impl Drop for Instance {

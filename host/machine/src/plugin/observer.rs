@@ -1,7 +1,7 @@
 //! Observers: found in a library by their own symbol, and told what happens through their own table.
 #![expect(unsafe_code, reason = "plugin island: calls through the observer's table")]
 
-use super::{MAX_FILE_BYTES, PluginError, config_error, elf, open};
+use super::{MAX_FILE_BYTES, PluginError, config_error, library};
 use libloading::os::unix::Library;
 use reprise_abi::{
     desc::ConfigError,
@@ -72,13 +72,7 @@ impl ObserverPlugin {
     /// See [`ObserverError`]; each names `path_for_messages`.
     pub fn load(path_for_messages: &str, bytes: &[u8]) -> Result<Self, ObserverError> {
         let path = path_for_messages.to_owned();
-        let no_library = |reason: String| PluginError::NotALibrary { path: path.clone(), reason };
-        if bytes.len() > MAX_FILE_BYTES {
-            return Err(no_library("larger than 1 GiB".to_owned()).into());
-        }
-        elf::check(bytes).map_err(|problem| no_library(problem.to_string()))?;
-        let library =
-            open(&path, bytes).map_err(|reason| PluginError::Load { path: path.clone(), reason })?;
+        let library = library(&path, bytes)?;
         let root = root_of(&library);
         // Its functions live as long as the process does.
         core::mem::forget(library);

@@ -1,0 +1,202 @@
+//! A test in a process of its own: started, limited, and told apart from its death.
+//!
+//! The child's standard input is a file in memory: first what it is doing, written by the child; then the job, written
+//! by the parent. Its answer is JSON on standard output, which the plugin cannot reach.
+
+use crate::{
+    parts,
+    progress::{self, Progress},
+    session::{Job, Outcome, Session},
+};
+use rustix::fs::MemfdFlags;
+use std::{
+    io::{self, Read, Write},
+    os::{fd::OwnedFd, unix::process::ExitStatusExt},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// The most address space that a test may have: beyond it an allocation fails, and that is seen.
+const MEMORY_BYTES: u64 = 8 << 30;
+
+/// How a test process is started: a program, and the words that make it call [`serve`].
+#[derive(Clone, Debug)]
+pub struct Launcher {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+}
+
+/// How a test process ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    Answered(Outcome),
+    /// It died, or said nothing: how, and what it was doing.
+    Died {
+        how: String,
+        doing: String,
+    },
+    /// It took too long.
+    TimedOut {
+        doing: String,
+    },
+}
+
+/// How the process of a test differs from others, where that must make no difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Surroundings {
+    Usual,
+    /// No environment, another folder.
+    Bare,
+    /// A large environment with other words in it.
+    Full,
+}
+
+/// Run a job.
+pub(crate) fn run(
+    launcher: &Launcher,
+    job: &Job,
+    surroundings: Surroundings,
+    timeout: Duration,
+) -> io::Result<End> {
+    let file = rustix::fs::memfd_create("job", MemfdFlags::CLOEXEC)?;
+    let text = serde_json::to_vec(job).expect("a job is plain data");
+    rustix::io::pwrite(&file, &[b' '; progress::BYTES], 0)?;
+    write_all(&file, &text, progress::BYTES as u64)?;
+    let mut command = Command::new(&launcher.program);
+    command.args(&launcher.args).stdin(Stdio::from(rustix::io::dup(&file)?));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    match surroundings {
+        Surroundings::Usual => {}
+        Surroundings::Bare => {
+            command.env_clear().current_dir("/");
+        }
+        Surroundings::Full => {
+            command.env("TZ", "Asia/Kathmandu").env("LANG", "tr_TR.UTF-8").env("PADDING", "x".repeat(5000));
+        }
+    }
+    let mut child = command.spawn()?;
+    let (out, err) = (collect(child.stdout.take()), collect(child.stderr.take()));
+    let status = wait(&mut child, timeout)?;
+    let text = |thread: thread::JoinHandle<Vec<u8>>| thread.join().unwrap_or_default();
+    let (out, err) = (text(out), text(err));
+    let Some(status) = status else { return Ok(End::TimedOut { doing: doing(&file) }) };
+    if let Ok(outcome) = serde_json::from_slice(&out)
+        && status.success()
+    {
+        return Ok(End::Answered(outcome));
+    }
+    Ok(End::Died { how: how(status, &String::from_utf8_lossy(&err)), doing: doing(&file) })
+}
+
+fn write_all(file: &OwnedFd, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let written = rustix::io::pwrite(file, bytes, at)?;
+        (bytes, at) = (&bytes[written..], at + written as u64);
+    }
+    Ok(())
+}
+
+fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            // What was read until an error is all there is.
+            let _end = pipe.read_to_end(&mut bytes);
+        }
+        bytes
+    })
+}
+
+/// `None`: it took too long, and is gone.
+fn wait(child: &mut Child, timeout: Duration) -> io::Result<Option<ExitStatus>> {
+    let limit = Instant::now() + timeout;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= limit {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn doing(file: &OwnedFd) -> String {
+    let mut line = [0; progress::BYTES];
+    let len = rustix::io::pread(file, &mut line, 0).unwrap_or(0);
+    String::from_utf8_lossy(&line[..len]).trim().to_owned()
+}
+
+fn how(status: ExitStatus, said: &str) -> String {
+    let end = match (status.signal(), status.code()) {
+        (Some(signal), _) => format!("killed by {}", signal_name(signal)),
+        (None, Some(code)) => format!("ended with exit code {code}"),
+        (None, None) => "ended".to_owned(),
+    };
+    match said.lines().rfind(|line| !line.trim().is_empty()) {
+        Some(line) => format!("{end} ({})", line.trim()),
+        None => end,
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    const NAMES: [(i32, &str); 7] = [
+        (4, "SIGILL"),
+        (5, "SIGTRAP"),
+        (6, "SIGABRT"),
+        (7, "SIGBUS"),
+        (8, "SIGFPE"),
+        (9, "SIGKILL"),
+        (11, "SIGSEGV"),
+    ];
+    NAMES
+        .iter()
+        .find(|(number, _)| *number == signal)
+        .map_or(format!("signal {signal}"), |(_, name)| (*name).to_owned())
+}
+
+/// The child's side: do the job on standard input, and answer.
+///
+/// # Errors
+/// There is no job, or the answer cannot be written.
+pub fn serve() -> io::Result<()> {
+    let file = rustix::io::dup(rustix::stdio::stdin())?;
+    let answer = rustix::io::dup(rustix::stdio::stdout())?;
+    // What the plugin prints must not be taken for the answer.
+    let nothing = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(&nothing)?;
+    let job = read_job(&file)?;
+    let limit = rustix::process::Rlimit { current: Some(MEMORY_BYTES), maximum: None };
+    // Where it cannot be set, a huge allocation is only slower to be seen.
+    let _unlimited = rustix::process::setrlimit(rustix::process::Resource::As, limit);
+    let outcome = outcome(job, Progress::to(file));
+    let text = serde_json::to_vec(&outcome).expect("an outcome is plain data");
+    std::fs::File::from(answer).write_all(&text)
+}
+
+fn outcome(job: Job, progress: Progress) -> Outcome {
+    let session = match Session::new(job, progress) {
+        Ok(session) => session,
+        Err(outcome) => return outcome,
+    };
+    parts::run(&session).unwrap_or_else(|why| Outcome { skipped: Some(why), ..Outcome::default() })
+}
+
+fn read_job(file: &OwnedFd) -> io::Result<Job> {
+    let mut bytes = Vec::new();
+    let mut chunk = vec![0; 1 << 16];
+    loop {
+        let at = (progress::BYTES + bytes.len()) as u64;
+        match rustix::io::pread(file, &mut chunk, at)? {
+            0 => break,
+            len => bytes.extend(&chunk[..len]),
+        }
+    }
+    serde_json::from_slice(&bytes).map_err(io::Error::from)
+}
