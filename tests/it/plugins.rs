@@ -91,7 +91,7 @@ fn a_debug_plugin_of_another_checkout_and_another_patch_version_loads() {
         "Cargo.toml",
         &[
             (r#"members = ["host/*", "plugin-api", "#, r#"members = ["plugin-api", "#),
-            (r#", "tests", "tests/broken"]"#, "]"),
+            (r#", "tests", "tests/broken", "tests/plugins/metronome"]"#, "]"),
             ("version = \"0.1.0\"\nedition", "version = \"0.1.7\"\nedition"),
         ],
     );
