@@ -154,7 +154,10 @@ fn advice(error: &PluginError) -> Option<&'static str> {
         PluginError::Incompatible { .. } => {
             Some("build the plugin with a matching version of reprise-plugin-api")
         }
-        PluginError::NotAPlugin { .. } | PluginError::Load { .. } | PluginError::Describe { .. } => None,
+        PluginError::NotAPlugin { .. }
+        | PluginError::Load { .. }
+        | PluginError::Table { .. }
+        | PluginError::Describe { .. } => None,
     }
 }
 
