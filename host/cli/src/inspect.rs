@@ -1,16 +1,18 @@
 //! `reprise machine …` and `reprise plugin …`: what there is, without running it.
 
 use crate::{
-    args::{MachineAction, MachineCommand, PluginAction, PluginCommand, ShowArgs},
+    args::{DescribeArgs, MachineAction, MachineCommand, PluginAction, PluginCommand, ShowArgs},
     board,
+    device_page::{page, pin_name, state_lines},
     failure::Failure,
     plugins::Plugins,
     run::plugin_failure,
     setup,
+    state_diff::state_diff,
 };
 use reprise_machine::{
     board::{Board, Catalog},
-    desc::{DeviceDesc, LinkRole, Pins},
+    desc::{DeviceDesc, LinkRole},
     device_tree,
 };
 use serde_json::{Value, json};
@@ -85,11 +87,12 @@ fn dtb(show: &ShowArgs, output: Option<&Path>, catalog: &Plugins) -> Result<u8, 
     Ok(0)
 }
 
-/// `reprise plugin list|describe`.
+/// `reprise plugin list|describe|state-diff`.
 pub(crate) fn plugin(command: &PluginCommand, catalog: &Plugins) -> Result<u8, Failure> {
     match &command.action {
         PluginAction::List { json } => list(*json, catalog),
-        PluginAction::Describe { kind, json } => describe(kind.as_deref(), *json, catalog),
+        PluginAction::Describe(args) => describe(args, catalog),
+        PluginAction::StateDiff(args) => state_diff(args, catalog),
     }
 }
 
@@ -129,16 +132,16 @@ fn kinds(descs: &[DeviceDesc]) -> Vec<Value> {
     descs.iter().map(row).collect()
 }
 
-fn describe(wanted: Option<&str>, as_json: bool, catalog: &Plugins) -> Result<u8, Failure> {
-    let descs = match wanted {
+fn describe(args: &DescribeArgs, catalog: &Plugins) -> Result<u8, Failure> {
+    let descs = match args.kind.as_deref() {
         None => catalog.available().iter().filter_map(|name| catalog.find(name).ok()).flatten().collect(),
         Some(name) => wanted_kinds(name, catalog)?,
     };
-    if as_json {
+    if args.json {
         let all = serde_json::to_value(&descs).expect("descriptors came as JSON");
         return out(&pretty(&all));
     }
-    let texts: Vec<String> = descs.iter().map(in_words).collect();
+    let texts: Vec<String> = descs.iter().map(if args.markdown { page } else { in_words }).collect();
     out(&texts.join("\n"))
 }
 
@@ -190,6 +193,8 @@ fn in_words(desc: &DeviceDesc) -> String {
         };
         text += &format!("  link   {:<12} {role}\n", link.name);
     }
+    desc.timers.iter().for_each(|timer| text += &format!("  timer  {timer}\n"));
+    desc.bottom_halves.iter().for_each(|bh| text += &format!("  bottom half         {}\n", bh.name));
     if let Some(fdt) = &desc.fdt {
         text += &format!("  device tree         {}\n", fdt.compatible.join(", "));
     }
@@ -202,17 +207,10 @@ fn in_words(desc: &DeviceDesc) -> String {
         let kind = field("type").unwrap_or_default();
         writeln!(text, "  option {name:<12} {kind}{default}  {words}").expect("a string takes everything");
     }
-    text
+    text + &state_lines(desc)
 }
 
-fn pin_name(pins: &Pins) -> String {
-    match pins.count {
-        None => pins.name.clone(),
-        Some(count) => format!("{}.0 to {}.{}", pins.name, pins.name, count.saturating_sub(1)),
-    }
-}
-
-fn pretty(value: &Value) -> String {
+pub(crate) fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
 }
 

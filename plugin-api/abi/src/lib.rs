@@ -16,4 +16,5 @@ pub mod c;
 pub mod desc;
 pub mod hot;
 pub mod root;
+pub mod schema;
 pub mod state;
