@@ -349,6 +349,16 @@ static REPRISE_MAY_BE_UNUSED size_t reprise_read_choice(RepriseReader *r, const 
   return 0;
 }
 
+/* For a field that is younger than the record, which therefore lacks it: one that is there all the same is passed over,
+ * as devices in Rust do. */
+static REPRISE_MAY_BE_UNUSED void reprise_read_skip(RepriseReader *r, const char *name) {
+  RepriseValue v;
+  const uint8_t *at = r->at;
+  if (r->error[0]) return;
+  for (uint32_t i = 0; i < r->count && reprise_next(&at, r->end, 1, &v); i++)
+    if (v.name_len == strlen(name) && !memcmp(v.name, name, v.name_len)) r->taken++;
+}
+
 /* Into `inner`, what is inside a sequence (elements are then read with NULL as name) or a nested record, until
  * `reprise_read_close`. */
 static REPRISE_MAY_BE_UNUSED void reprise_read_open(RepriseReader *r, const char *name, uint8_t kind,

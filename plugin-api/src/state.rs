@@ -59,7 +59,8 @@ pub trait DeviceState {
     /// Version of the record. Raise it when a field is added with `since`.
     const VERSION: u32;
 
-    /// What is in a record, for `reprise plugin describe` and `state-diff`. The derive knows; by hand it need not be said.
+    /// What is in a record, for `reprise plugin describe` and `state-diff`. The derive knows; by hand it need not be
+    /// said.
     #[must_use]
     fn schema() -> Option<StateSchema> {
         None

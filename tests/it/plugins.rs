@@ -90,8 +90,11 @@ fn a_debug_plugin_of_another_checkout_and_another_patch_version_loads() {
     edit(
         "Cargo.toml",
         &[
-            (r#"members = ["host/*", "plugin-api", "#, r#"members = ["plugin-api", "#),
-            (r#", "tests", "tests/broken", "tests/plugins/metronome"]"#, "]"),
+            (r#""host/*", "plugin-api", "#, r#""plugin-api", "#),
+            (
+                "\"plugins/*\",\n    \"tests\", \"tests/broken\", \"tests/plugins/metronome\",",
+                r#""plugins/*","#,
+            ),
             ("version = \"0.1.0\"\nedition", "version = \"0.1.7\"\nedition"),
         ],
     );

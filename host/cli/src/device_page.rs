@@ -35,8 +35,8 @@ fn rows(fields: &[StateField], prefix: &str, row: &mut impl FnMut(&str, &StateFi
 /// The page of one kind of device.
 pub(crate) fn page(desc: &DeviceDesc) -> String {
     let mut text = format!("# {}\n\n{}.\n", desc.kind, sentence(&desc.summary));
-    text += "\nWhat it has on a board, as `reprise plugin describe` says with default options; how it behaves is described \
-             where it is written.\n";
+    text += "\nWhat it has on a board, as `reprise plugin describe` says with default options; how it behaves is \
+             described where it is written.\n";
     text += &interface(desc);
     text += &table("Options", ["option", "type", "default", ""], options(&desc.schema));
     if let Some(fdt) = &desc.fdt {

@@ -1,8 +1,8 @@
 //! `plugin-api/c/reprise_plugin.h` is what is made here from the sources of the ABI.
 //! `REPRISE_UPDATE=1 cargo test -p reprise-abi --test header` writes it; read the diff: it may only grow.
 //!
-//! An own generator, because there is little to translate, and because a tool that knows all of Rust would pass over what
-//! it does not understand: here anything unusual is a panic.
+//! An own generator, because there is little to translate, and because a tool that knows all of Rust would pass over
+//! what it does not understand: here anything unusual is a panic.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,

@@ -31,7 +31,7 @@ static const char descriptor[] =
     "\"ports\":[{\"name\":\"sound\",\"kind\":\"chr\"}],"
     "\"schema\":{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"limit\":{"
     "\"description\":\"It stops after so many beats.\",\"type\":\"integer\",\"default\":1000,"
-    "\"minimum\":1,\"maximum\":4294967295}}},"
+    "\"minimum\":1,\"maximum\":4294967295}},\"required\":[]},"
     "\"state\":{\"fields\":["
     "{\"name\":\"period_us\",\"type\":{\"kind\":\"uint\",\"bits\":32}},"
     "{\"name\":\"beats\",\"type\":{\"kind\":\"uint\",\"bits\":32}},"
@@ -265,11 +265,14 @@ static uint64_t load(void *dev, const uint8_t *data, uint64_t len, void *sink, R
   new.balance = (int32_t)reprise_read_int(&inner, "balance", INT32_MIN, INT32_MAX);
   reprise_read_close(&r, &inner);
   if (r.version >= 2) new.refused = (uint8_t)reprise_read_uint(&r, "refused", UINT8_MAX);
+  else reprise_read_skip(&r, "refused");
   if (r.version >= 3) {
     reprise_read_open(&r, "last_at_ns", REPRISE_KIND_SEQ, &inner);
     new.has_beaten = inner.count != 0;
     if (new.has_beaten) new.last_at_ns = reprise_read_uint(&inner, NULL, UINT64_MAX);
     reprise_read_close(&r, &inner);
+  } else {
+    reprise_read_skip(&r, "last_at_ns");
   }
   if (reprise_read_end(&r, sink, put)) return 1;
   *m = new;

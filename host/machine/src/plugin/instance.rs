@@ -168,7 +168,7 @@ impl Instance {
     }
 }
 
-/// The functions of a table, as many as it has, as addresses: those of C may be null, which their type in Rust excludes.
+/// The functions of a table, as many as it has, as addresses: C's may be null, which their type in Rust excludes.
 fn functions<'a>(table: *const DevVtbl) -> &'a [*const c_void] {
     // SAFETY: the table of a plugin lives as long as the process, and starts with its size in every version.
     let size = unsafe { (*table).size };

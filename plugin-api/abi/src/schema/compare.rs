@@ -27,8 +27,8 @@ impl fmt::Display for Change {
     }
 }
 
-/// Two builds that cannot be compared: this one does not describe its state. It was built before descriptors had that, or
-/// implements `DeviceState` by hand.
+/// Two builds that cannot be compared: this one does not describe its state. It was built before descriptors had that,
+/// or implements `DeviceState` by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unsaid {
     /// The old one.

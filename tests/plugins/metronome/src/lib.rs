@@ -1,6 +1,6 @@
-//! `metronome`: a device for tests that uses nearly everything which ABI 1.0 has. `tests/plugins/c` has the same device in
-//! C, and `tests/data/plugins` this one as it was built against earlier versions: on one board all of them come to the
-//! same digests. So it must build with the first version of `reprise-plugin-api`, and change no more.
+//! `metronome`: a device for tests that uses nearly everything which ABI 1.0 has. `tests/plugins/c` has the same device
+//! in C, and `tests/data/plugins` this one as it was built against earlier versions: on one board all of them come to
+//! the same digests. So it must build with the first version of `reprise-plugin-api`, and change no more.
 //!
 //! | offset | name    | size | access | meaning                                                          |
 //! |--------|---------|------|--------|------------------------------------------------------------------|
@@ -8,7 +8,7 @@
 //! | 0x04   | BEATS   | 4    | RO     | beats since reset, heard or not                                  |
 //! | 0x08   | STATUS  | 4    | RW1C   | bit 0: a beat was heard (the interrupt); bit 1 (RO): muted       |
 //! | 0x10   | TARGET  | 8    | RW     | where a bottom half stores BEATS after each beat; 0: nowhere     |
-//! | 0x18   | VOICE   | 4    | RW     | write: a byte to the port, by a one-shot; read: the next byte from it, or all ones |
+//! | 0x18   | VOICE   | 4    | RW     | write: a byte to the port, by a one-shot; read: the next, or ones  |
 //! | 0x1c   | DICE    | 4    | RO     | a random number                                                  |
 //! | 0x20   | CLOCK   | 8    | RO     | the host's clock, seconds                                        |
 //! | 0x28   | SCORE   | 4    | WO     | added to the last four; 0 is refused                             |

@@ -48,7 +48,8 @@ fn fields_come_and_go() {
     assert_eq!(
         with(1, uint("b", 8)),
         [
-            "!the state changed, but its version is still 1: raise it, for an older build must refuse new records by it",
+            "!the state changed, but its version is still 1: \
+             raise it, for an older build must refuse new records by it",
             "!field `b`: new, but without `since = 2` and a default: records of version 1 lack it"
         ]
     );
