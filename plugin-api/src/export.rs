@@ -148,6 +148,7 @@ pub(crate) fn panicked(text: String) -> ConfigError {
 fn complete<D: Device>(mut desc: DeviceDesc) -> DeviceDesc {
     desc.state_version = D::VERSION;
     desc.schema = D::Config::schema();
+    desc.state = D::schema();
     desc
 }
 

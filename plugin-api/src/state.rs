@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-pub use reprise_abi::state::{
-    Difference, Kind, Problem, Reader, StateError, Value, ValueWriter, Writer, diff,
+pub use reprise_abi::{
+    schema::{MAX_TYPE_DEPTH, StateField as FieldSchema, StateSchema, StateType},
+    state::{Difference, Kind, Problem, Reader, StateError, Value, ValueWriter, Writer, diff},
 };
 
 /// A device (or a part of one) whose fields are saved by name. Derive it:
@@ -58,6 +59,13 @@ pub trait DeviceState {
     /// Version of the record. Raise it when a field is added with `since`.
     const VERSION: u32;
 
+    /// What is in a record, for `reprise plugin describe` and `state-diff`. The derive knows; by hand it need not be
+    /// said.
+    #[must_use]
+    fn schema() -> Option<StateSchema> {
+        None
+    }
+
     /// Write every saved field.
     fn save(&self, out: &mut Writer<'_>);
 
@@ -78,6 +86,10 @@ pub trait StateField {
     #[doc(hidden)]
     const AS_BYTE: Option<AsByte<Self>> = None;
 
+    /// What a record has of it, described no deeper than `room`.
+    #[must_use]
+    fn state_type(room: u8) -> StateType;
+
     /// Write the value.
     fn put(&self, out: ValueWriter<'_>);
 
@@ -91,6 +103,10 @@ pub trait StateField {
 macro_rules! integers {
     ($($int:ty, $method:ident, $wide:ty;)*) => { $(
         impl StateField for $int {
+            fn state_type(_: u8) -> StateType {
+                StateType::integer(stringify!($method), Self::BITS)
+            }
+
             fn put(&self, out: ValueWriter<'_>) {
                 out.$method(self.to_le_bytes());
             }
@@ -117,6 +133,10 @@ integers! {
 impl StateField for u8 {
     const AS_BYTE: Option<AsByte<Self>> = Some((|byte| *byte, |byte, new| *byte = new));
 
+    fn state_type(_: u8) -> StateType {
+        StateType::integer("uint", 8)
+    }
+
     fn put(&self, out: ValueWriter<'_>) {
         out.uint([*self]);
     }
@@ -130,6 +150,10 @@ impl StateField for u8 {
 
 /// Saved as 64 bits, so that hosts of all widths understand each other.
 impl StateField for usize {
+    fn state_type(_: u8) -> StateType {
+        StateType::integer("uint", Self::BITS)
+    }
+
     fn put(&self, out: ValueWriter<'_>) {
         out.uint((*self as u64).to_le_bytes());
     }
@@ -142,6 +166,10 @@ impl StateField for usize {
 }
 
 impl StateField for bool {
+    fn state_type(_: u8) -> StateType {
+        StateType::plain("bool")
+    }
+
     fn put(&self, out: ValueWriter<'_>) {
         out.bool(*self);
     }
@@ -153,6 +181,10 @@ impl StateField for bool {
 }
 
 impl StateField for String {
+    fn state_type(_: u8) -> StateType {
+        StateType::plain("text")
+    }
+
     fn put(&self, out: ValueWriter<'_>) {
         out.text(self);
     }
@@ -167,6 +199,13 @@ fn put_all<'a, T: StateField + 'a>(items: impl Iterator<Item = &'a T>, out: Valu
     match T::AS_BYTE {
         Some((get, _)) => out.bytes(items.map(get)),
         None => out.seq(|seq| items.for_each(|item| item.put(seq.item()))),
+    }
+}
+
+fn type_of_all<T: StateField>(room: u8) -> StateType {
+    match T::AS_BYTE {
+        Some(_) => StateType::plain("bytes"),
+        None => StateType::seq(room, |room| vec![T::state_type(room)]),
     }
 }
 
@@ -210,6 +249,10 @@ impl<'a, T: StateField> Elements<'a, T> {
 }
 
 impl<T: StateField, const N: usize> StateField for [T; N] {
+    fn state_type(room: u8) -> StateType {
+        type_of_all::<T>(room).of_len(N as u64)
+    }
+
     fn put(&self, out: ValueWriter<'_>) {
         put_all(self.iter(), out);
     }
@@ -227,6 +270,10 @@ impl<T: StateField, const N: usize> StateField for [T; N] {
 macro_rules! growing {
     ($($list:ident)*) => { $(
         impl<T: StateField + Default> StateField for $list<T> {
+            fn state_type(room: u8) -> StateType {
+                type_of_all::<T>(room)
+            }
+
             fn put(&self, out: ValueWriter<'_>) {
                 put_all(self.iter(), out);
             }
@@ -244,6 +291,10 @@ growing! { Vec VecDeque }
 
 /// A boxed slice has the length that `create` gave it, like an array.
 impl<T: StateField> StateField for Box<[T]> {
+    fn state_type(room: u8) -> StateType {
+        type_of_all::<T>(room)
+    }
+
     fn put(&self, out: ValueWriter<'_>) {
         put_all(self.iter(), out);
     }
@@ -259,6 +310,10 @@ impl<T: StateField> StateField for Box<[T]> {
 
 /// A sequence of no element or one.
 impl<T: StateField + Default> StateField for Option<T> {
+    fn state_type(room: u8) -> StateType {
+        StateType::seq(room, |room| vec![T::state_type(room)]).up_to(1)
+    }
+
     fn put(&self, out: ValueWriter<'_>) {
         out.seq(|seq| self.iter().for_each(|inner| inner.put(seq.item())));
     }
@@ -275,6 +330,10 @@ impl<T: StateField + Default> StateField for Option<T> {
 
 /// A sequence of pairs, ordered by key.
 impl<K: StateField + Default + Ord, V: StateField + Default> StateField for BTreeMap<K, V> {
+    fn state_type(room: u8) -> StateType {
+        StateType::seq(room, |room| vec![<(K, V)>::state_type(room)])
+    }
+
     fn put(&self, out: ValueWriter<'_>) {
         out.seq(|seq| {
             for (key, value) in self {
@@ -309,6 +368,10 @@ fn take_pair<A: StateField + Default, B: StateField + Default>(
 
 /// A sequence of two.
 impl<A: StateField, B: StateField> StateField for (A, B) {
+    fn state_type(room: u8) -> StateType {
+        StateType::seq(room, |room| vec![A::state_type(room), B::state_type(room)]).of_len(2)
+    }
+
     fn put(&self, out: ValueWriter<'_>) {
         out.seq(|seq| {
             self.0.put(seq.item());

@@ -8,6 +8,7 @@
     reason = "a test program that runs the binary, with a time limit"
 )]
 
+mod abi;
 mod altered;
 mod bare;
 mod check;

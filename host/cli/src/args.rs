@@ -531,14 +531,33 @@ pub(crate) enum PluginAction {
         #[arg(long)]
         json: bool,
     },
-    /// Describe a plugin, or all: regions, pins, ports, options
-    Describe {
-        /// Name of a plugin or of one of its kinds, or a file
-        kind: Option<String>,
-        /// For programs
-        #[arg(long)]
-        json: bool,
-    },
+    /// Describe a plugin, or all: regions, pins, ports, options, state
+    Describe(DescribeArgs),
+    /// Say whether a new build of a plugin reads the snapshots of an old one; exit code 4 if not
+    StateDiff(StateDiffArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DescribeArgs {
+    /// Name of a plugin or of one of its kinds, or a file
+    pub(crate) kind: Option<String>,
+    /// For programs
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// As a page of a manual
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) markdown: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StateDiffArgs {
+    /// What saved: a plugin's file, or a .json file with what `describe --json` printed
+    pub(crate) old: PathBuf,
+    /// What is to load, likewise
+    pub(crate) new: PathBuf,
+    /// For programs
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Why there is no command to run.
@@ -580,7 +599,7 @@ fn told(error: &clap::Error) -> Failure {
         return Failure::usage("a command is missing")
             .help("commands: run, record, replay, verify, ask, info, log, diff, pack, unpack, trim, demo")
             .help("for those that run: ps, status, stop, cont, monitor, flight; for what was kept: snapshot")
-            .help("and: machine check|print|dtb|schema, plugin new|check|list|describe")
+            .help("and: machine check|print|dtb|schema, plugin new|check|list|describe|state-diff")
             .help("`reprise --help` tells more");
     }
     let text = error.to_string();

@@ -76,10 +76,9 @@ impl CheckArgs {
 
     fn file(&self, catalog: &Plugins) -> Result<PathBuf, Failure> {
         let name = &self.plugin;
-        let path = if name.contains('/') || name.ends_with(".so") {
-            Some(PathBuf::from(name)).filter(|path| path.is_file())
-        } else {
-            catalog.file_of(name)
+        let path = match plugins::as_path(name) {
+            Some(path) => Some(path).filter(|path| path.is_file()),
+            None => catalog.file_of(name),
         };
         path.ok_or_else(|| {
             Failure::config(format!("no plugin \"{name}\""))

@@ -1,17 +1,19 @@
 //! `reprise machine …` and `reprise plugin …`: what there is, without running it.
 
 use crate::{
-    args::{MachineAction, MachineCommand, PluginAction, PluginCommand, ShowArgs},
+    args::{DescribeArgs, MachineAction, MachineCommand, PluginAction, PluginCommand, ShowArgs},
     board, check,
+    device_page::{page, pin_name, state_lines},
     failure::Failure,
     observe,
-    plugins::Plugins,
+    plugins::{self, Plugins},
     run::plugin_failure,
     setup,
+    state_diff::state_diff,
 };
 use reprise_machine::{
     board::{Board, Catalog},
-    desc::{DeviceDesc, LinkRole, Pins},
+    desc::{DeviceDesc, LinkRole},
     device_tree,
     observe::ObserverDesc,
 };
@@ -98,7 +100,8 @@ pub(crate) fn plugin(
         PluginAction::Check(args) => args.run(catalog, plugin_path),
         PluginAction::CheckPart => check::part(),
         PluginAction::List { json } => list(*json, catalog),
-        PluginAction::Describe { kind, json } => describe(kind.as_deref(), *json, catalog),
+        PluginAction::Describe(args) => describe(args, catalog),
+        PluginAction::StateDiff(args) => state_diff(args, catalog),
     }
 }
 
@@ -164,30 +167,30 @@ fn kinds(descs: &[DeviceDesc]) -> Vec<Value> {
     descs.iter().map(row).collect()
 }
 
-fn describe(wanted: Option<&str>, as_json: bool, catalog: &Plugins) -> Result<u8, Failure> {
-    if let Some(name) = wanted
-        && catalog.find(name).is_err()
-        && let Ok(backend) = catalog.backend(name)
-    {
-        let about = backend.describe();
-        return out(&if as_json { pretty(&about) } else { backend_in_words(name, &about) });
-    }
-    let descs = match wanted {
+fn describe(args: &DescribeArgs, catalog: &Plugins) -> Result<u8, Failure> {
+    let descs = match args.kind.as_deref() {
         None => catalog.available().iter().filter_map(|name| catalog.find(name).ok()).flatten().collect(),
         Some(name) => match wanted_kinds(name, catalog) {
             Ok(descs) => descs,
-            Err(failure) => match observe::load(name, catalog) {
-                Ok(plugin) => return describe_observer(name, plugin.desc(), as_json),
-                Err(_) => return Err(failure),
-            },
+            Err(failure) => return describe_no_device(name, args.json, catalog).unwrap_or(Err(failure)),
         },
     };
-    if as_json {
+    if args.json {
         let all = serde_json::to_value(&descs).expect("descriptors came as JSON");
         return out(&pretty(&all));
     }
-    let texts: Vec<String> = descs.iter().map(in_words).collect();
+    let texts: Vec<String> = descs.iter().map(if args.markdown { page } else { in_words }).collect();
     out(&texts.join("\n"))
+}
+
+/// What else a plugin may be, if it is one of these: an outside half, or an observer.
+fn describe_no_device(name: &str, as_json: bool, catalog: &Plugins) -> Option<Result<u8, Failure>> {
+    if let Ok(backend) = catalog.backend(name) {
+        let about = backend.describe();
+        return Some(out(&if as_json { pretty(&about) } else { backend_in_words(name, &about) }));
+    }
+    let observer = observe::load(name, catalog).ok()?;
+    Some(describe_observer(name, observer.desc(), as_json))
 }
 
 fn describe_observer(name: &str, desc: &ObserverDesc, as_json: bool) -> Result<u8, Failure> {
@@ -200,8 +203,8 @@ fn describe_observer(name: &str, desc: &ObserverDesc, as_json: bool) -> Result<u
 
 /// A plugin by name or file, or a kind by name.
 fn wanted_kinds(name: &str, catalog: &Plugins) -> Result<Vec<DeviceDesc>, Failure> {
-    if name.contains('/') || name.ends_with(".so") {
-        let plugin = catalog.load_file(Path::new(name)).map_err(|error| plugin_failure(name, &error))?;
+    if let Some(path) = plugins::as_path(name) {
+        let plugin = catalog.load_file(&path).map_err(|error| plugin_failure(name, &error))?;
         return Ok(plugin.kinds().to_vec());
     }
     match catalog.find(name) {
@@ -246,11 +249,12 @@ fn in_words(desc: &DeviceDesc) -> String {
         };
         text += &format!("  link   {:<12} {role}\n", link.name);
     }
+    desc.timers.iter().for_each(|timer| text += &format!("  timer  {timer}\n"));
+    desc.bottom_halves.iter().for_each(|bh| text += &format!("  bottom half         {}\n", bh.name));
     if let Some(fdt) = &desc.fdt {
         text += &format!("  device tree         {}\n", fdt.compatible.join(", "));
     }
-    text += &options_in_words(&desc.schema);
-    text
+    text + &options_in_words(&desc.schema) + &state_lines(desc)
 }
 
 fn backend_in_words(name: &str, about: &Value) -> String {
@@ -273,14 +277,7 @@ fn options_in_words(schema: &Value) -> String {
     text
 }
 
-fn pin_name(pins: &Pins) -> String {
-    match pins.count {
-        None => pins.name.clone(),
-        Some(count) => format!("{}.0 to {}.{}", pins.name, pins.name, count.saturating_sub(1)),
-    }
-}
-
-fn pretty(value: &Value) -> String {
+pub(crate) fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
 }
 

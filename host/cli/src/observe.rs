@@ -49,11 +49,9 @@ pub(crate) fn load(name: &str, catalog: &Plugins) -> Result<ObserverPlugin, Fail
         let failure = Failure::config(format!("observer \"{name}\": {message}"));
         help.into_iter().fold(failure, Failure::help)
     };
-    let is_file = name.contains('/') || name.ends_with(".so");
-    let file = match is_file {
-        true => Some(name.into()),
-        false => catalog.file_of(&format!("{PREFIX}{name}")).or_else(|| catalog.file_of(name)),
-    };
+    let file = plugins::as_path(name)
+        .or_else(|| catalog.file_of(&format!("{PREFIX}{name}")))
+        .or_else(|| catalog.file_of(name));
     let Some(file) = file else {
         let there = known(catalog);
         return Err(broken("not found".to_owned(), None)

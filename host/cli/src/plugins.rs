@@ -126,9 +126,10 @@ impl Plugins {
         names.into_iter().collect()
     }
 
-    /// The outside half of the plugin of this name.
+    /// The outside half of the plugin of this name, or of this file.
     pub(crate) fn backend(&self, name: &str) -> Result<BackendPlugin, CatalogError> {
-        let file = self.file_of(name).ok_or_else(|| CatalogError::NotFound { searched: self.searched() })?;
+        let file = as_path(name).or_else(|| self.file_of(name));
+        let file = file.ok_or_else(|| CatalogError::NotFound { searched: self.searched() })?;
         BackendPlugin::load(&file.display().to_string(), &read(&file)?).map_err(|error| unusable(&error))
     }
 
@@ -147,6 +148,11 @@ impl Plugins {
     fn searched(&self) -> Vec<String> {
         self.places.iter().map(|place| place.display().to_string()).collect()
     }
+}
+
+/// The file that is meant, if what the user wrote is no plugin's name.
+pub(crate) fn as_path(name: &str) -> Option<PathBuf> {
+    (name.contains('/') || name.ends_with(".so")).then(|| PathBuf::from(name))
 }
 
 /// The bytes of a plugin's file.
@@ -180,6 +186,7 @@ fn advice(error: &PluginError) -> Option<&'static str> {
         PluginError::NotAPlugin { .. }
         | PluginError::NotABackend { .. }
         | PluginError::Load { .. }
+        | PluginError::Table { .. }
         | PluginError::Describe { .. } => None,
     }
 }

@@ -48,7 +48,7 @@ pub use outside::{
     Asked, BlockContent, ControlInput, DISK_BLOCK_BYTES, Disk, DiskChanges, DiskError, FirstReads, Input,
     NetOffload, Outside, PortChange, PortStand, StopHandle,
 };
-pub use reprise_abi::{desc, observe};
+pub use reprise_abi::{desc, observe, schema};
 
 /// Bits of [`NetOffload`].
 pub mod offload {

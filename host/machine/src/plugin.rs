@@ -6,30 +6,26 @@
 #![expect(unsafe_code, reason = "plugin island: loads libraries and calls through their tables")]
 
 mod backend;
+mod c_entry;
 mod elf;
 mod instance;
 mod observer;
+mod root;
+mod stable;
 
 pub use backend::{Backend, BackendOutside, BackendPlugin, Panicked};
 pub use instance::{Instance, LoadRefusal};
 pub(crate) use observer::Observer;
 pub use observer::{ObserverError, ObserverPlugin};
 
-use abi_stable::{
-    library::{AbiHeaderRef, LibHeader, LibraryError, ROOT_MODULE_LOADER_NAME_WITH_NUL},
-    std_types::RStr,
-};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use reprise_abi::{
     desc::{ConfigError, DeviceDesc},
     hot,
-    root::{CONTRACT_VERSION, Created, PluginRef},
 };
+use root::Root;
 use rustix::fs::{MemfdFlags, SealFlags};
-use std::{
-    ffi::c_void,
-    os::fd::{AsRawFd, OwnedFd},
-};
+use std::os::fd::{AsRawFd, OwnedFd};
 use thiserror::Error;
 
 /// A plugin with debug information has some 20 MB: this is surely something else.
@@ -55,7 +51,10 @@ pub enum PluginError {
         reason: String,
     },
     /// A good library of another kind.
-    #[error("{path}: not a Reprise plugin: it has no plugin header (is `export_devices!` missing?)")]
+    #[error(
+        "{path}: not a Reprise plugin: it has no plugin header (is `export_devices!` missing, \
+         or in C `reprise_plugin_entry`?)"
+    )]
     NotAPlugin {
         /// The file.
         path: String,
@@ -76,6 +75,14 @@ pub enum PluginError {
         /// What the host was built with.
         host: String,
     },
+    /// The table that its C entry returns is not whole.
+    #[error("{path}: {reason}")]
+    Table {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Its descriptors make no sense.
     #[error("{path}: {reason}")]
     Describe {
@@ -92,7 +99,7 @@ pub struct PluginFile;
 /// A loaded plugin. It stays in memory for the life of the process.
 #[derive(Clone)]
 pub struct Plugin {
-    root: PluginRef,
+    root: Root,
     kinds: Vec<DeviceDesc>,
 }
 
@@ -104,10 +111,10 @@ impl PluginFile {
     pub fn load(path_for_messages: &str, bytes: &[u8]) -> Result<Plugin, PluginError> {
         let path = path_for_messages;
         let library = library(path, bytes)?;
-        let root = root_module(path, &library)?;
+        let root = Root::of(path, &library)?;
         // Its functions live as long as the process does.
         core::mem::forget(library);
-        let kinds = describe(root).map_err(|reason| PluginError::Describe { path: path.into(), reason })?;
+        let kinds = describe(&root).map_err(|reason| PluginError::Describe { path: path.into(), reason })?;
         Ok(Plugin { root, kinds })
     }
 }
@@ -159,74 +166,12 @@ fn open(path: &str, bytes: &[u8]) -> Result<Library, String> {
     })
 }
 
-fn root_module(path: &str, library: &Library) -> Result<PluginRef, PluginError> {
-    let not_a_plugin = || PluginError::NotAPlugin { path: path.into() };
-    // SAFETY: a symbol of this name is an `AbiHeader`, by the rules of abi_stable, whose layout never changes.
-    let symbol = unsafe { library.get::<*const c_void>(ROOT_MODULE_LOADER_NAME_WITH_NUL.as_bytes()) };
-    let address = symbol.map_err(|_| not_a_plugin())?.into_raw();
-    if address.is_null() {
-        return Err(not_a_plugin());
-    }
-    // SAFETY: as above: a reference to the header is the address of the symbol, which stays mapped.
-    let header = unsafe { core::mem::transmute::<*mut c_void, AbiHeaderRef>(address) };
-    if header.magic_string != abi_stable::library::AbiHeader::VALUE.magic_string {
-        return Err(not_a_plugin());
-    }
-    let (major, minor) = (header.abi_major, header.abi_minor);
-    let header = header.upgrade().map_err(|_| PluginError::Incompatible {
-        path: path.into(),
-        plugin: format!("built with abi_stable {major}.{minor}"),
-        host: {
-            let own = abi_stable::library::AbiHeader::VALUE;
-            format!("abi_stable {}.{}", own.abi_major, own.abi_minor)
-        },
-    })?;
-    check_contract(path, header)?;
-    // SAFETY: `check_contract` compared the layout of the module with ours.
-    unsafe { header.unchecked_layout::<PluginRef>() }
-        .map_err(|error| PluginError::Load { path: path.into(), reason: error.to_string() })
-}
-
-/// The layout check of abi_stable, without its version rule (which refuses older plugins) and its thousands of lines.
-fn check_contract(path: &str, header: &LibHeader) -> Result<(), PluginError> {
-    let incompatible = |why: &str| {
-        let plugin = header.version_strings().version.as_str();
-        PluginError::Incompatible {
-            path: path.into(),
-            plugin: format!("built for plugin contract {plugin}{why}"),
-            host: format!(
-                "plugin contract {CONTRACT_VERSION}: rebuild the plugin with a reprise-plugin-api of this host"
-            ),
-        }
-    };
-    let major = |version: &str| version.split('.').next().map(str::to_owned);
-    if major(header.version_strings().version.as_str()) != major(CONTRACT_VERSION) {
-        return Err(incompatible(""));
-    }
-    if header.layout().is_none() {
-        return Err(incompatible(", without a layout to check"));
-    }
-    header
-        .ensure_layout::<PluginRef>()
-        .map_err(|error| incompatible(&format!(", which differs ({})", gist(&error))))
-}
-
-/// The one line of abi_stable's explanation that says what differs.
-fn gist(error: &LibraryError) -> String {
-    let text = error.to_string();
-    let fact = text.lines().rev().find_map(|line| line.trim().strip_prefix("Error:"));
-    fact.map_or_else(|| "layout".to_owned(), str::to_owned)
-}
-
-fn describe(root: PluginRef) -> Result<Vec<DeviceDesc>, String> {
+fn describe(root: &Root) -> Result<Vec<DeviceDesc>, String> {
     if root.abi_major() != hot::ABI_MAJOR {
-        return Err(format!(
-            "its tables have major version {}, the host's {}",
-            root.abi_major(),
-            hot::ABI_MAJOR
-        ));
+        let (plugin, host) = (root.abi_major(), hot::ABI_MAJOR);
+        return Err(format!("its tables have major version {plugin}, the host's {host}"));
     }
-    let json = (root.describe())();
+    let json = root.describe()?;
     if let Ok(error) = serde_json::from_str::<ConfigError>(&json)
         && !error.message.is_empty()
     {
@@ -263,10 +208,10 @@ impl Plugin {
         &self.kinds
     }
 
-    /// Version of `reprise-plugin-api` that it was built with.
+    /// Version of `reprise-plugin-api` that it was built with, or what a plugin in another language says in its place.
     #[must_use]
     pub fn api_version(&self) -> &'static str {
-        self.root.api_version().as_str()
+        self.root.api_version()
     }
 
     /// The descriptor of a kind with these options (a JSON object).
@@ -274,8 +219,7 @@ impl Plugin {
     /// # Errors
     /// The options are not right, or there is no such kind.
     pub fn describe_with(&self, kind: &str, config_json: &str) -> Result<DeviceDesc, ConfigError> {
-        let json = (self.root.describe_with())(RStr::from_str(kind), RStr::from_str(config_json));
-        descriptor(&json.into_result().map_err(|error| config_error(&error))?)
+        descriptor(&self.root.describe_with(kind, config_json)?)
     }
 
     /// A new device. It wants a cold reset before anything else.
@@ -283,13 +227,12 @@ impl Plugin {
     /// # Errors
     /// As [`Plugin::describe_with`].
     pub fn create(&self, kind: &str, config_json: &str) -> Result<Instance, ConfigError> {
-        let created = (self.root.create())(RStr::from_str(kind), RStr::from_str(config_json));
-        let Created { handle, desc_json } = created.into_result().map_err(|error| config_error(&error))?;
-        let instance = Instance::adopt(handle)
-            .ok_or_else(|| ConfigError { path: String::new(), message: instance::BAD_HANDLE.to_owned() })?;
+        let (handle, desc_json) = self.root.create(kind, config_json)?;
+        let instance =
+            Instance::adopt(handle).map_err(|message| ConfigError { path: String::new(), message })?;
         let desc = descriptor(&desc_json)?;
         if !desc.links.is_empty() && !instance.takes_messages() {
-            let message = "it has links, but its table of functions is too short for messages".to_owned();
+            let message = "it has links, but its table of functions has no `on_message`".to_owned();
             return Err(ConfigError { path: String::new(), message });
         }
         Ok(instance.described(desc))

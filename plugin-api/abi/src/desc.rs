@@ -1,6 +1,7 @@
 //! What a device says of itself, as JSON. Fields may be added with a default; none is ever removed or given another
 //! meaning, so hosts and plugins of different ages understand each other.
 
+use crate::schema::StateSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -37,6 +38,8 @@ pub struct DeviceDesc {
     pub schema: serde_json::Value,
     /// How the device appears in the device tree; `None`: it does not.
     pub fdt: Option<FdtNode>,
+    /// What is in a state record; `None`: not said.
+    pub state: Option<StateSchema>,
 }
 
 /// An MMIO region.

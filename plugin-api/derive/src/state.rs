@@ -80,16 +80,21 @@ fn version(input: &DeriveInput) -> Result<u32> {
 /// The code for one saved field.
 struct Saved {
     name: String,
+    schema: TokenStream,
     put: TokenStream,
     take: TokenStream,
 }
 
-fn saved(ident: &Ident, local: &Ident, plan: &Plan, version: u32) -> Result<Option<Saved>> {
+fn saved(field: &Field, ident: &Ident, local: &Ident, plan: &Plan, version: u32) -> Result<Option<Saved>> {
     let name = ident.to_string().trim_start_matches("r#").to_owned();
     let put = quote!(__StateField::put(#local, __out.field(#name)););
     let take = quote!(__StateField::take(#local, __record.field(#name)?).map_err(|e| e.in_field(#name))?;);
+    let ty = &field.ty;
+    let schema = quote! {
+        ::reprise_plugin_api::state::FieldSchema::new(#name, <#ty as __StateField>::state_type(__room))
+    };
     Ok(match plan {
-        Plan::Saved => Some(Saved { name, put, take }),
+        Plan::Saved => Some(Saved { name, schema, put, take }),
         Plan::Since(since, default) => {
             if since.base10_parse::<u32>()? > version {
                 let message =
@@ -99,10 +104,20 @@ fn saved(ident: &Ident, local: &Ident, plan: &Plan, version: u32) -> Result<Opti
             let take = quote! {
                 if __record.version() < #since { *#local = #default; } else { #take }
             };
-            Some(Saved { name, put, take })
+            let text = source_text(default);
+            let schema = quote!(#schema.since(#since, #text));
+            Some(Saved { name, schema, put, take })
         }
         Plan::Config | Plan::Rebuilt(_) => None,
     })
+}
+
+/// An expression as somebody would write it, nearly: tokens lose the spaces between them.
+fn source_text(expr: &Expr) -> String {
+    let text = quote!(#expr).to_string();
+    [(" :: ", "::"), (" ( ", "("), (" (", "("), (" )", ")"), (" . ", "."), (" , ", ", "), ("& ", "&")]
+        .iter()
+        .fold(text, |text, (from, to)| text.replace(from, to))
 }
 
 fn expand_struct(input: &DeriveInput, fields: &Fields) -> Result<TokenStream> {
@@ -116,6 +131,7 @@ fn expand_struct(input: &DeriveInput, fields: &Fields) -> Result<TokenStream> {
 struct Parts {
     patterns: Vec<TokenStream>,
     names: Vec<String>,
+    schemas: Vec<TokenStream>,
     puts: Vec<TokenStream>,
     takes: Vec<TokenStream>,
     /// Functions that rebuild, each once, in order of the fields.
@@ -129,10 +145,11 @@ impl Parts {
             let ident = field.ident.as_ref().expect("only named fields arrive here");
             let local = format_ident!("__field_{}", ident.to_string().trim_start_matches("r#"));
             let plan = plan(field)?;
-            match saved(ident, &local, &plan, version)? {
-                Some(Saved { name, put, take }) => {
+            match saved(field, ident, &local, &plan, version)? {
+                Some(Saved { name, schema, put, take }) => {
                     parts.patterns.push(quote!(#ident: #local));
                     parts.names.push(name);
+                    parts.schemas.push(schema);
                     parts.puts.push(put);
                     parts.takes.push(take);
                 }
@@ -149,7 +166,7 @@ impl Parts {
     }
 
     fn implement(&self, input: &DeriveInput, version: u32) -> TokenStream {
-        let Self { patterns, names, puts, takes, rebuilds } = self;
+        let Self { patterns, names, schemas, puts, takes, rebuilds } = self;
         let ident = &input.ident;
         let (impl_generics, ty_generics, where_clause) = input.generics.split_for_impl();
         // No `..` in the patterns: every field has been decided upon.
@@ -160,6 +177,13 @@ impl Parts {
                 #[automatically_derived]
                 impl #impl_generics __DeviceState for #ident #ty_generics #where_clause {
                     const VERSION: u32 = #version;
+
+                    fn schema() -> ::core::option::Option<::reprise_plugin_api::state::StateSchema> {
+                        let __whole = <Self as __StateField>::state_type(::reprise_plugin_api::state::MAX_TYPE_DEPTH);
+                        ::core::option::Option::Some(::reprise_plugin_api::state::StateSchema {
+                            fields: __whole.fields,
+                        })
+                    }
 
                     fn save(&self, __out: &mut ::reprise_plugin_api::state::Writer<'_>) {
                         let Self { #(#patterns),* } = self;
@@ -183,6 +207,13 @@ impl Parts {
 
                 #[automatically_derived]
                 impl #impl_generics __StateField for #ident #ty_generics #where_clause {
+                    fn state_type(__room: u8) -> ::reprise_plugin_api::state::StateType {
+                        ::reprise_plugin_api::state::StateType::record(__room, |__room| {
+                            let _ = __room;
+                            ::std::vec![#(#schemas),*]
+                        })
+                    }
+
                     fn put(&self, out: ::reprise_plugin_api::state::ValueWriter<'_>) {
                         out.record(|out| __DeviceState::save(self, out));
                     }
@@ -209,6 +240,10 @@ fn expand_enum(input: &DeriveInput, data: &DataEnum) -> Result<TokenStream> {
     Ok(quote! {
         #[automatically_derived]
         impl ::reprise_plugin_api::state::StateField for #ident {
+            fn state_type(_: u8) -> ::reprise_plugin_api::state::StateType {
+                ::reprise_plugin_api::state::StateType::variants(&[#(#names),*])
+            }
+
             fn put(&self, out: ::reprise_plugin_api::state::ValueWriter<'_>) {
                 out.text(match self { #(Self::#variants => #names,)* });
             }

@@ -9,8 +9,20 @@ use reprise_abi::{
 };
 use std::ffi::c_void;
 
-/// Length of the 1.0 table, which every plugin has. What comes later must be checked for before it is called.
-const DEV_VTBL_1_0: u64 = 96;
+/// The functions of the 1.0 table, which every plugin has. What comes later must be checked for before it is called.
+const FUNCTIONS_1_0: [&str; 11] = [
+    "mmio_read",
+    "mmio_write",
+    "on_timer",
+    "on_bh",
+    "on_pin",
+    "on_port",
+    "on_blk",
+    "reset",
+    "save",
+    "load",
+    "drop",
+];
 
 /// A device. It belongs to the machine's thread; every callback takes it exclusively, so none can re-enter.
 pub struct Instance {
@@ -18,18 +30,25 @@ pub struct Instance {
     desc: DeviceDesc,
 }
 
-/// Why a handle is of no use.
-pub(super) const BAD_HANDLE: &str = "the plugin's table of functions is missing or too short";
-
 impl Instance {
-    /// Take over what a plugin created.
-    pub(super) fn adopt(handle: DevHandle) -> Option<Self> {
-        if handle.dev.is_null() || handle.vtbl.is_null() {
-            return None;
+    /// Take over what a plugin created. The error says what is missing of it; then nobody can free the device.
+    pub(super) fn adopt(handle: DevHandle) -> Result<Self, String> {
+        let table = handle.table();
+        if handle.dev.is_null() || table.is_null() || !table.is_aligned() {
+            return Err("the plugin says that it created a device, but gives none or no table of functions"
+                .to_owned());
         }
-        // SAFETY: a table starts with its size, in every version.
-        let size = unsafe { (*handle.table()).size };
-        (size >= DEV_VTBL_1_0).then(|| Self { handle, desc: DeviceDesc::default() })
+        let functions = functions(table);
+        if functions.len() < FUNCTIONS_1_0.len() {
+            // SAFETY: as in `functions`.
+            let size = unsafe { (*table).size };
+            return Err(format!("the device's table of functions is too short: {size} bytes"));
+        }
+        // What plugins in Rust cannot do, those in C can.
+        match FUNCTIONS_1_0.iter().zip(functions).find(|(_, function)| function.is_null()) {
+            Some((name, _)) => Err(format!("the device's table of functions has NULL for `{name}`")),
+            None => Ok(Self { handle, desc: DeviceDesc::default() }),
+        }
     }
 
     /// With the descriptor that the plugin gave for this very instance.
@@ -100,9 +119,7 @@ impl Instance {
 
     /// Whether its table has the function for messages: since minor version 2 of the ABI.
     pub(super) fn takes_messages(&self) -> bool {
-        let end = core::mem::offset_of!(DevVtbl, on_message) + size_of::<usize>();
-        // SAFETY: as in `adopt`.
-        unsafe { (*self.handle.table()).size >= end as u64 }
+        functions(self.table()).get(FUNCTIONS_1_0.len()).is_some_and(|function| !function.is_null())
     }
 
     /// A block request completed (`BLK_DONE` or `BLK_ERROR`).
@@ -171,6 +188,15 @@ pub struct LoadRefusal {
     pub panicked: bool,
 }
 
+/// The functions of a table, as many as it has, as addresses: C's may be null, which their type in Rust excludes.
+fn functions<'a>(table: *const DevVtbl) -> &'a [*const c_void] {
+    // SAFETY: the table of a plugin lives as long as the process, and starts with its size in every version.
+    let size = unsafe { (*table).size };
+    let count = usize::try_from(size).unwrap_or(0).min(size_of::<DevVtbl>()).saturating_sub(8) / 8;
+    // SAFETY: that many functions follow the size, each as long as a pointer.
+    unsafe { core::slice::from_raw_parts(table.cast::<*const c_void>().add(1), count) }
+}
+
 impl Drop for Instance {
     fn drop(&mut self) {
         // SAFETY: the instance is live until here, and dropped once.
@@ -178,9 +204,10 @@ impl Drop for Instance {
     }
 }
 
+/// A sink that is a `Vec<u8>`.
 pub(super) unsafe extern "C" fn collect(sink: *mut c_void, data: *const u8, len: u64) {
     if len > 0 {
-        // SAFETY: `try_save` and `load` pass a `Vec<u8>` as the sink.
+        // SAFETY: whoever passes this function as `put` passes a `Vec<u8>` as the sink.
         let out = unsafe { &mut *sink.cast::<Vec<u8>>() };
         // SAFETY: the device lends `len` bytes for the call.
         out.extend_from_slice(unsafe { core::slice::from_raw_parts(data, len as usize) });

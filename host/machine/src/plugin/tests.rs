@@ -4,7 +4,7 @@
 use super::*;
 use reprise_abi::hot::{CtxRaw, HostVtbl};
 use rustix::{io::Errno, pipe::SpliceFlags};
-use std::{path::PathBuf, process::Command};
+use std::{ffi::c_void, path::PathBuf, process::Command};
 
 /// The plugin with mistakes, built as a third party would.
 fn faulty() -> Plugin {
