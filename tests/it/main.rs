@@ -10,6 +10,7 @@
 
 mod altered;
 mod bare;
+mod builds;
 mod console;
 mod control;
 mod crash;
@@ -27,6 +28,7 @@ mod plugins;
 mod qmp;
 mod record;
 mod recording;
+mod reload;
 mod reprise;
 mod seek;
 mod shelf;

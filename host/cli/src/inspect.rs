@@ -85,11 +85,12 @@ fn dtb(show: &ShowArgs, output: Option<&Path>, catalog: &Plugins) -> Result<u8, 
     Ok(0)
 }
 
-/// `reprise plugin list|describe`.
+/// `reprise plugin list|describe|reload`.
 pub(crate) fn plugin(command: &PluginCommand, catalog: &Plugins) -> Result<u8, Failure> {
     match &command.action {
         PluginAction::List { json } => list(*json, catalog),
         PluginAction::Describe { kind, json } => describe(kind.as_deref(), *json, catalog),
+        PluginAction::Reload(args) => args.run(),
     }
 }
 

@@ -32,6 +32,7 @@ mod progress;
 mod rebuild;
 mod record;
 mod recording;
+mod reload;
 mod replay;
 mod report;
 mod run;

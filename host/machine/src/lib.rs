@@ -28,6 +28,7 @@ pub mod plugin;
 mod plugin_ctx;
 mod port;
 mod ram_digest;
+mod reload;
 mod run;
 mod schedule;
 mod section;
@@ -55,6 +56,7 @@ pub mod offload {
         NET_USO6 as USO6,
     };
 }
+pub use reload::ReloadError;
 pub use reprise_cpu::{Engine, EngineError};
 pub use reprise_replay as replay;
 pub use reprise_replay::{Gate, Seed};
