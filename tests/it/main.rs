@@ -34,4 +34,5 @@ mod seek;
 mod shelf;
 mod snapshot;
 mod steer;
+mod swap;
 mod travel;

@@ -109,6 +109,11 @@ impl Choices {
         Ok(Self { plugins, other_plugins, trust_plugins })
     }
 
+    /// The same, but for other builds than those that were kept.
+    pub(crate) fn as_recorded(&self) -> Self {
+        Self { trust_plugins: self.trust_plugins, ..Self::default() }
+    }
+
     /// The files by the names of the plugins of `origin`: the user may have named a device that is made of one.
     fn files<'a>(&'a self, origin: &'a Origin) -> Result<BTreeMap<&'a str, &'a PathBuf>, Failure> {
         let mut files = BTreeMap::new();

@@ -1,6 +1,6 @@
 //! The address map: from a guest physical address to a device's region.
 
-use crate::{machine::Slot, plugin_ctx::with_ctx, services::Services};
+use crate::{acts::Did, machine::Slot, plugin_ctx::with_ctx, services::Services};
 use reprise_abi::hot::{IO_OK, IoRes};
 use reprise_cpu::{AccessFault, Attempt, Bus};
 
@@ -77,19 +77,25 @@ impl Bus for MachineBus<'_> {
         self.services.clock.set_icount(icount);
         let (m, offset) = self.route(gpa, size)?;
         let instance = &mut self.slots[m.device].instance;
-        Self::finish(with_ctx(self.services, m.device, "mmio_read", |cx| {
+        let result = Self::finish(with_ctx(self.services, m.device, "mmio_read", |cx| {
             instance.mmio_read(cx, m.region, offset, u32::from(size))
-        }))
+        }));
+        let value = result.as_ref().ok().copied();
+        self.services.did(m.device, "mmio_read", || Did::Read { region: m.region, offset, size, value });
+        result
     }
 
     fn store(&mut self, gpa: u64, size: u8, value: u64, icount: u64) -> Result<(), AccessFault> {
         self.services.clock.set_icount(icount);
         let (m, offset) = self.route(gpa, size)?;
         let instance = &mut self.slots[m.device].instance;
-        Self::finish(with_ctx(self.services, m.device, "mmio_write", |cx| {
+        let result = Self::finish(with_ctx(self.services, m.device, "mmio_write", |cx| {
             instance.mmio_write(cx, m.region, offset, u32::from(size), value)
-        }))
-        .map(|_| ())
+        }));
+        if result.is_err() {
+            self.services.did(m.device, "mmio_write", || Did::Refused { region: m.region, offset, size });
+        }
+        result.map(|_| ())
     }
 
     fn time(&mut self, icount: u64) -> u64 {

@@ -5,6 +5,7 @@
 //! go on until it stops at a safe point. Nothing here reads a host clock, a file, a socket or the environment: what
 //! lies outside is behind the [`Outside`] trait, and enters through the gate.
 
+mod acts;
 pub mod board;
 pub mod boot;
 mod bottom_half;
@@ -38,6 +39,7 @@ mod symbols;
 mod upcoming;
 mod wires;
 
+pub use acts::Act;
 pub use difference::Difference;
 pub use door::{Checkpoint, Until};
 pub use harts::{boot_images, device_tree};

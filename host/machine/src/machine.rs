@@ -211,6 +211,7 @@ impl Machine {
             watched: None,
             warnings: RateLimit::default(),
             symbols: Symbols::default(),
+            acts: None,
         };
         Ok(Machine {
             cluster,

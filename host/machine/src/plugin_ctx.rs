@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "ABI shim: functions that plugins call through raw pointers")]
 
 use crate::{
+    acts::{Did, kept},
     log::LogLevel,
     outside::{Asked, NetOffload},
     services::{Control, PluginFault, Services},
@@ -79,6 +80,11 @@ impl Frame<'_> {
         self.services.attention = true;
     }
 
+    /// The device did something, if anybody wants to know.
+    fn did(&mut self, what: impl FnOnce() -> Did) {
+        self.services.did(self.device, self.callback, what);
+    }
+
     /// Whether the device declared as many of something.
     fn declared(&mut self, what: &str, id: u32, declared: usize) -> bool {
         let known = (id as usize) < declared;
@@ -142,7 +148,11 @@ unsafe extern "C" fn set_pin(host: *mut c_void, pin: u32, level: u32) {
     let f = unsafe { frame(host) };
     let declared = f.services.wires.declared(f.device);
     if f.declared("output pin", pin, declared) {
-        f.services.attention |= f.services.wires.set(f.device, pin, level != 0);
+        let (before, high) = (f.services.wires.level(f.device, pin), level != 0);
+        f.services.attention |= f.services.wires.set(f.device, pin, high);
+        if before != high {
+            f.did(|| Did::Pin { pin, high });
+        }
     }
 }
 
@@ -150,6 +160,11 @@ unsafe extern "C" fn timer_arm(host: *mut c_void, timer: u32, deadline_ns: u64) 
     // SAFETY: `host` is this callback's frame.
     let f = unsafe { frame(host) };
     if f.has_timer(timer) {
+        if f.services.is_watched(f.device)
+            && f.services.deadlines.deadline(f.device, timer) != Some(deadline_ns)
+        {
+            f.did(|| Did::Arm { timer, at_ns: deadline_ns });
+        }
         f.services.deadlines.arm(f.device, timer, deadline_ns);
         f.services.attention = true;
     }
@@ -159,6 +174,9 @@ unsafe extern "C" fn timer_cancel(host: *mut c_void, timer: u32) {
     // SAFETY: `host` is this callback's frame.
     let f = unsafe { frame(host) };
     if f.has_timer(timer) {
+        if f.services.is_watched(f.device) && f.services.deadlines.deadline(f.device, timer).is_some() {
+            f.did(|| Did::Cancel { timer });
+        }
         f.services.deadlines.cancel(f.device, timer);
     }
 }
@@ -175,7 +193,9 @@ unsafe extern "C" fn timer_deadline(host: *mut c_void, timer: u32) -> u64 {
 unsafe extern "C" fn bh_schedule(host: *mut c_void, bh: u32) {
     // SAFETY: `host` is this callback's frame.
     let f = unsafe { frame(host) };
-    f.services.bottom_halves.schedule(f.device, bh);
+    if f.services.bottom_halves.schedule(f.device, bh) {
+        f.did(|| Did::Queue { bh, payload: None });
+    }
     f.services.attention = true;
 }
 
@@ -184,6 +204,7 @@ unsafe extern "C" fn bh_oneshot(host: *mut c_void, bh: u32, data: *const u8, len
     let f = unsafe { frame(host) };
     // SAFETY: the ABI demands a valid slice.
     let Some(payload) = (unsafe { f.lent(data, len) }) else { return };
+    f.did(|| Did::Queue { bh, payload: Some(kept(payload)) });
     f.services.bottom_halves.oneshot(f.device, bh, payload.to_vec());
     f.services.attention = true;
 }
@@ -210,6 +231,7 @@ unsafe extern "C" fn dma_write(host: *mut c_void, gpa: u64, data: *const u8, len
     }
     // SAFETY: the ABI demands a valid slice.
     let Some(data) = (unsafe { f.lent(data, len) }) else { return DMA_BAD_ADDRESS };
+    f.did(|| Did::Dma { gpa, data: kept(data) });
     match f.services.ram.write(gpa, data) {
         Ok(()) => DMA_OK,
         Err(_) => DMA_BAD_ADDRESS,
@@ -240,12 +262,14 @@ unsafe extern "C" fn random(host: *mut c_void, data: *mut u8, len: u64) {
     let f = unsafe { frame(host) };
     // SAFETY: the ABI demands a valid, exclusive slice.
     let Some(into) = (unsafe { f.lent_mut(data, len) }) else { return };
+    f.did(|| Did::Random { bytes: len });
     f.services.gate.random(into);
 }
 
 unsafe extern "C" fn host_clock_ns(host: *mut c_void) -> u64 {
     // SAFETY: `host` is this callback's frame.
     let f = unsafe { frame(host) };
+    f.did(|| Did::HostClock);
     f.services.host_clock_ns()
 }
 
@@ -259,6 +283,7 @@ unsafe extern "C" fn port_read(host: *mut c_void, port: u32, data: *mut u8, len:
     }
     let (given, taken) = f.services.ports[f.device][port as usize].read(into);
     if taken > 0 {
+        f.did(|| Did::Take { port, bytes: taken as u64 });
         let services = &mut *f.services;
         services.outside.port_taken(
             &services.device_ids[f.device],
@@ -277,6 +302,7 @@ unsafe extern "C" fn port_write(host: *mut c_void, port: u32, data: *const u8, l
     if !f.has_port(port) {
         return;
     }
+    f.did(|| Did::Output { port, data: kept(data) });
     let services = &mut *f.services;
     let slot = &mut services.ports[f.device][port as usize];
     slot.wrote(data);
@@ -310,6 +336,7 @@ unsafe extern "C" fn blk_submit(host: *mut c_void, port: u32, req: *const BlkReq
     if !f.has_port(port) {
         return;
     }
+    f.did(|| Did::Disk { port, op: req.op, offset: req.offset, bytes: req.len });
     let now_ns = f.services.clock.vtime_ns();
     let (id, done_ns) = f.services.disks.submit(now_ns, f.device, port, req, data);
     f.services.deadlines.push_disk(done_ns, id);
@@ -319,6 +346,7 @@ unsafe extern "C" fn blk_submit(host: *mut c_void, port: u32, req: *const BlkReq
 unsafe extern "C" fn control(host: *mut c_void, kind: u32, value: u64) {
     // SAFETY: `host` is this callback's frame.
     let f = unsafe { frame(host) };
+    f.did(|| Did::Control { kind, value });
     match kind {
         hot::CONTROL_POWER_OFF => {
             f.services.request(Control::PowerOff { code: value as u32 }, Asked::ByGuest);
@@ -378,6 +406,7 @@ unsafe extern "C" fn net_offload(host: *mut c_void, port: u32, bits: u32, mtu: u
     let offload = NetOffload { bits, mtu };
     if slot.set_offload(offload) {
         services.outside.net_offload(&services.device_ids[f.device], &slot.name, offload);
+        f.did(|| Did::Offload { port, bits, mtu });
     }
 }
 
@@ -393,6 +422,7 @@ unsafe extern "C" fn link_send(host: *mut c_void, link: u32, at: u32, data: *con
     }
     // SAFETY: the ABI demands a valid slice.
     let Some(data) = (unsafe { f.lent(data, len) }) else { return };
+    f.did(|| Did::Message { link, at, data: kept(data) });
     match f.services.links.send(f.device, link, at, data) {
         Ok(()) => f.services.attention = true,
         Err(mistake) => f.breach(mistake),
@@ -457,6 +487,7 @@ mod tests {
             watched: None,
             warnings: RateLimit::default(),
             symbols: crate::symbols::Symbols::default(),
+            acts: None,
         }
     }
 

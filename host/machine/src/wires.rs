@@ -33,6 +33,11 @@ impl Wires {
         self.levels[device].len()
     }
 
+    /// What a device drives a pin to.
+    pub(crate) fn level(&self, device: usize, pin: u32) -> bool {
+        self.levels[device][pin as usize]
+    }
+
     /// A device has so many output pins now: the ones that it had, and maybe more, which no wire begins at.
     pub(crate) fn declare(&mut self, device: usize, outputs: usize) {
         assert!(outputs >= self.levels[device].len(), "a pin that is gone may be wired");
