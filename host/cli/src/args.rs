@@ -2,7 +2,7 @@
 
 use crate::{
     check::CheckArgs,
-    control::{CallArgs, FlightCommand, MonitorArgs, PsArgs, StatusArgs},
+    control::{CallArgs, FlightCommand, MonitorArgs, PsArgs, ReloadArgs, StatusArgs},
     failure::Failure,
     flight,
     new::NewArgs,
@@ -292,7 +292,7 @@ pub(crate) fn milliseconds(text: &str) -> Result<Milliseconds, String> {
 /// Which plugins a machine gets that was kept, in a recording or with a snapshot.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct PluginArgs {
-    /// Use this file for a plugin of the machine, whatever is in it
+    /// Use this file for a plugin of the machine, or for that of a device, whatever is in it
     #[arg(long, value_name = "NAME=FILE.so")]
     pub(crate) plugin: Vec<String>,
     /// Use the installed plugins although they are not those that were kept
@@ -535,6 +535,8 @@ pub(crate) enum PluginAction {
     Describe(DescribeArgs),
     /// Say whether a new build of a plugin reads the snapshots of an old one; exit code 4 if not
     StateDiff(StateDiffArgs),
+    /// Let a running machine go on with another build of a device's plugin; the guest cannot tell
+    Reload(ReloadArgs),
 }
 
 #[derive(Debug, Args)]

@@ -102,6 +102,7 @@ pub(crate) fn plugin(
         PluginAction::List { json } => list(*json, catalog),
         PluginAction::Describe(args) => describe(args, catalog),
         PluginAction::StateDiff(args) => state_diff(args, catalog),
+        PluginAction::Reload(args) => args.run(),
     }
 }
 

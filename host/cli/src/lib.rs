@@ -36,6 +36,7 @@ mod progress;
 mod rebuild;
 mod record;
 mod recording;
+mod reload;
 mod replay;
 mod report;
 mod run;

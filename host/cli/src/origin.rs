@@ -65,6 +65,12 @@ impl Origin {
         }
     }
 
+    /// The plugin that a device of its board is made of.
+    fn plugin_of(&self, device: &str) -> Option<String> {
+        let board: toml::Table = self.board.parse().ok()?;
+        Some(board.get("device")?.get(device)?.get("plugin")?.as_str()?.to_owned())
+    }
+
     /// Find what it was made of.
     ///
     /// # Errors
@@ -91,7 +97,8 @@ impl Choices {
         let mut plugins = BTreeMap::new();
         for argument in &args.plugin {
             let bad = |why: &str| {
-                Failure::usage(why).at(format!("--plugin {argument}")).help("write --plugin NAME=FILE.so")
+                let help = "write --plugin NAME=FILE.so, with the name of a plugin or of a device that is made of it";
+                Failure::usage(why).at(format!("--plugin {argument}")).help(help)
             };
             let (name, file) = argument.split_once('=').ok_or_else(|| bad("no `NAME=` before the file"))?;
             if plugins.insert(name.to_owned(), PathBuf::from(file)).is_some() {
@@ -100,6 +107,30 @@ impl Choices {
         }
         let (other_plugins, trust_plugins) = (args.other_plugins, args.trust_plugins);
         Ok(Self { plugins, other_plugins, trust_plugins })
+    }
+
+    /// The same, but for other builds than those that were kept.
+    pub(crate) fn as_recorded(&self) -> Self {
+        Self { trust_plugins: self.trust_plugins, ..Self::default() }
+    }
+
+    /// The files by the names of the plugins of `origin`: the user may have named a device that is made of one.
+    fn files<'a>(&'a self, origin: &'a Origin) -> Result<BTreeMap<&'a str, &'a PathBuf>, Failure> {
+        let mut files = BTreeMap::new();
+        for (name, file) in &self.plugins {
+            let is_plugin = |wanted: &str| origin.plugins.iter().find(|part| part.name == wanted);
+            let part = is_plugin(name).or_else(|| is_plugin(&origin.plugin_of(name)?));
+            let bad = |why: String| Failure::usage(why).at(format!("--plugin {name}=…"));
+            let Some(part) = part else {
+                let names: Vec<&str> = origin.plugins.iter().map(|part| part.name.as_str()).collect();
+                return Err(bad(format!("the {} has no plugin or device \"{name}\"", origin.what))
+                    .help(format!("its plugins: {}", names.join(", "))));
+            };
+            if files.insert(part.name.as_str(), file).is_some() {
+                return Err(bad(format!("plugin \"{}\" is given twice", part.name)));
+            }
+        }
+        Ok(files)
     }
 }
 
@@ -140,16 +171,11 @@ fn find_plugins(
     catalog: &Plugins,
 ) -> Result<BTreeMap<String, Installed>, Failure> {
     let parts = &origin.plugins;
-    if let Some(name) = choices.plugins.keys().find(|name| !parts.iter().any(|part| part.name == **name)) {
-        let names: Vec<&str> = parts.iter().map(|part| part.name.as_str()).collect();
-        return Err(Failure::usage(format!("the {} has no plugin \"{name}\"", origin.what))
-            .at(format!("--plugin {name}=…"))
-            .help(format!("it has: {}", names.join(", "))));
-    }
+    let files = choices.files(origin)?;
     let mut found = BTreeMap::new();
     let mut missing = Vec::new();
     for part in parts {
-        match find_plugin(origin, part, choices, catalog)? {
+        match find_plugin(origin, part, (files.get(part.name.as_str()).copied(), choices), catalog)? {
             Ok(plugin) => drop(found.insert(part.name.clone(), plugin)),
             Err(here) => missing.push(Missing { part, here }),
         }
@@ -162,10 +188,10 @@ fn find_plugins(
 fn find_plugin(
     origin: &Origin,
     part: &PluginRow,
-    choices: &Choices,
+    (file, choices): (Option<&PathBuf>, &Choices),
     catalog: &Plugins,
 ) -> Result<Result<Installed, Result<Installed, CatalogError>>, Failure> {
-    if let Some(file) = choices.plugins.get(&part.name) {
+    if let Some(file) = file {
         return Installed::read(file).map(Ok).map_err(|error| run::plugin_failure(&part.name, &error));
     }
     if let Some(same) = catalog.with_hash(&part.name, part.blake3) {

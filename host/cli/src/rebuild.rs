@@ -8,9 +8,10 @@ use crate::{
     plugins::{Installed, Plugins},
     record,
     recording::{self, DiskRow, Hash, PluginRow, Segments, Store, damage, moved_disks, touched_blocks},
-    report, run,
+    report::{self, OtherBuild},
+    run,
     setup::{BootFiles, PortKey},
-    tape::{Counted, Counter},
+    tape::{Counted, Counter, Undigested},
     unplugged::ReplayOutside,
 };
 use reprise_machine::{
@@ -29,8 +30,9 @@ use std::{
 /// A recording, and everything that is needed to build its machine any number of times.
 pub(crate) struct Replica {
     store: Rc<Store>,
-    board: Board,
-    plugins: BTreeMap<String, Used>,
+    made: Made,
+    /// What it was recorded with, if that is another build of a plugin and here too.
+    recorded: Option<Made>,
     files: BootFiles,
     disks: Vec<ReplayedDisk>,
     /// If it does not begin at power-on.
@@ -101,6 +103,12 @@ pub(crate) fn unusable(error: &RestoreError) -> Failure {
     }
 }
 
+/// What a machine is made of.
+struct Made {
+    board: Board,
+    plugins: BTreeMap<String, Used>,
+}
+
 /// A plugin, without the bytes of its file.
 struct Used {
     plugin: Plugin,
@@ -123,6 +131,10 @@ pub(crate) struct Build {
     pub(crate) sink: Option<Box<dyn RecordSink>>,
     /// The machine goes on from there, not from the beginning of the recording, and the sink's log begins there.
     pub(crate) cut: Option<Start>,
+    /// Of the recorded builds of its plugins, where they are others.
+    recorded: bool,
+    /// The digests of the log are not compared.
+    undigested: bool,
     /// For what follows the replay.
     pub(crate) digest_every: Option<u64>,
     pub(crate) icount_limit: Option<u64>,
@@ -136,6 +148,8 @@ impl Build {
             outside,
             sink: None,
             cut: None,
+            recorded: false,
+            undigested: false,
             digest_every: None,
             icount_limit: None,
             counter: Counter::default(),
@@ -157,13 +171,18 @@ impl Replica {
     pub(crate) fn of(store: Rc<Store>, args: &RecordingArgs, catalog: &Plugins) -> Result<Self, Failure> {
         let origin = Origin::recorded(&store);
         let moved = moved_disks(&args.disk, &store.manifest().disks, origin.what)?;
-        let Found { board, plugins, files } = origin.find(&Choices::of(&args.plugins)?, catalog)?;
-        let plugins =
-            plugins.into_iter().map(|(name, found)| (name.clone(), Used::of(&name, found))).collect();
-        let disks = find_disks(&store, &board, &moved)?;
-        let start = store.start()?.map(|(_, snapshot)| Start::of(&store, &board, snapshot)).transpose()?;
+        let choices = Choices::of(&args.plugins)?;
+        let (made, files) = Made::of(origin.find(&choices, catalog)?);
+        // Only what somebody has named can be here beside the recorded one.
+        let recorded = match made.others(&store).next() {
+            Some(_) => origin.find(&choices.as_recorded(), catalog).ok().map(|found| Made::of(found).0),
+            None => None,
+        };
+        let disks = find_disks(&store, &made.board, &moved)?;
+        let start =
+            store.start()?.map(|(_, snapshot)| Start::of(&store, &made.board, snapshot)).transpose()?;
         let (engine, chaos_seed) = (args.engine, args.chaos_seed);
-        Ok(Self { store, board, plugins, files, disks, start, engine, chaos_seed })
+        Ok(Self { store, made, recorded, files, disks, start, engine, chaos_seed })
     }
 
     pub(crate) fn store(&self) -> &Rc<Store> {
@@ -171,20 +190,20 @@ impl Replica {
     }
 
     pub(crate) fn board(&self) -> &Board {
-        &self.board
+        &self.made.board
     }
 
     /// The port that had the terminal: device and port index.
     pub(crate) fn console(&self) -> Option<(usize, usize)> {
         let (id, name) = self.store.manifest().console.as_deref()?.split_once('.')?;
-        let device = self.board.device(id)?;
-        let port = self.board.devices[device].desc.ports.iter().position(|port| port.name == name)?;
+        let device = self.made.board.device(id)?;
+        let port = self.made.board.devices[device].desc.ports.iter().position(|port| port.name == name)?;
         Some((device, port))
     }
 
     /// For a recording of this machine's own.
     pub(crate) fn plugin_rows(&self) -> Vec<PluginRow> {
-        self.plugins.values().map(|used| used.row.clone()).collect()
+        self.made.plugins.values().map(|used| used.row.clone()).collect()
     }
 
     /// For a recording of this machine's own: where the images are now.
@@ -197,7 +216,7 @@ impl Replica {
     /// # Errors
     /// It has changed, or gone.
     pub(crate) fn content(&self, hash: &Hash) -> Result<Vec<u8>, Failure> {
-        let plugin = self.plugins.values().find(|used| used.row.blake3 == *hash);
+        let plugin = self.made.plugins.values().find(|used| used.row.blake3 == *hash);
         let ours = self.store.manifest().plugins.iter().any(|row| row.blake3 == *hash);
         let Some(plugin) = plugin.filter(|_| !ours) else { return self.store.blob(hash) };
         let failed = |error| Failure::io("cannot read a plugin again", &error).at(plugin.file.display());
@@ -223,8 +242,12 @@ impl Replica {
     /// # Errors
     /// Something has gone since [`Replica::open`], or the log cannot be read.
     pub(crate) fn machine(&self, build: Build) -> Result<Machine, Failure> {
-        let Build { outside, sink, cut, digest_every, icount_limit, counter } = build;
-        let source = Box::new(Counted::new(self.log()?, counter));
+        let Build { outside, sink, cut, recorded, undigested, digest_every, icount_limit, counter } = build;
+        let Made { board, plugins } = self.recorded.as_ref().filter(|_| recorded).unwrap_or(&self.made);
+        let source: Box<dyn RecordSource> = match undigested {
+            true => Box::new(Undigested(self.log()?)),
+            false => Box::new(Counted::new(self.log()?, counter)),
+        };
         let start = cut.as_ref().or(self.start.as_ref());
         let gate = match (&cut, start, sink) {
             (Some(cut), _, Some(sink)) => Gate::cut_from(&cut.stand, cut.vtime_ns, source, sink),
@@ -235,11 +258,11 @@ impl Replica {
         };
         let gate = gate.map_err(|error| damage(&self.store, &error))?;
         let images = self.files.read()?;
-        let boot = self.files.clone().source(&self.board, &gate.seed(), &images)?;
+        let boot = self.files.clone().source(board, &gate.seed(), &images)?;
         let disks = self.disks.iter().map(|disk| Ok((disk.key.clone(), self.disk(disk)?)));
         let setup = Setup {
-            board: self.board.clone(),
-            plugins: self.plugins.iter().map(|(name, used)| (name.clone(), used.plugin.clone())).collect(),
+            board: board.clone(),
+            plugins: plugins.iter().map(|(name, used)| (name.clone(), used.plugin.clone())).collect(),
             boot,
             disks: run::boxed(&disks.collect::<Result<_, Failure>>()?),
             outside,
@@ -281,6 +304,21 @@ impl Replica {
     pub(crate) fn partial_disks(&self) -> impl Iterator<Item = &str> {
         let partial = |disk: &&ReplayedDisk| disk.packed && disk.facts.image.is_some();
         self.disks.iter().filter(partial).map(|disk| disk.key.0.as_str())
+    }
+}
+
+impl Made {
+    fn of(Found { board, plugins, files }: Found) -> (Self, BootFiles) {
+        let used = plugins.into_iter().map(|(name, found)| (name.clone(), Used::of(&name, found)));
+        (Self { board, plugins: used.collect() }, files)
+    }
+
+    /// Its plugins that are not what a recording was made with.
+    fn others<'a>(&'a self, store: &'a Store) -> impl Iterator<Item = (&'a str, &'a Used)> {
+        store.manifest().plugins.iter().filter_map(|row| {
+            let here = self.plugins.get(&row.name).filter(|here| here.row.blake3 != row.blake3)?;
+            Some((row.name.as_str(), here))
+        })
     }
 }
 
@@ -361,7 +399,7 @@ pub(crate) fn open_log(store: &Store) -> Result<Log, Failure> {
 
 impl report::Recorded for Replica {
     fn board(&self) -> &Board {
-        &self.board
+        &self.made.board
     }
 
     fn machine(&self) -> Result<Machine, Failure> {
@@ -379,13 +417,32 @@ impl report::Recorded for Replica {
         if manifest.reprise != ours {
             changed.push(format!("the recording was made by reprise {}, this is {ours}", manifest.reprise));
         }
-        for row in &manifest.plugins {
-            let here = self.plugins.get(&row.name).filter(|here| here.row.blake3 != row.blake3);
-            changed.extend(
-                here.map(|here| format!("plugin \"{}\" is another: {}", row.name, here.file.display())),
-            );
-        }
+        let others = self.made.others(&self.store);
+        changed.extend(
+            others.map(|(name, here)| format!("plugin \"{name}\" is another: {}", here.file.display())),
+        );
         changed
+    }
+
+    fn other_builds(&self) -> Vec<OtherBuild> {
+        let build = |(name, here): (&str, &Used)| {
+            let devices = self.made.board.devices.iter().filter(|device| device.plugin == name);
+            OtherBuild {
+                plugin: name.to_owned(),
+                devices: devices.map(|device| device.id.clone()).collect(),
+                file: here.file.display().to_string(),
+            }
+        };
+        self.made.others(&self.store).map(build).collect()
+    }
+
+    fn builds(&self) -> Option<Result<[Machine; 2], Failure>> {
+        self.recorded.as_ref()?;
+        let build = |recorded| {
+            let build = Build::replay(Box::new(ReplayOutside::silent()));
+            Replica::machine(self, Build { recorded, undigested: true, ..build })
+        };
+        Some(build(true).and_then(|a| Ok([a, build(false)?])))
     }
 }
 

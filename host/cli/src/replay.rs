@@ -15,6 +15,7 @@ use crate::{
     rebuild::{Build, Replica, Start, unusable},
     record::{Log, Recording},
     recording::damage,
+    reload::Sources,
     report::{self, Departure},
     run::{self, Running},
     setup::{self, PortKey},
@@ -98,9 +99,8 @@ fn shelf<'b>(args: &ReplayArgs, replica: &'b Replica, run_id: &str) -> Shelf<'b>
     let facts = snapshots::Facts::of(replica.board(), console, images, rows.0, rows.1);
     let recording = Some(RecordingRow { run_id: run_id.to_owned(), records: 0 });
     let facts = snapshots::Facts { recording, ..facts };
-    let hashes: Vec<_> = facts.blobs().collect();
-    Shelf::new(args.snapshots.as_deref(), facts, move || {
-        hashes.iter().map(|hash| Ok((*hash, replica.content(hash)?))).collect()
+    Shelf::new(args.snapshots.as_deref(), facts, move |needed| {
+        needed.iter().map(|hash| Ok((*hash, replica.content(hash)?))).collect()
     })
 }
 
@@ -519,7 +519,9 @@ impl Live {
         let shelf = shelf(args, replica, &recording.manifest().run_id);
         // Signals are the I/O thread's now.
         drop(desk);
-        let ended = Running { machine, io, control, disks: BTreeMap::new(), summary, shelf }
+        // What is recorded reloads no plugin.
+        let sources = Sources::default();
+        let ended = Running { machine, io, control, disks: BTreeMap::new(), summary, shelf, sources }
             .finish(run::Keeper::Recording(Box::new(recording)))?;
         run::say(&ended.words);
         Ok(ended.code)

@@ -14,7 +14,8 @@ use crate::{
     plugins::{Installed, Plugins},
     rebuild::{Start, not_built, unusable},
     record::{self, Recording, Sealed},
-    recording::{Hash, Manifest, ParentRow},
+    recording::{Hash, Manifest, ParentRow, PluginRow},
+    reload::{self, Sources},
     setup::{self, BootFiles, BootImages, PortKey},
     shelf::{Contents, Shelf, Tag, Wish},
     snapshots::{self, RecordingRow},
@@ -129,6 +130,7 @@ impl Parts {
     ) -> Result<Running<'static>, Failure> {
         let shelf = self.shelf(args, recording.map(Recording::manifest));
         let recording = recording.map(Recording::path);
+        let sources = Sources::of(&self.plugins);
         let Self { board, plugins, boot, disks, plans, clock_ns, summary, start, watchers, .. } = self;
         let what = if recording.is_some() { What::Record } else { What::Run };
         let mut facts = Facts::of(&board, &plans, what, recording);
@@ -155,7 +157,7 @@ impl Parts {
         observe::attach(&watchers, &mut machine)?;
         io.link().attach(machine.stop_handle());
         control.hub().attach(io.link().clone());
-        Ok(Running { machine, io, control, disks, summary, shelf })
+        Ok(Running { machine, io, control, disks, summary, shelf, sources })
     }
 
     /// Snapshots of this machine. What they need is read again for each, rather than kept beside the guest's RAM.
@@ -171,9 +173,11 @@ impl Parts {
         let disks = record::disk_rows(&self.disks);
         let facts = snapshots::Facts::of(board, console, images, plugins, disks);
         let facts = snapshots::Facts { recording, ..facts };
-        let needed: BTreeSet<Hash> = facts.blobs().collect();
-        let (files, plugins) = (self.files.clone(), plugin_files(&self.plugins));
-        Shelf::new(args.snapshots.as_deref(), facts, move || contents(&files, &plugins, &needed))
+        // The bytes that were loaded may be gone: their hashes are in the rows.
+        let file = |row: &PluginRow| Some((row.blake3, self.plugins.get(&row.name)?.file.clone()));
+        let (files, plugins) =
+            (self.files.clone(), facts.plugins.iter().filter_map(file).collect::<Vec<_>>());
+        Shelf::new(args.snapshots.as_deref(), facts, move |needed| contents(&files, &plugins, needed))
     }
 }
 
@@ -188,16 +192,15 @@ pub(crate) fn boxed(disks: &BTreeMap<PortKey, HostDisk>) -> BTreeMap<PortKey, Bo
     disks.iter().map(boxed).collect()
 }
 
-/// The files of plugins.
-fn plugin_files(plugins: &BTreeMap<String, Installed>) -> Vec<PathBuf> {
-    plugins.values().map(|installed| installed.file.clone()).collect()
-}
-
-/// What a machine was booted from, and its plugins, as they were then.
-fn contents(files: &BootFiles, plugins: &[PathBuf], needed: &BTreeSet<Hash>) -> Result<Contents, Failure> {
+/// What a machine was booted from, and its plugins, as they were then; of the plugins those that are needed.
+fn contents(
+    files: &BootFiles,
+    plugins: &[(Hash, PathBuf)],
+    needed: &BTreeSet<Hash>,
+) -> Result<Contents, Failure> {
     let BootImages { firmware, kernel, initrd } = files.read()?;
     let mut all: Vec<(String, Vec<u8>)> = [firmware, kernel, initrd].into_iter().flatten().collect();
-    for file in plugins {
+    for (_, file) in plugins.iter().filter(|(hash, _)| needed.contains(hash)) {
         let bytes = std::fs::read(file);
         let bytes = bytes.map_err(|e| Failure::io("cannot read a plugin again", &e).at(file.display()))?;
         all.push((file.display().to_string(), bytes));
@@ -217,6 +220,8 @@ pub(crate) struct Running<'a> {
     pub(crate) disks: BTreeMap<PortKey, HostDisk>,
     pub(crate) summary: Option<Summary>,
     pub(crate) shelf: Shelf<'a>,
+    /// Where its plugins are loaded from again.
+    pub(crate) sources: Sources,
 }
 
 /// Who keeps what enters.
@@ -250,11 +255,12 @@ impl Running<'_> {
             Keeper::Flight(flight) => (None, Some(*flight)),
         };
         // The socket goes last: whoever waits for its end finds everything put away.
-        let Self { machine, io, control, disks, summary, shelf } = self;
+        let Self { machine, io, control, disks, summary, shelf, sources } = self;
         let trail = recording.as_mut().and_then(|recording| recording.trail.take());
         let failed = || recording.as_ref().is_some_and(Recording::has_failed);
         let over = || io.link().end_reason().is_some() || failed();
         let mut driven = Driving::of(machine, trail, shelf, recording.is_some());
+        driven.sources = sources;
         driven.flight = flight.map(|flight| attached(flight, &driven.machine, &io));
         let (stop, host_time) = control.hub().drive(&mut driven, &over);
         let Driving { mut machine, trail, shelf, flight, .. } = driven;
@@ -331,6 +337,7 @@ struct Driving<'a> {
     shelf: Shelf<'a>,
     /// What keeps the last stretch.
     flight: Option<Flight>,
+    sources: Sources,
     is_recorded: bool,
     /// It is of no use any more, for this reason.
     broken: Option<String>,
@@ -341,7 +348,8 @@ impl<'a> Driving<'a> {
         if let Some(trail) = &mut trail {
             trail.plan(&mut machine);
         }
-        Self { machine, trail, shelf, flight: None, is_recorded, broken: None }
+        let sources = Sources::default();
+        Self { machine, trail, shelf, flight: None, sources, is_recorded, broken: None }
     }
 }
 
@@ -387,6 +395,19 @@ impl Driven for Driving<'_> {
             self.broken = Some(format!("the machine cannot be what it was: {error}"));
         }
         Err(Refusal::new(format!("snapshot \"{name}\" cannot be loaded: {error}")))
+    }
+
+    fn reload(&mut self, wish: reload::Wish) -> Answer {
+        let keeper = match (self.is_recorded, &self.flight) {
+            (true, _) => "this run is recorded",
+            (false, Some(_)) => "this run has a flight recorder",
+            (false, None) => return self.sources.reload(wish, &mut self.machine, &mut self.shelf),
+        };
+        let why = format!(
+            "{keeper}, and a recording has one build of a plugin from its beginning to its end: save a snapshot of a \
+             run that is not, and begin with record --from, --plugin NAME=FILE.so"
+        );
+        Err(Refusal::new(why))
     }
 
     fn shelve(&mut self, wish: Wish, reply: Reply) {

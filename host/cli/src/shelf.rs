@@ -5,16 +5,18 @@
 use crate::{
     control::{Refusal, Reply},
     failure::{Failure, reason},
-    recording::Hash,
+    recording::{Hash, PluginRow},
     snapshots::{Facts, Row, Store, StoreWriter},
 };
 use reprise_machine::{Machine, Snapshot};
 use serde_json::{Value, json};
 use std::{
+    collections::{BTreeMap, BTreeSet},
     env,
     fs::DirBuilder,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -44,6 +46,8 @@ pub(crate) enum Wish {
 
 /// Boot images and plugins, by hash.
 pub(crate) type Contents = Vec<(Hash, Vec<u8>)>;
+/// Reads those with one of these hashes.
+type Read<'a> = dyn Fn(&BTreeSet<Hash>) -> Result<Contents, Failure> + 'a;
 
 /// The snapshots of one machine.
 pub(crate) struct Shelf<'a> {
@@ -51,8 +55,11 @@ pub(crate) struct Shelf<'a> {
     folder: Option<PathBuf>,
     /// What they say alike.
     facts: Facts,
-    /// Reads what they need beside what is in them.
-    contents: Box<dyn Fn() -> Result<Contents, Failure> + 'a>,
+    /// Reads what they need beside what is in them: what has one of these hashes.
+    contents: Box<Read<'a>>,
+    /// Plugins that have taken the place of others since power-on, by name. Kept, for whoever builds one is at it: his
+    /// file is another soon.
+    reloaded: BTreeMap<String, (Hash, Rc<Vec<u8>>)>,
     waiting: Arc<AtomicUsize>,
     writer: Option<(mpsc::Sender<Job>, JoinHandle<()>)>,
 }
@@ -73,15 +80,32 @@ impl<'a> Shelf<'a> {
     pub(crate) fn new(
         folder: Option<&Path>,
         facts: Facts,
-        contents: impl Fn() -> Result<Contents, Failure> + 'a,
+        contents: impl Fn(&BTreeSet<Hash>) -> Result<Contents, Failure> + 'a,
     ) -> Self {
         Self {
             folder: folder.map(Path::to_owned),
             facts,
             contents: Box::new(contents),
+            reloaded: BTreeMap::new(),
             waiting: Arc::default(),
             writer: None,
         }
+    }
+
+    /// The machine goes on with this build of a plugin.
+    pub(crate) fn reloaded(&mut self, row: PluginRow, bytes: Rc<Vec<u8>>) {
+        self.reloaded.insert(row.name.clone(), (row.blake3, bytes));
+        self.facts.plugins.iter_mut().filter(|old| old.name == row.name).for_each(|old| *old = row.clone());
+    }
+
+    /// Boot images and plugins.
+    fn contents(&self) -> Result<Contents, Failure> {
+        let kept = self.reloaded.values();
+        let mut needed: BTreeSet<Hash> = self.facts.blobs().collect();
+        needed.retain(|hash| !kept.clone().any(|(other, _)| other == hash));
+        let mut contents = (self.contents)(&needed)?;
+        contents.extend(kept.map(|(hash, bytes)| (*hash, bytes.to_vec())));
+        Ok(contents)
     }
 
     /// Do it; `reply` is called when it is done, from another thread.
@@ -99,7 +123,7 @@ impl<'a> Shelf<'a> {
                     return Err(Refusal::new(format!("{WAITING} snapshots wait to be written")));
                 }
                 let folder = self.place(folder)?;
-                let contents = (self.contents)()?;
+                let contents = self.contents()?;
                 let taken = self.facts.taken(machine);
                 let (snapshot, facts) = taken.map_err(|error| Refusal::new(error.to_string()))?;
                 let (snapshot, facts) = (Box::new(snapshot), Box::new(facts));

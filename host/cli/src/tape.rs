@@ -105,6 +105,30 @@ impl<R: RecordSource> RecordSource for Counted<R> {
     }
 }
 
+/// A log as if nobody had taken digests when it was made: for a machine whose state may be another.
+pub(crate) struct Undigested<R>(pub(crate) R);
+
+impl<R: RecordSource> RecordSource for Undigested<R> {
+    fn next(&mut self) -> Result<Next, LogError> {
+        loop {
+            let mut next = self.0.next()?;
+            if let Next::Record(record) = &mut next {
+                match &mut record.entry {
+                    Entry::Digest(_) => continue,
+                    Entry::End { chain, .. } => *chain = [0; 32],
+                    Entry::Event(_) | Entry::Seed(_) | Entry::DiskBlock { .. } => {}
+                }
+            }
+            return Ok(next);
+        }
+    }
+
+    /// To the log's beginning only: records have other numbers here.
+    fn seek(&mut self, record: u64) -> Result<(), LogError> {
+        self.0.seek(record)
+    }
+}
+
 impl Mark {
     fn of(record: &Record) -> Self {
         match &record.entry {

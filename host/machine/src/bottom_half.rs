@@ -18,12 +18,14 @@ pub(crate) struct BottomHalves {
 }
 
 impl BottomHalves {
-    /// Queue `bh`; one that waits already keeps its place.
-    pub(crate) fn schedule(&mut self, device: usize, bh: u32) {
+    /// Queue `bh`; one that waits already keeps its place. Returns whether none did.
+    pub(crate) fn schedule(&mut self, device: usize, bh: u32) -> bool {
         let waits = |p: &Pending| p.device == device && p.bh == bh && p.payload.is_none();
-        if !self.queue.iter().any(waits) {
+        let is_new = !self.queue.iter().any(waits);
+        if is_new {
             self.queue.push_back(Pending { device, bh, payload: None });
         }
+        is_new
     }
 
     /// Queue one invocation with its own payload.

@@ -1,6 +1,6 @@
 //! The address map: from a guest physical address to a device's region.
 
-use crate::{machine::Slot, plugin_ctx::with_ctx, services::Services};
+use crate::{acts::Did, machine::Slot, plugin_ctx::with_ctx, services::Services};
 use reprise_abi::{
     hot::{IO_OK, IoRes},
     observe::{KIND_MMIO_READ, KIND_MMIO_WRITE},
@@ -104,6 +104,9 @@ impl MachineBus<'_> {
     fn read_seen(&mut self, gpa: u64, size: u8, icount: u64) -> Result<u64, AccessFault> {
         let result = self.read(gpa, size, icount)?;
         self.tell(KIND_MMIO_READ, gpa, size, result);
+        let (device, region, offset) = self.place(gpa);
+        let value = (result.status == IO_OK).then_some(result.value);
+        self.services.did(device, "mmio_read", || Did::Read { region, offset, size, value });
         Self::finish(result)
     }
 
@@ -113,14 +116,24 @@ impl MachineBus<'_> {
     fn write_seen(&mut self, gpa: u64, size: u8, value: u64, icount: u64) -> Result<(), AccessFault> {
         let result = self.write(gpa, size, value, icount)?;
         self.tell(KIND_MMIO_WRITE, gpa, size, IoRes { value, ..result });
+        if result.status != IO_OK {
+            let (device, region, offset) = self.place(gpa);
+            self.services.did(device, "mmio_write", || Did::Refused { region, offset, size });
+        }
         Self::finish(result).map(|_| ())
     }
 
     fn tell(&mut self, kind: u32, gpa: u64, size: u8, result: IoRes) {
-        let Some(m) = self.map.find(gpa) else { return };
+        let (device, region, offset) = self.place(gpa);
         let refused = result.status != IO_OK;
-        let words = [m.region.into(), gpa - m.base, size.into(), result.value, refused.into(), gpa];
-        self.services.observe(kind, m.device, words);
+        let words = [region.into(), offset, size.into(), result.value, refused.into(), gpa];
+        self.services.observe(kind, device, words);
+    }
+
+    /// Device, region and offset of an address that somebody has just answered at.
+    fn place(&mut self, gpa: u64) -> (usize, u32, u64) {
+        let m = self.map.find(gpa).expect("it was answered");
+        (m.device, m.region, gpa - m.base)
     }
 
     fn finish(result: IoRes) -> Result<u64, AccessFault> {

@@ -37,6 +37,12 @@ impl Deadlines {
         self.timers[device].len()
     }
 
+    /// A device has so many timers now: the ones that it had, and maybe more.
+    pub(crate) fn declare(&mut self, device: usize, timers: usize) {
+        assert!(timers >= self.timers[device].len(), "a timer that is gone may be armed");
+        self.timers[device].resize(timers, None);
+    }
+
     /// Arm a timer, or move it. Moving gives it a new place among equal deadlines.
     pub(crate) fn arm(&mut self, device: usize, timer: u32, at_ns: u64) {
         self.cancel(device, timer);

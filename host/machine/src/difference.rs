@@ -42,6 +42,35 @@ impl Machine {
         a.digest() == b.digest()
     }
 
+    /// Whether two machines are in the same state but for what these devices, by id, remember themselves. Ports and
+    /// pins that only one of the machines has do not count.
+    #[must_use]
+    pub fn same_around(a: &mut Machine, b: &mut Machine, devices: &[String]) -> bool {
+        let inside = |name: &str| {
+            name.strip_prefix("device.").is_some_and(|id| devices.iter().any(|device| device == id))
+        };
+        let root = |machine: &mut Machine| machine.ram_digest.update(&machine.services.ram);
+        let (left, right) = (a.sections(), b.sections());
+        let same = left.iter().zip(&right).all(|((name, left), (other, right))| {
+            let common = name == "wires" || name == "ports";
+            name == other && (left == right || inside(name) || common && same_fields(left, right))
+        });
+        same && left.len() == right.len() && root(a) == root(b)
+    }
+
+    /// Whether these devices, by id, remember the same under every name that both machines know.
+    #[must_use]
+    pub fn same_memory(a: &Machine, b: &Machine, devices: &[String]) -> bool {
+        let of = |machine: &Machine, id: &String| {
+            let index = machine.services.device_ids.iter().position(|other| other == id)?;
+            Some(machine.slots[index].instance.save())
+        };
+        devices.iter().all(|id| match (of(a, id), of(b, id)) {
+            (Some(left), Some(right)) => same_fields(&left, &right),
+            (left, right) => left.is_none() && right.is_none(),
+        })
+    }
+
     /// What differs between two machines: registers, fields of devices and of the host, bytes of RAM. At most some
     /// hundred; where there are more, the last of a kind says how many. Empty exactly if the digests are equal.
     #[must_use]
@@ -90,6 +119,13 @@ impl Snapshot {
         disk_differences(a, b, &mut out);
         out
     }
+}
+
+/// Whether two records have the same under every name that is in both.
+fn same_fields(left: &[u8], right: &[u8]) -> bool {
+    let same =
+        |field: &state::Difference| field.left.is_none() || field.right.is_none() || field.path.is_empty();
+    state::diff(left, right).is_ok_and(|fields| fields.iter().all(same))
 }
 
 /// Named records of a machine.

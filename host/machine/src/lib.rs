@@ -5,6 +5,7 @@
 //! go on until it stops at a safe point. Nothing here reads a host clock, a file, a socket or the environment: what
 //! lies outside is behind the [`Outside`] trait, and enters through the gate.
 
+mod acts;
 pub mod board;
 pub mod boot;
 mod bottom_half;
@@ -29,6 +30,7 @@ pub mod plugin;
 mod plugin_ctx;
 mod port;
 mod ram_digest;
+mod reload;
 mod run;
 mod schedule;
 mod section;
@@ -38,6 +40,7 @@ mod symbols;
 mod upcoming;
 mod wires;
 
+pub use acts::Act;
 pub use difference::Difference;
 pub use door::{Checkpoint, Until};
 pub use harts::{boot_images, device_tree};
@@ -57,6 +60,7 @@ pub mod offload {
         NET_USO6 as USO6,
     };
 }
+pub use reload::ReloadError;
 pub use reprise_cpu::{Engine, EngineError};
 pub use reprise_replay as replay;
 pub use reprise_replay::{Gate, Seed};

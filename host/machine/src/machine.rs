@@ -15,7 +15,7 @@ use crate::{
     observers::Observers,
     outside::{Disk, Input, Outside, StopHandle},
     pace::Pacer,
-    plugin::{Instance, Plugin},
+    plugin::{Instance, Plugin, in_words},
     port::PortSlot,
     ram_digest::RamDigest,
     schedule::Schedule,
@@ -104,6 +104,12 @@ pub enum BuildError {
 /// One device of the machine.
 pub(crate) struct Slot {
     pub(crate) instance: Instance,
+    /// The plugin's name.
+    pub(crate) plugin: String,
+    /// Which of its kinds.
+    pub(crate) kind: String,
+    /// The options that it was made with.
+    pub(crate) config_json: String,
 }
 
 /// A machine at a safe point. [`Machine::run`] lets it go on.
@@ -180,7 +186,12 @@ impl Machine {
         let ram_tracker = RamTracker::new(&ram);
         let mut slots = Vec::with_capacity(board.devices.len());
         for device in &board.devices {
-            slots.push(Slot { instance: create(device, &plugins)? });
+            slots.push(Slot {
+                instance: create(device, &plugins)?,
+                plugin: device.plugin.clone(),
+                kind: device.kind.clone(),
+                config_json: device.config_json.clone(),
+            });
         }
         let pacer = Pacer::new(outside.realtime_ns(), 0);
         let services = Services {
@@ -203,6 +214,7 @@ impl Machine {
             warnings: RateLimit::default(),
             symbols: Symbols::default(),
             observers: Observers::default(),
+            acts: None,
         };
         Ok(Machine {
             cluster,
@@ -338,14 +350,8 @@ fn choose_engine(cluster: &mut Cluster, asked: Option<Engine>) -> Result<(), Bui
 
 fn create(device: &DeviceSpec, plugins: &BTreeMap<String, Plugin>) -> Result<Instance, BuildError> {
     let plugin = plugins.get(&device.plugin).expect("the board was resolved with these plugins");
-    plugin.create(&device.kind, &device.config_json).map_err(|error| BuildError::Create {
-        device: device.id.clone(),
-        message: if error.path.is_empty() {
-            error.message
-        } else {
-            format!("{}: {}", error.path, error.message)
-        },
-    })
+    let created = plugin.create(&device.kind, &device.config_json);
+    created.map_err(|error| BuildError::Create { device: device.id.clone(), message: in_words(error) })
 }
 
 fn counts(board: &Board, count: impl Fn(&DeviceSpec) -> usize) -> Vec<usize> {

@@ -34,6 +34,8 @@ pub struct ObserverFault {
 pub(crate) struct Observers {
     /// Kinds of events that somebody is to be told of, as bits: without observers one test of it is all that is paid.
     wants: u64,
+    /// What is wanted without an observer: the machine compares what devices do.
+    of_machine: u64,
     list: Vec<(String, Observer)>,
     faults: Vec<ObserverFault>,
 }
@@ -46,7 +48,13 @@ impl Observers {
     }
 
     fn count_wants(&mut self) {
-        self.wants = self.list.iter().fold(0, |wants, (_, observer)| wants | observer.wants());
+        self.wants = self.list.iter().fold(self.of_machine, |wants, (_, observer)| wants | observer.wants());
+    }
+
+    /// The machine itself wants to see what these kinds of events are about.
+    pub(crate) fn want_too(&mut self, kinds: &[u32]) {
+        self.of_machine = kinds.iter().fold(0, |wants, kind| wants | 1 << kind);
+        self.count_wants();
     }
 
     /// What the harts are to tell.

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "ABI shim: functions that plugins call through raw pointers")]
 
 use crate::{
+    acts::{Did, kept},
     log::LogLevel,
     outside::{Asked, NetOffload},
     services::{Control, PluginFault, Services},
@@ -82,6 +83,11 @@ impl Frame<'_> {
         self.services.attention = true;
     }
 
+    /// The device did something, if anybody wants to know.
+    fn did(&mut self, what: impl FnOnce() -> Did) {
+        self.services.did(self.device, self.callback, what);
+    }
+
     /// Whether the device declared as many of something.
     fn declared(&mut self, what: &str, id: u32, declared: usize) -> bool {
         let known = (id as usize) < declared;
@@ -96,8 +102,9 @@ impl Frame<'_> {
     #[cold]
     #[inline(never)]
     fn pin_is_seen(&mut self, pin: u32, high: bool) {
-        if self.services.wires.levels()[self.device][pin as usize] != high {
+        if self.services.wires.level(self.device, pin) != high {
             self.services.observe(KIND_PIN, self.device, [pin.into(), high.into()]);
+            self.did(|| Did::Pin { pin, high });
         }
     }
 
@@ -167,6 +174,11 @@ unsafe extern "C" fn timer_arm(host: *mut c_void, timer: u32, deadline_ns: u64) 
     // SAFETY: `host` is this callback's frame.
     let f = unsafe { frame(host) };
     if f.has_timer(timer) {
+        if f.services.is_watched(f.device)
+            && f.services.deadlines.deadline(f.device, timer) != Some(deadline_ns)
+        {
+            f.did(|| Did::Arm { timer, at_ns: deadline_ns });
+        }
         f.services.deadlines.arm(f.device, timer, deadline_ns);
         f.services.attention = true;
     }
@@ -176,6 +188,9 @@ unsafe extern "C" fn timer_cancel(host: *mut c_void, timer: u32) {
     // SAFETY: `host` is this callback's frame.
     let f = unsafe { frame(host) };
     if f.has_timer(timer) {
+        if f.services.is_watched(f.device) && f.services.deadlines.deadline(f.device, timer).is_some() {
+            f.did(|| Did::Cancel { timer });
+        }
         f.services.deadlines.cancel(f.device, timer);
     }
 }
@@ -192,7 +207,9 @@ unsafe extern "C" fn timer_deadline(host: *mut c_void, timer: u32) -> u64 {
 unsafe extern "C" fn bh_schedule(host: *mut c_void, bh: u32) {
     // SAFETY: `host` is this callback's frame.
     let f = unsafe { frame(host) };
-    f.services.bottom_halves.schedule(f.device, bh);
+    if f.services.bottom_halves.schedule(f.device, bh) {
+        f.did(|| Did::Queue { bh, payload: None });
+    }
     f.services.attention = true;
 }
 
@@ -201,6 +218,7 @@ unsafe extern "C" fn bh_oneshot(host: *mut c_void, bh: u32, data: *const u8, len
     let f = unsafe { frame(host) };
     // SAFETY: the ABI demands a valid slice.
     let Some(payload) = (unsafe { f.lent(data, len) }) else { return };
+    f.did(|| Did::Queue { bh, payload: Some(kept(payload)) });
     f.services.bottom_halves.oneshot(f.device, bh, payload.to_vec());
     f.services.attention = true;
 }
@@ -227,6 +245,7 @@ unsafe extern "C" fn dma_write(host: *mut c_void, gpa: u64, data: *const u8, len
     }
     // SAFETY: the ABI demands a valid slice.
     let Some(data) = (unsafe { f.lent(data, len) }) else { return DMA_BAD_ADDRESS };
+    f.did(|| Did::Dma { gpa, data: kept(data) });
     match f.services.ram.write(gpa, data) {
         Ok(()) => DMA_OK,
         Err(_) => DMA_BAD_ADDRESS,
@@ -257,12 +276,14 @@ unsafe extern "C" fn random(host: *mut c_void, data: *mut u8, len: u64) {
     let f = unsafe { frame(host) };
     // SAFETY: the ABI demands a valid, exclusive slice.
     let Some(into) = (unsafe { f.lent_mut(data, len) }) else { return };
+    f.did(|| Did::Random { bytes: len });
     f.services.gate.random(into);
 }
 
 unsafe extern "C" fn host_clock_ns(host: *mut c_void) -> u64 {
     // SAFETY: `host` is this callback's frame.
     let f = unsafe { frame(host) };
+    f.did(|| Did::HostClock);
     f.services.host_clock_ns()
 }
 
@@ -276,6 +297,7 @@ unsafe extern "C" fn port_read(host: *mut c_void, port: u32, data: *mut u8, len:
     }
     let (given, taken) = f.services.ports[f.device][port as usize].read(into);
     if taken > 0 {
+        f.did(|| Did::Take { port, bytes: taken as u64 });
         let services = &mut *f.services;
         services.outside.port_taken(
             &services.device_ids[f.device],
@@ -294,6 +316,7 @@ unsafe extern "C" fn port_write(host: *mut c_void, port: u32, data: *const u8, l
     if !f.has_port(port) {
         return;
     }
+    f.did(|| Did::Output { port, data: kept(data) });
     let services = &mut *f.services;
     services.observe_data(KIND_PORT_OUT, f.device, [port.into()], Some(data));
     let slot = &mut services.ports[f.device][port as usize];
@@ -328,6 +351,7 @@ unsafe extern "C" fn blk_submit(host: *mut c_void, port: u32, req: *const BlkReq
     if !f.has_port(port) {
         return;
     }
+    f.did(|| Did::Disk { port, op: req.op, offset: req.offset, bytes: req.len });
     let now_ns = f.services.clock.vtime_ns();
     let (id, done_ns) = f.services.disks.submit(now_ns, f.device, port, req, data);
     f.services.deadlines.push_disk(done_ns, id);
@@ -337,6 +361,7 @@ unsafe extern "C" fn blk_submit(host: *mut c_void, port: u32, req: *const BlkReq
 unsafe extern "C" fn control(host: *mut c_void, kind: u32, value: u64) {
     // SAFETY: `host` is this callback's frame.
     let f = unsafe { frame(host) };
+    f.did(|| Did::Control { kind, value });
     match kind {
         hot::CONTROL_POWER_OFF => {
             f.services.request(Control::PowerOff { code: value as u32 }, Asked::ByGuest);
@@ -396,6 +421,7 @@ unsafe extern "C" fn net_offload(host: *mut c_void, port: u32, bits: u32, mtu: u
     let offload = NetOffload { bits, mtu };
     if slot.set_offload(offload) {
         services.outside.net_offload(&services.device_ids[f.device], &slot.name, offload);
+        f.did(|| Did::Offload { port, bits, mtu });
     }
 }
 
@@ -411,6 +437,7 @@ unsafe extern "C" fn link_send(host: *mut c_void, link: u32, at: u32, data: *con
     }
     // SAFETY: the ABI demands a valid slice.
     let Some(data) = (unsafe { f.lent(data, len) }) else { return };
+    f.did(|| Did::Message { link, at, data: kept(data) });
     match f.services.links.send(f.device, link, at, data) {
         Ok(()) => f.services.attention = true,
         Err(mistake) => f.breach(mistake),
@@ -477,6 +504,7 @@ mod tests {
             warnings: RateLimit::default(),
             observers: Observers::default(),
             symbols: crate::symbols::Symbols::default(),
+            acts: None,
         }
     }
 

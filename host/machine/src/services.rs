@@ -2,6 +2,7 @@
 //! callback can reach, and nothing of the harts.
 
 use crate::{
+    acts::Acts,
     bottom_half::BottomHalves,
     clock::Clock,
     deadline::Deadlines,
@@ -61,6 +62,8 @@ pub(crate) struct Services {
     /// Names of the booted ELF files, for messages.
     pub(crate) symbols: Symbols,
     pub(crate) observers: Observers,
+    /// What some devices do, if anybody wants to know.
+    pub(crate) acts: Option<Box<Acts>>,
 }
 
 impl Services {

@@ -33,6 +33,18 @@ impl Wires {
         self.levels[device].len()
     }
 
+    /// What a device drives a pin to.
+    pub(crate) fn level(&self, device: usize, pin: u32) -> bool {
+        self.levels[device][pin as usize]
+    }
+
+    /// A device has so many output pins now: the ones that it had, and maybe more, which no wire begins at.
+    pub(crate) fn declare(&mut self, device: usize, outputs: usize) {
+        assert!(outputs >= self.levels[device].len(), "a pin that is gone may be wired");
+        self.levels[device].resize(outputs, false);
+        self.routes[device].resize(outputs, Vec::new());
+    }
+
     /// A device drives a pin. Returns whether an edge was queued.
     pub(crate) fn set(&mut self, device: usize, pin: u32, high: bool) -> bool {
         let level = &mut self.levels[device][pin as usize];

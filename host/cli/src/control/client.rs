@@ -5,6 +5,7 @@ use crate::{
     failure::{Exit, Failure},
     inspect,
     io::grouped,
+    reload,
 };
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -78,6 +79,22 @@ enum FlightAction {
         #[arg(short, long, value_name = "NEW.rec")]
         output: Option<PathBuf>,
     },
+}
+
+/// `reprise plugin reload`
+#[derive(Debug, Args)]
+pub(crate) struct ReloadArgs {
+    /// A device of the board; all devices of its plugin go on with the new build
+    #[arg(value_name = "DEVICE")]
+    device: String,
+    #[command(flatten)]
+    call: CallArgs,
+    /// The new build; default: the file that the plugin was loaded from
+    #[arg(long, value_name = "FILE.so")]
+    file: Option<PathBuf>,
+    /// For programs
+    #[arg(long)]
+    json: bool,
 }
 
 /// `reprise monitor`
@@ -227,7 +244,7 @@ impl NamedArgs {
 fn absolute(path: &Path) -> Result<String, Failure> {
     let absolute = std::path::absolute(path);
     let absolute =
-        absolute.map_err(|error| Failure::io("cannot name the folder", &error).at(path.display()))?;
+        absolute.map_err(|error| Failure::io("cannot name it from anywhere", &error).at(path.display()))?;
     Ok(absolute.display().to_string())
 }
 
@@ -243,6 +260,18 @@ impl FlightCommand {
         let path = answer["filename"].as_str().unwrap_or("?");
         let [from, to] = ["from-icount", "icount"].map(|name| grouped(answer[name].as_u64().unwrap_or(0)));
         inspect::out(&format!("{path}: from icount {from} to {to}\n"))
+    }
+}
+
+impl ReloadArgs {
+    /// Returns when it is done.
+    pub(crate) fn run(&self) -> Result<u8, Failure> {
+        let mut arguments = json!({ "device": self.device });
+        if let Some(file) = &self.file {
+            arguments["filename"] = absolute(file)?.into();
+        }
+        let answer = Peer::connect(&self.call.socket()?, PATIENCE)?.execute("x-plugin-reload", &arguments)?;
+        inspect::out(&if self.json { format!("{answer}\n") } else { reload::said(&answer) })
     }
 }
 

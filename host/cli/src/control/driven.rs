@@ -4,6 +4,7 @@ use super::order::{Answer, Refusal, Reply};
 use crate::{
     flight,
     place::Place,
+    reload,
     shelf::{Tag, Wish},
     timeline::Leg,
 };
@@ -30,6 +31,9 @@ pub(crate) trait Driven {
 
     /// Become what a snapshot says, and run or stand still as before.
     fn load(&mut self, tag: Tag) -> Answer;
+
+    /// Make the devices of a plugin anew by another build of it, in the state that they have.
+    fn reload(&mut self, wish: reload::Wish) -> Answer;
 
     /// Save what the flight recorder keeps. `reply` is called later, from another thread.
     fn save_flight(&mut self, wish: flight::Wish, reply: Reply) {

@@ -23,7 +23,7 @@ mod qmp;
 mod server;
 mod wire;
 
-pub(crate) use client::{CallArgs, FlightCommand, MonitorArgs, NamedArgs, PsArgs, StatusArgs};
+pub(crate) use client::{CallArgs, FlightCommand, MonitorArgs, NamedArgs, PsArgs, ReloadArgs, StatusArgs};
 pub(crate) use driven::Driven;
 pub(crate) use facts::{Facts, What};
 pub(crate) use hub::{Hub, Reach};

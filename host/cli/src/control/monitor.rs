@@ -10,6 +10,7 @@ use crate::{
     flight::Occasion,
     io::grouped,
     place::Place,
+    reload,
     shelf::{Tag, Wish},
 };
 use reprise_machine::ControlInput;
@@ -41,6 +42,7 @@ const HELP: &str = "\
     loadvm NAME          become what it says; a recorded run cannot\n\
     delvm NAME           delete it\n\
     info snapshots       those that there are\n\
+    plugin_reload DEVICE [FILE.so]   go on with another build of its plugin; a recorded run cannot\n\
     flight_save [FILE]   save what the flight recorder keeps, as a recording; the machine goes on\n\
     replay_seek PLACE    go there in a replay and stand still: an icount, vtime:1.5s, 50%, event:N, line:N\n\
     replay_break ICOUNT  stand still there when a replay comes by\n\
@@ -75,6 +77,9 @@ pub(crate) fn execute(hub: &Arc<Hub>, line: &str, screen: Screen) {
         ["flight_save", path] => {
             return hub.save_flight(Occasion::Command, Some(path.into()), said_flight(screen));
         }
+        ["plugin_reload", device] => return plugin_reload(hub, device, None, screen),
+        ["plugin_reload", device, file] => return plugin_reload(hub, device, Some(file), screen),
+        ["plugin_reload", ..] => "usage: plugin_reload DEVICE [FILE.so]\n".to_owned(),
         ["savevm" | "loadvm" | "delvm", ..] => format!("usage: {} NAME\n", words[0]),
         ["replay_seek", place] => {
             match place.parse().map_or_else(|_| Place::parse(place), |n| Ok(Place::Icount(n))) {
@@ -178,6 +183,12 @@ fn tag(name: &str) -> Tag {
 /// For what says nothing if it is done.
 fn quietly(screen: Screen) -> Box<dyn FnOnce(Answer) + Send> {
     Box::new(move |answer| screen(words_of(answer.map(|_| serde_json::Value::Null))))
+}
+
+fn plugin_reload(hub: &Arc<Hub>, device: &str, file: Option<&str>, screen: Screen) {
+    let wish = reload::Wish { device: device.to_owned(), file: file.map(Into::into) };
+    let show = |answer: Answer| screen(words_of(answer.map(|answer| reload::said(&answer).into())));
+    hub.submit(Order::Reload(wish), Box::new(show));
 }
 
 fn said_flight(screen: Screen) -> Box<dyn FnOnce(Answer) + Send> {
@@ -394,6 +405,8 @@ mod tests {
         assert_eq!(answer("replay_break"), "usage: replay_break PLACE\n");
         assert_eq!(answer("replay_break x"), "Error: no number of instructions: 'x'\n");
         assert_eq!(answer("info digest"), "Error: the machine has ended\n");
+        assert_eq!(answer("plugin_reload uart0 /x.so"), "Error: the machine has ended\n");
+        assert_eq!(answer("plugin_reload"), "usage: plugin_reload DEVICE [FILE.so]\n");
         assert_eq!(answer("stop now"), "stop: extraneous characters at the end of line\n");
         assert_eq!(answer("launch \x1b[2J"), "unknown command: 'launch'\n");
         assert_eq!(answer("info tea"), "unknown command: 'info tea'\n");

@@ -6,6 +6,7 @@ use crate::{
     failure::Failure,
     flight,
     place::Place,
+    reload,
     shelf::{Tag, Wish},
 };
 use reprise_machine::Machine;
@@ -30,6 +31,8 @@ pub(crate) enum Order {
     Break(Option<u64>),
     /// Become what a snapshot says.
     Load(Tag),
+    /// Go on with another build of a device's plugin.
+    Reload(reload::Wish),
     /// Save, delete or list snapshots.
     Shelf(Wish),
     /// Save what the flight recorder keeps.
@@ -136,6 +139,7 @@ impl Order {
             Self::Seek(place) => return driven.seek(place, paused, over),
             Self::Break(icount) => return driven.set_break(icount),
             Self::Load(tag) => return driven.load(tag),
+            Self::Reload(wish) => return driven.reload(wish),
             Self::Shelf(_) | Self::Flight(_) => {
                 unreachable!("the hub hands it to the shelf or the flight recorder, which answer later")
             }

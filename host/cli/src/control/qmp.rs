@@ -9,6 +9,7 @@ use super::{
 use crate::{
     flight::Occasion,
     place::Place,
+    reload,
     shelf::{Tag, Wish},
 };
 use reprise_machine::ControlInput;
@@ -40,6 +41,7 @@ enum Command {
     Delete,
     Snapshots,
     Flight,
+    Reload,
     Networks,
     NetworkTable,
     Forward,
@@ -50,7 +52,7 @@ enum Command {
 
 /// Every command: its name, what it is, and the arguments that it takes. A new one is a row here and an arm of
 /// [`execute`]; what needs the machine is an [`Order`].
-const COMMANDS: [(&str, Command, &[&str]); 28] = [
+const COMMANDS: [(&str, Command, &[&str]); 29] = [
     ("qmp_capabilities", Command::Capabilities, &["enable"]),
     ("query-version", Command::Version, &[]),
     ("query-commands", Command::Commands, &[]),
@@ -73,6 +75,7 @@ const COMMANDS: [(&str, Command, &[&str]); 28] = [
     ("snapshot-delete", Command::Delete, &SNAPSHOT),
     ("query-snapshots", Command::Snapshots, &["folder"]),
     ("flight-save", Command::Flight, &["filename"]),
+    ("x-plugin-reload", Command::Reload, &["device", "filename"]),
     ("query-usernet", Command::Networks, &[]),
     ("x-query-usernet", Command::NetworkTable, &[]),
     ("hostfwd-add", Command::Forward, &["id", "hostfwd"]),
@@ -236,6 +239,10 @@ pub(super) fn execute(hub: &Arc<Hub>, execution: Execution, reply: Reply) {
             Ok(path) => return hub.save_flight(Occasion::Command, path.map(Into::into), reply),
             Err(refusal) => Err(refusal),
         },
+        Command::Reload => match reload(&arguments) {
+            Ok(wish) => return hub.submit(Order::Reload(wish), reply),
+            Err(refusal) => Err(refusal),
+        },
         Command::Networks => network::query(hub),
         Command::NetworkTable => Ok(json!({ "human-readable-text": network::table(hub) })),
         Command::Forward | Command::Unforward => hostfwd(hub, command, &arguments),
@@ -292,6 +299,12 @@ fn shelf(command: Command, arguments: &Object) -> Result<Order, Refusal> {
         Command::Delete => Order::Shelf(Wish::Delete(tag)),
         _ => Order::Load(tag),
     })
+}
+
+fn reload(arguments: &Object) -> Result<reload::Wish, Refusal> {
+    let device = text(arguments, "device")?.ok_or_else(|| Refusal::new("Parameter 'device' is missing"))?;
+    let file = text(arguments, "filename")?.map(Into::into);
+    Ok(reload::Wish { device: device.to_owned(), file })
 }
 
 /// Where to go: QEMU's `icount`, or any place by its name.
@@ -459,6 +472,7 @@ mod tests {
                 "GenericError",
                 "has ended",
             ),
+            ("{\"execute\":\"x-plugin-reload\"}", "GenericError", "'device' is missing"),
             ("[1]", "GenericError", "must be a JSON object"),
             ("{\"execute\"", "GenericError", "JSON parse error"),
         ];

@@ -6,6 +6,7 @@ use crate::{
     failure::Failure,
     io::grouped,
     place::Place,
+    reload,
     shelf::{Tag, Wish},
     timeline::{self, Leg},
 };
@@ -176,6 +177,15 @@ impl Driven for Replay<'_> {
         }
         (self.over, self.breakpoint) = (None, None);
         Ok(json!({}))
+    }
+
+    fn reload(&mut self, wish: reload::Wish) -> Answer {
+        let reload::Wish { device, .. } = wish;
+        let why = format!(
+            "a replay has one build of a plugin from its beginning to its end: begin another with \
+             replay --plugin {device}=FILE.so, which says where that build first does something else"
+        );
+        Err(Refusal::new(why))
     }
 
     fn shelve(&mut self, wish: Wish, reply: Reply) {

@@ -1,6 +1,6 @@
 //! A report for programs.
 
-use super::{Parted, Report, Verdict, history::Line, search::Bracket, text, twins::Stand};
+use super::{OtherBuild, Parted, Report, Verdict, history::Line, search::Bracket, text, twins::Stand};
 use reprise_machine::{Difference, Upcoming, replay::Position};
 use serde_json::{Value, json};
 
@@ -22,8 +22,14 @@ impl Report {
             "cause": self.cause(),
             "first_difference": match &self.verdict {
                 Verdict::Parted(parted) => parted.to_json(),
+                Verdict::Build(build) => build.conduct().map_or(Value::Null, Parted::to_json),
                 _ => Value::Null,
             },
+            "build": match &self.verdict {
+                Verdict::Build(build) => build.to_json(),
+                _ => Value::Null,
+            },
+            "other_builds": self.others.iter().map(OtherBuild::to_json).collect::<Vec<_>>(),
             "disk": self.disk(),
             "changed": self.changed,
             "records": self.history.last.iter().map(line).collect::<Vec<_>>(),
@@ -35,6 +41,7 @@ impl Report {
         match &self.verdict {
             Verdict::Disk(_) => "disk-changed",
             Verdict::Parted(_) => "not-deterministic",
+            Verdict::Build(build) => build.cause(),
             Verdict::Systematic => "systematic",
             Verdict::Gone { .. } => "not-reproduced",
             Verdict::NotSearched => "not-searched",
@@ -85,7 +92,7 @@ impl Parted {
     }
 }
 
-fn difference(difference: &Difference) -> Value {
+pub(super) fn difference(difference: &Difference) -> Value {
     let Difference { what, a, b } = difference;
     json!({ "what": what, "a": a, "b": b })
 }

@@ -1,5 +1,6 @@
 //! Why a replay is not what its recording says: found by replaying it twice, side by side, and told in words.
 
+mod builds;
 mod compare;
 mod diff;
 mod history;
@@ -22,6 +23,8 @@ use reprise_machine::{
 use search::{Apart, Course, Outcome};
 use twins::{Finding, Twins};
 
+use builds::BuildVerdict;
+pub(crate) use builds::OtherBuild;
 pub(crate) use diff::{Diff, Side};
 pub(crate) use names::Names;
 use names::hex;
@@ -39,6 +42,13 @@ pub(crate) trait Recorded {
 
     /// What is not as it was when the recording was made: other plugins, another version. A sentence each.
     fn changed(&self) -> Vec<String>;
+
+    /// The plugins that are not the recorded builds.
+    fn other_builds(&self) -> Vec<OtherBuild>;
+
+    /// A machine with the recorded plugins, and one as [`Recorded::machine`] makes them, which replay the recording
+    /// without its digests: another build may have another state. `None`: the recorded builds are not here.
+    fn builds(&self) -> Option<Result<[Machine; 2], Failure>>;
 }
 
 /// How a machine left its recording, taken down before the machine is dropped.
@@ -66,6 +76,8 @@ pub(crate) struct Report {
     left: Left,
     verdict: Verdict,
     changed: Vec<String>,
+    /// Plugins that are not the recorded builds.
+    others: Vec<OtherBuild>,
     history: History,
 }
 
@@ -92,6 +104,8 @@ enum Verdict {
     Disk(DiskChange),
     /// Two replays part from each other.
     Parted(Box<Parted>),
+    /// Another build of a plugin is.
+    Build(BuildVerdict),
     /// Two replays agree with each other, and not with the recording.
     Systematic,
     /// Two replays did not leave the recording where the first did.
@@ -130,12 +144,15 @@ pub(crate) fn explain(left: &Departure, run: &dyn Recorded, search: bool) -> Rep
     let agreed = read(run, &names, divergence_place(divergence)).digest;
     let verdict = match disk_change(divergence, &names) {
         Some(change) => Verdict::Disk(change),
-        None if search => self::search(divergence, run, &names),
+        None if search => builds::compare(divergence.position, run, &names)
+            .unwrap_or_else(|| self::search(divergence, run, &names)),
         None => Verdict::NotSearched,
     };
     let place = match &verdict {
         Verdict::Parted(parted) => parted.apart.bracket.other,
+        Verdict::Build(BuildVerdict::Apart { conduct, .. }) => conduct.apart.bracket.other,
         Verdict::Disk(_)
+        | Verdict::Build(BuildVerdict::Memory(_))
         | Verdict::Systematic
         | Verdict::Gone { .. }
         | Verdict::NotSearched
@@ -156,6 +173,7 @@ pub(crate) fn explain(left: &Departure, run: &dyn Recorded, search: bool) -> Rep
         },
         verdict,
         changed: run.changed(),
+        others: run.other_builds(),
         history,
     }
 }

@@ -153,6 +153,12 @@ impl Recorded for Turns {
     fn changed(&self) -> Vec<String> {
         self.changed.clone()
     }
+    fn other_builds(&self) -> Vec<OtherBuild> {
+        Vec::new()
+    }
+    fn builds(&self) -> Option<Result<[Machine; 2], Failure>> {
+        None
+    }
 }
 
 #[test]

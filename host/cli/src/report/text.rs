@@ -1,6 +1,9 @@
 //! A report for people: at most a screen or two, the place first.
 
-use super::{DISK_BLOCK_BYTES, DiskChange, Left, Parted, Report, Verdict, history::Line, twins::Stand};
+use super::{
+    DISK_BLOCK_BYTES, DiskChange, Left, OtherBuild, Parted, Report, Verdict, builds::ActDifference,
+    history::Line, twins::Stand,
+};
 use crate::failure::printable;
 use reprise_machine::{
     Difference, Stop,
@@ -93,6 +96,7 @@ impl fmt::Display for Report {
                     )?;
                 }
             }
+            Verdict::Build(build) => build.tell(&mut out, &self.others)?,
             Verdict::Systematic => self.tell_systematic(&mut out)?,
             Verdict::Gone { instead } => {
                 writeln!(
@@ -226,23 +230,29 @@ impl Parted {
         })
     }
 
-    fn tell_differences(&self, out: &mut impl fmt::Write, [a, b]: [&str; 2]) -> fmt::Result {
-        let differences = &self.apart.finding.differences;
-        if differences.is_empty() {
-            return Ok(());
-        }
-        let shown: Vec<[String; 3]> = differences.iter().take(DIFFERENCES).map(row).collect();
-        let width = |column: usize, title: &str| {
-            shown.iter().map(|row| row[column].chars().count()).chain([title.len()]).max().unwrap_or(0)
-        };
-        let (first, second) = (width(0, ""), width(1, a));
-        writeln!(out, "  {:first$}  {a:second$}  {b}", "")?;
-        shown.iter().try_for_each(|[what, a, b]| writeln!(out, "  {what:first$}  {a:second$}  {b}"))?;
-        if differences.len() > shown.len() {
-            writeln!(out, "  … and {} more; --json has them all", differences.len() - shown.len())?;
-        }
-        Ok(())
+    fn tell_differences(&self, out: &mut impl fmt::Write, sides: [&str; 2]) -> fmt::Result {
+        let finding = &self.apart.finding;
+        let act = finding.act.iter().map(ActDifference::row);
+        table(out, &act.chain(finding.differences.iter().cloned()).collect::<Vec<_>>(), sides)
     }
+}
+
+/// What differs, with what it is on either side.
+pub(super) fn table(out: &mut impl fmt::Write, differences: &[Difference], [a, b]: [&str; 2]) -> fmt::Result {
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let shown: Vec<[String; 3]> = differences.iter().take(DIFFERENCES).map(row).collect();
+    let width = |column: usize, title: &str| {
+        shown.iter().map(|row| row[column].chars().count()).chain([title.len()]).max().unwrap_or(0)
+    };
+    let (first, second) = (width(0, ""), width(1, a));
+    writeln!(out, "  {:first$}  {a:second$}  {b}", "")?;
+    shown.iter().try_for_each(|[what, a, b]| writeln!(out, "  {what:first$}  {a:second$}  {b}"))?;
+    if differences.len() > shown.len() {
+        writeln!(out, "  … and {} more; --json has them all", differences.len() - shown.len())?;
+    }
+    Ok(())
 }
 
 fn row(difference: &Difference) -> [String; 3] {
@@ -285,7 +295,17 @@ impl Report {
             )?;
             return writeln!(out, "  = help: record with a smaller --digest-every to narrow it down");
         }
-        self.tell_changed(out)
+        self.tell_changed(out)?;
+        let Some(OtherBuild { plugin, .. }) = self.others.first() else { return Ok(()) };
+        let plugin = printable(plugin);
+        writeln!(
+            out,
+            "  = help: to see where the builds of \"{plugin}\" part, have both here: the recorded one"
+        )?;
+        writeln!(
+            out,
+            "          by --plugin-path DIR or --trust-plugins, the other by --plugin {plugin}=FILE.so"
+        )
     }
 
     fn tell_changed(&self, out: &mut impl fmt::Write) -> fmt::Result {

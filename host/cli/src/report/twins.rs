@@ -1,6 +1,9 @@
 //! Two machines side by side.
 
-use super::search::{Met, Pair};
+use super::{
+    builds::ActDifference,
+    search::{Met, Pair},
+};
 use reprise_machine::{
     ArmedTimer, Difference, Machine, Status, Stop, Until, Upcoming,
     replay::{Divergence, Position},
@@ -12,6 +15,19 @@ pub(crate) struct Twins {
     b: Twin,
     /// Where they stood when they were last the same.
     before: Option<Stand>,
+    /// They have other builds of a plugin.
+    builds: Option<Builds>,
+    /// What these remember was something else already before the last step.
+    is_remembered: bool,
+}
+
+/// How two machines are compared whose plugins are not the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Builds {
+    /// The devices that are of other builds, by id.
+    pub(super) devices: Vec<String>,
+    /// What both remember under one name has to be the same too.
+    pub(super) memory: bool,
 }
 
 struct Twin {
@@ -43,12 +59,41 @@ pub(crate) struct Finding {
     pub(crate) b: Stand,
     /// What they do not have in common.
     pub(crate) differences: Vec<Difference>,
+    /// What devices of other builds did not do alike in the last step.
+    pub(crate) act: Option<ActDifference>,
+    /// What such devices remember was something else already before it.
+    pub(crate) is_remembered: bool,
 }
 
 impl Twins {
     pub(crate) fn new(a: Machine, b: Machine) -> Self {
         let twin = |machine| Twin { machine, stop: None };
-        Self { a: twin(a), b: twin(b), before: None }
+        Self { a: twin(a), b: twin(b), before: None, builds: None, is_remembered: false }
+    }
+
+    /// Two machines with other builds of a plugin.
+    pub(super) fn of_builds(mut a: Machine, mut b: Machine, builds: Builds) -> Self {
+        [&mut a, &mut b].into_iter().for_each(|machine| machine.watch_acts(&builds.devices));
+        Self { builds: Some(builds), ..Self::new(a, b) }
+    }
+
+    fn is_same_state(&mut self) -> bool {
+        let (a, b) = (&mut self.a.machine, &mut self.b.machine);
+        let Some(Builds { devices, memory }) = &self.builds else { return Machine::same_state(a, b) };
+        a.acts_digest() == b.acts_digest()
+            && Machine::same_around(a, b, devices)
+            && (!memory || Machine::same_memory(a, b, devices))
+    }
+
+    /// What comes is a step of its own.
+    fn begin_step(&mut self) {
+        let Some(builds) = &self.builds else { return };
+        let (a, b) = (&mut self.a, &mut self.b);
+        if !a.has_failed() && !b.has_failed() {
+            self.is_remembered = !Machine::same_memory(&a.machine, &b.machine, &builds.devices);
+        }
+        a.machine.forget_acts();
+        b.machine.forget_acts();
     }
 }
 
@@ -99,6 +144,7 @@ impl Pair for Twins {
         if at > Position::default() {
             self.before = Some(self.a.stand());
         }
+        self.begin_step();
         self.a.go_to(at);
         self.b.go_to(at);
         let (a, b) = (&mut self.a, &mut self.b);
@@ -106,9 +152,9 @@ impl Pair for Twins {
         let mut same = a.status() == b.status() && a.stop == b.stop && left == right;
         let over = a.stop.is_some() || b.stop.is_some() || left.is_some() || right.is_some();
         if same && !a.has_failed() {
-            same = Machine::same_state(&mut a.machine, &mut b.machine);
+            same = self.is_same_state();
         }
-        Met { same, over, vtime_ns: a.status().vtime_ns }
+        Met { same, over, vtime_ns: self.a.status().vtime_ns }
     }
 
     fn finding(&mut self) -> Finding {
@@ -117,7 +163,9 @@ impl Pair for Twins {
             true => Vec::new(),
             false => Machine::differences(&mut a.machine, &mut b.machine),
         };
-        Finding { before: self.before.clone(), a: a.stand(), b: b.stand(), differences }
+        let act = ActDifference::between([a.machine.take_acts(), b.machine.take_acts()]);
+        let (a, b) = (a.stand(), b.stand());
+        Finding { before: self.before.clone(), a, b, differences, act, is_remembered: self.is_remembered }
     }
 }
 
@@ -147,6 +195,9 @@ impl Finding {
     /// The device to look at first, by id: one whose own state differs, and of those the one that was spoken to; else
     /// the one that was spoken to, because it gave two answers; else one whose timer made it do something.
     pub(crate) fn suspect(&self) -> Option<&str> {
+        if let Some(act) = &self.act {
+            return Some(&act.act().device);
+        }
         let spoken_to = self.culprit().and_then(|(_, upcoming)| upcoming.device.as_deref());
         let mut differing = self.differences.iter().filter_map(|difference| {
             let field = difference.what.strip_prefix("device.")?;
@@ -173,7 +224,8 @@ mod tests {
     fn finding(before: Stand, after: Stand, differing: &[&str]) -> Finding {
         let difference = |what: &&str| Difference { what: (*what).to_owned(), a: "1".into(), b: "2".into() };
         let differences = differing.iter().map(difference).collect();
-        Finding { before: Some(before), a: after.clone(), b: after, differences }
+        let (a, b) = (after.clone(), after);
+        Finding { before: Some(before), a, b, differences, act: None, is_remembered: false }
     }
 
     #[test]
