@@ -31,5 +31,6 @@ mod reprise;
 mod seek;
 mod shelf;
 mod snapshot;
+mod spi;
 mod steer;
 mod travel;
