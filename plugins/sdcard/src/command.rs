@@ -1,4 +1,4 @@
-//! Commands and their responses. §7.3.
+//! Commands and their responses. §7.3.1 and §7.3.2, tables 7-3 and 7-4.
 
 use crate::crc::{crc7, crc16};
 use crate::registers::{self, BLOCK};
@@ -42,12 +42,17 @@ impl SdCard {
         if self.mode == Mode::Native && !(index == 0 && intact && Self::blocks(cx).is_some()) {
             return;
         }
+        // CMD8 is checked in any case; CMD0 was in native mode, where it has to be. §7.2.2.
+        let damaged = !intact && (self.checks || index == 8);
+        // While it is busy a card rejects all but a reset, which ends what it is busy with. §7.2.4.
+        if self.is_busy() && (index != 0 || damaged) {
+            return;
+        }
         let application = std::mem::take(&mut self.application);
         let transfer = self.transfer;
         self.give_up();
         let mut errors = self.interrupt_erase(index);
-        // These two are checked in any case. §7.2.2.
-        let answer = if !intact && (self.checks || index == 0 || index == 8) {
+        let answer = if damaged {
             Err(CRC)
         } else if self.mode != Mode::Ready && !matches!(index, 0 | 1 | 8 | 41 | 55 | 58 | 59) {
             Err(ILLEGAL)
@@ -91,7 +96,8 @@ impl SdCard {
             1 => self.initialise(argument),
             6 => Ok(data_block(&registers::switch_status(argument))),
             8 => {
-                let accepted = if argument >> 8 & 0xf == VOLTAGE { VOLTAGE << 8 } else { 0 };
+                self.interface_known = argument >> 8 & 0xf == VOLTAGE;
+                let accepted = if self.interface_known { VOLTAGE << 8 } else { 0 };
                 Ok((accepted | argument & 0xff).to_be_bytes().to_vec())
             }
             9 => match cx.blk_info(DISK) {
@@ -109,14 +115,11 @@ impl SdCard {
             // The length of a block is what it is.
             16 if u64::from(argument) <= BLOCK => R1,
             16 => Err(PARAMETER),
-            17 => self.transfer(cx, Transfer::Read, argument, Some(1)),
-            18 => self.transfer(cx, Transfer::Read, argument, None),
-            23 => {
-                self.block_count = (argument > 0).then_some(argument);
-                R1
-            }
-            24 => self.transfer(cx, Transfer::WriteOne, argument, Some(1)),
-            25 => self.transfer(cx, Transfer::WriteMany, argument, None),
+            17 => self.transfer(cx, Transfer::ReadOne, argument),
+            18 => self.transfer(cx, Transfer::ReadMany, argument),
+            // Reserved in SPI mode is also CMD23: the host stops transfers. Table 7-3.
+            24 => self.transfer(cx, Transfer::WriteOne, argument),
+            25 => self.transfer(cx, Transfer::WriteMany, argument),
             32 => {
                 (self.erase_first, self.erase_last) = (Some(argument), None);
                 R1
@@ -156,23 +159,24 @@ impl SdCard {
         }
     }
 
-    /// A card of high capacity does not get ready for a host that does not know such. §4.2.3.
+    /// A card of high capacity does not get ready for a host that does not know such, and ignores what the host says of
+    /// that if it has not accepted a CMD8 before. §7.2.1, §4.2.3.
     fn initialise(&mut self, argument: u32) -> Answer {
-        if argument & HCS != 0 {
+        if self.interface_known && argument & HCS != 0 {
             self.mode = Mode::Ready;
         }
         R1
     }
 
-    fn transfer(&mut self, cx: &mut Ctx<'_>, transfer: Transfer, block: u32, blocks: Option<u32>) -> Answer {
-        let counted = self.block_count.take();
+    fn transfer(&mut self, cx: &mut Ctx<'_>, transfer: Transfer, block: u32) -> Answer {
         if Self::blocks(cx).is_none_or(|blocks| u64::from(block) >= blocks) {
             return Err(PARAMETER);
         }
         self.transfer = transfer;
         self.next_block = block.into();
-        self.blocks_left = blocks.or(counted);
-        self.written = if transfer == Transfer::Read { self.written } else { 0 };
+        if matches!(transfer, Transfer::WriteOne | Transfer::WriteMany) {
+            self.written = 0;
+        }
         R1
     }
 

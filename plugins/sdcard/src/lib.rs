@@ -1,10 +1,11 @@
 //! An SD card of high capacity, spoken to over SPI; what it holds is a disk.
 //!
-//! As in the SD Physical Layer Simplified Specification 9.10, chapter 7. A board without a disk for it has an empty
+//! As in the SD Physical Layer Simplified Specification 4.10, chapter 7. A board without a disk for it has an empty
 //! slot, and so has one whose disk is smaller than 512 KiB, the unit of a card's size; what is behind the last whole
 //! unit is not on the card. Reads look one block ahead, writes are durable when the card is no longer busy.
 //!
-//! Not modelled: cards of standard capacity, write-protect groups, locking, CMD27, general commands, high-speed modes.
+//! Not modelled: cards of standard capacity, write-protect groups, high-speed modes; nor, though mandatory, locking
+//! (CMD42), CMD27 and CMD56, which are illegal commands.
 
 mod command;
 mod crc;
@@ -13,7 +14,7 @@ mod registers;
 use reprise_plugin_api::desc::{DeviceDesc, FdtNode, FdtValue, PortKind};
 use reprise_plugin_api::link::spi::{self, Ask};
 use reprise_plugin_api::{
-    BlockDone, BlockOp, ConfigError, Ctx, Device, DeviceConfig, DeviceState, Link, Port, Reset,
+    BlockDone, BlockOp, ConfigError, Ctx, Device, DeviceConfig, DeviceState, Link, LogLevel, Port, Reset,
     export_devices,
 };
 use std::collections::VecDeque;
@@ -85,7 +86,8 @@ enum Mode {
 enum Transfer {
     #[default]
     None,
-    Read,
+    ReadOne,
+    ReadMany,
     WriteOne,
     WriteMany,
 }
@@ -111,6 +113,8 @@ pub struct SdCard {
     selected: bool,
     /// Checksums of commands and blocks are checked.
     checks: bool,
+    /// The host has sent a CMD8 with a voltage of this card since the last reset.
+    interface_known: bool,
     /// The next command is one of the application's.
     application: bool,
     /// What has come in of a command.
@@ -122,10 +126,6 @@ pub struct SdCard {
     transfer: Transfer,
     /// The next block of the transfer.
     next_block: u64,
-    /// How many are left of it; as many as the host wants, if it has not said.
-    blocks_left: Option<u32>,
-    /// What the host has said for the next transfer.
-    block_count: Option<u32>,
     /// What has come in of a block behind its token.
     incoming: Option<Vec<u8>>,
     /// Blocks that the last write command has written.
@@ -155,9 +155,6 @@ impl SdCard {
     }
 
     fn take(&mut self, cx: &mut Ctx<'_>, byte: u8) {
-        if self.is_busy() {
-            return;
-        }
         if let Some(block) = &mut self.incoming {
             block.push(byte);
             if block.len() == BLOCK_AND_CRC {
@@ -172,6 +169,9 @@ impl SdCard {
                 self.command.clear();
                 self.obey(cx, command);
             }
+            return;
+        }
+        if self.is_busy() {
             return;
         }
         match (self.transfer, byte) {
@@ -200,19 +200,21 @@ impl SdCard {
     /// Have the next block of a read ready when the one before it is through. `waiting`: there was nothing to say.
     fn read_on(&mut self, cx: &mut Ctx<'_>, waiting: bool) {
         let room = self.job == Job::None && self.output.len() + BLOCK_AND_CRC + 2 <= MOST_OUTPUT;
-        if self.transfer != Transfer::Read || !room || self.blocks_left == Some(0) {
+        if !matches!(self.transfer, Transfer::ReadOne | Transfer::ReadMany) || !room {
             return;
         }
         if Self::blocks(cx).is_some_and(|blocks| self.next_block < blocks) {
             let offset = self.next_block * BLOCK;
             self.next_block += 1;
-            self.blocks_left = self.blocks_left.map(|left| left - 1);
+            if self.transfer == Transfer::ReadOne {
+                self.transfer = Transfer::None;
+            }
             return self.submit(cx, Job::Read, BlockOp::Read { offset, len: BLOCK });
         }
-        // That the card has an end is told to who reads on, not to who stops there.
+        // That the card has an end is told to who reads on, not to who stops there. What a token tells is told: it is
+        // not in the status as well. §7.3.4.
         if waiting && self.command.is_empty() {
             self.output.push_back(READ_OUT_OF_RANGE);
-            self.status |= status::OUT_OF_RANGE;
             self.transfer = Transfer::None;
         }
     }
@@ -250,8 +252,7 @@ impl SdCard {
             self.status |= status::ERROR;
         }
         self.next_block += 1;
-        self.blocks_left = self.blocks_left.map(|left| left.saturating_sub(1));
-        if self.transfer == Transfer::WriteOne || self.blocks_left == Some(0) {
+        if self.transfer == Transfer::WriteOne {
             self.transfer = Transfer::None;
             self.submit(cx, Job::Flush, BlockOp::Flush);
         }
@@ -275,8 +276,27 @@ impl SdCard {
             self.output.extend(crc::crc16(done.data).to_be_bytes());
         } else {
             self.output.push_back(READ_FAILED);
-            self.status |= status::ERROR;
             self.transfer = Transfer::None;
+        }
+    }
+
+    /// A disk that a card cannot be, or not all of it: the guest would only see that something is missing.
+    fn warn_of_size(cx: &mut Ctx<'_>, size: u64) {
+        let behind = size % registers::SIZE_UNIT;
+        if size < registers::SIZE_UNIT {
+            let least = registers::SIZE_UNIT;
+            cx.log(
+                LogLevel::Warn,
+                format_args!("the slot is empty: its disk has {size} bytes, a card at least {least}"),
+            );
+        } else if behind != 0 {
+            cx.log(
+                LogLevel::Warn,
+                format_args!(
+                    "the last {behind} bytes of the disk are not on the card: a card's \
+                size is a multiple of 512 KiB"
+                ),
+            );
         }
     }
 
@@ -324,7 +344,10 @@ impl Device for SdCard {
         Ok(Self { serial: config.serial, ..Self::default() })
     }
 
-    fn reset(&mut self, _cx: &mut Ctx<'_>, _kind: Reset) {
+    fn reset(&mut self, cx: &mut Ctx<'_>, kind: Reset) {
+        if let (Reset::Cold, Some(disk)) = (kind, cx.blk_info(DISK)) {
+            Self::warn_of_size(cx, disk.size_bytes);
+        }
         // The slot's power goes with the machine's. Requests in flight are gone, and their tokens stay used.
         *self = Self { serial: self.serial, token: self.token, ..Self::default() };
     }
@@ -344,6 +367,10 @@ impl Device for SdCard {
     fn on_blk(&mut self, cx: &mut Ctx<'_>, done: BlockDone<'_>) {
         if done.token != self.token {
             return;
+        }
+        if self.is_busy() {
+            // What came in of a command meanwhile was to a deaf card.
+            self.command.clear();
         }
         match std::mem::take(&mut self.job) {
             // Given up.

@@ -1,4 +1,4 @@
-//! What a card says of itself. Physical Layer Simplified Specification 9.10, §4.10 and §5.
+//! What a card says of itself. Physical Layer Simplified Specification 4.10, §4.10 and §5.
 
 use crate::crc::crc7;
 use reprise_plugin_api::BlockInfo;
@@ -6,7 +6,7 @@ use reprise_plugin_api::BlockInfo;
 /// The unit of addresses and transfers of a high-capacity card, in bytes.
 pub(crate) const BLOCK: u64 = 512;
 /// The unit of a high-capacity card's size: C_SIZE counts it. §5.3.3.
-const SIZE_UNIT: u64 = 512 << 10;
+pub(crate) const SIZE_UNIT: u64 = 512 << 10;
 /// C_SIZE has 22 bits: 2 TiB.
 const MOST_UNITS: u64 = 1 << 22;
 
@@ -77,7 +77,7 @@ pub(crate) const SCR: [u8; 8] = [
     0x02, // SD_SPEC 2 …
     0x05, // erased is 0, no security, 1 and 4 data lines
     0x80, // … with SD_SPEC3: version 3.0x
-    0x02, // CMD_SUPPORT: CMD23
+    0x00, // CMD_SUPPORT: neither CMD20 nor CMD23, which SPI mode does not have
     0, 0, 0, 0,
 ];
 
@@ -96,9 +96,9 @@ pub(crate) fn switch_status(argument: u32) -> [u8; 64] {
     let refused = (0..6).any(|group| !matches!(asked(group), 0 | 0xf));
     // Most current in mA; none of what cannot be had.
     out[1] = if refused { 0 } else { 100 };
-    // Functions that there are, group 6 first.
+    // Functions that there are, group 6 first: the default, and 15, which changes nothing and is always there.
     for group in 0..6 {
-        out[2 + 2 * group + 1] = 1;
+        [out[2 + 2 * group], out[2 + 2 * group + 1]] = [0x80, 0x01];
     }
     // What was chosen, group 6 first, two a byte.
     for group in 0..6 {

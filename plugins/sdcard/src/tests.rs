@@ -147,10 +147,14 @@ fn before_it_is_ready_it_does_little() {
     assert_eq!(bytes(&mut h, 4), [0, 0xff, 0x80, 0]);
     assert_eq!(command(&mut h, 55, 0), 1);
     assert_eq!(command(&mut h, 41, 0), 1, "the host does not know cards like this one");
+    assert_eq!(command(&mut h, 1, 1 << 30), 1, "what it says counts behind CMD8");
+    assert_eq!((command(&mut h, 8, 0x2aa), bytes(&mut h, 4)), (1, vec![0, 0, 0, 0xaa]));
+    assert_eq!(command(&mut h, 1, 1 << 30), 1, "that was a voltage this card does not take");
+    assert_eq!((command(&mut h, 8, 0x155), bytes(&mut h, 4)), (1, vec![0, 0, 1, 0x55]));
     assert_eq!(command(&mut h, 1, 1 << 30), 0);
     assert_eq!(command(&mut h, 58, 0), 0);
     assert_eq!(bytes(&mut h, 4), [0xc0, 0xff, 0x80, 0]);
-    for index in [5, 27, 28, 29, 30, 41, 42, 52, 53, 56] {
+    for index in [5, 23, 27, 28, 29, 30, 41, 42, 52, 53, 56] {
         assert_eq!(command(&mut h, index, 0), 4, "CMD{index}");
     }
 }
@@ -166,6 +170,7 @@ fn checksums_of_commands_are_checked_if_asked_for() {
     assert_eq!(command(&mut h, 59, 0), 0);
     assert_eq!(raw(&mut h, wrong(framed(13, 0))), Some(0));
     assert_eq!(raw(&mut h, wrong(framed(8, 0x1aa))), Some(1 << 3));
+    assert_eq!(raw(&mut h, wrong(framed(0, 0))), Some(1), "a reset in SPI mode is a command like others");
 }
 
 #[test]
@@ -193,7 +198,7 @@ fn there_is_one_function_of_each_kind() {
     let mut h = card(false);
     assert_eq!(command(&mut h, 6, 0x00ff_fff0), 0);
     let status = block(&mut h, 64);
-    assert_eq!(status[..17], [0, 100, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 0, 0]);
+    assert_eq!(status[..17], [0, 100, 0x80, 1, 0x80, 1, 0x80, 1, 0x80, 1, 0x80, 1, 0x80, 1, 0, 0, 0]);
     assert_eq!(command(&mut h, 6, 0x80ff_ff21), 0);
     let status = block(&mut h, 64);
     assert_eq!((status[1], &status[14..17]), (0, &[0, 0, 0xff][..]), "groups 1 and 2 are refused");
@@ -233,18 +238,7 @@ fn blocks_are_read_until_somebody_says_stop() {
     assert_eq!(block(&mut h, 512), pattern(4095));
     assert_eq!(token(&mut h), READ_OUT_OF_RANGE);
     assert_eq!(command(&mut h, 12, 0), 0);
-    assert_eq!((command(&mut h, 13, 0), exchange(&mut h, 0xff)), (0, status::OUT_OF_RANGE));
-    assert_eq!((command(&mut h, 13, 0), exchange(&mut h, 0xff)), (0, 0), "it was told");
-}
-
-#[test]
-fn a_count_ends_a_read_by_itself() {
-    let mut h = card(false);
-    assert_eq!(command(&mut h, 23, 2), 0);
-    assert_eq!(command(&mut h, 18, 0), 0);
-    assert_eq!([block(&mut h, 512), block(&mut h, 512)], [pattern(0), pattern(1)]);
-    h.advance(10_000);
-    assert_eq!(bytes(&mut h, 600), [0xff; 600]);
+    assert_eq!((command(&mut h, 13, 0), exchange(&mut h, 0xff)), (0, 0), "the token has told it");
 }
 
 #[test]
@@ -261,6 +255,43 @@ fn a_block_is_written_while_the_card_is_busy() {
     assert_eq!(h.disk("disk")[7 * 512..8 * 512], data);
     assert_eq!(command(&mut h, 13, 0), 0);
     assert_eq!(exchange(&mut h, 0xff), 0);
+}
+
+#[test]
+fn a_reset_ends_what_a_card_is_busy_with() {
+    let mut h = card(false);
+    let data = pattern(99);
+    assert_eq!(command(&mut h, 24, 7), 0);
+    assert_eq!(send_block(&mut h, START_BLOCK, &data, crc16(&data)), ACCEPTED);
+    framed(13, 0).iter().for_each(|byte| assert_eq!(exchange(&mut h, *byte), BUSY));
+    assert_eq!(bytes(&mut h, 10), [BUSY; 10], "nothing else is answered");
+    framed(0, 0).iter().for_each(|byte| assert_eq!(exchange(&mut h, *byte), BUSY));
+    assert_eq!(bytes(&mut h, 3), [0xff, 1, 0xff]);
+    h.advance(10_000);
+    assert_eq!(command(&mut h, 58, 0), 1);
+    assert_eq!(bytes(&mut h, 4), [0, 0xff, 0x80, 0]);
+    // What came in of a command while it was deaf is not the beginning of the next one.
+    let mut h = card(false);
+    assert_eq!(command(&mut h, 24, 7), 0);
+    assert_eq!(send_block(&mut h, START_BLOCK, &data, crc16(&data)), ACCEPTED);
+    exchange(&mut h, 0x51);
+    assert!(busy(&mut h) > 5);
+    assert_eq!((command(&mut h, 13, 0), exchange(&mut h, 0xff)), (0, 0));
+}
+
+#[test]
+fn a_disk_that_is_no_card_is_told_of() {
+    let logs = |bytes: usize| {
+        let mut h = FakeHost::<SdCard>::new(Config { max_hz: 400_000, serial: 1 });
+        h.attach_disk("disk", vec![0; bytes], false);
+        h.reset(Reset::Warm);
+        assert_eq!(h.logs(), [], "once is enough");
+        h.reset(Reset::Cold);
+        h.logs().into_iter().map(|(_, text)| text).collect::<Vec<_>>()
+    };
+    assert_eq!(logs(MIB), [""; 0]);
+    assert_eq!(logs(1000), ["the slot is empty: its disk has 1000 bytes, a card at least 524288"]);
+    assert_eq!(logs(MIB + 512)[0][..45], *"the last 512 bytes of the disk are not on the");
 }
 
 #[test]
