@@ -2,10 +2,12 @@
 //!
 //! Registers as in the chapter "Serial Peripheral Interface (SPI)" of the SiFive FU540-C000 manual, of an instance
 //! without the flash interface: `fctrl` and `ffmt` read 0. A frame is exchanged with the selected targets when it
-//! begins, and what they answered is in the receive FIFO when as much virtual time has passed as its clocks take.
+//! begins, and what they answered is in the receive FIFO when as much virtual time has passed as its clocks and the
+//! delays around them take.
 //!
 //! Not modelled: data on more than one line. Dual and quad frames are shorter, but exchanged like single ones; frames
-//! of other than 8 bits take their time and reach nobody.
+//! of other than 8 bits take their time and reach nobody, so ones come in behind what is left of the byte in the shift
+//! register.
 
 mod registers;
 
@@ -26,9 +28,9 @@ const FRAME_BITS: u32 = 8;
 /// Where nobody drives the line.
 const FLOATING: u8 = 0xff;
 
-/// Bit 31 of `txdata`: full, and of `rxdata`: empty.
+/// Bit 31 of `txdata`: full, and of `rxdata`: empty. §19.11, §19.12.
 const FLAG: u32 = 1 << 31;
-/// Bits of `ie` and `ip`.
+/// Bits of `ie` and `ip`. §19.15.
 const TX_WATERMARK: u32 = 1;
 const RX_WATERMARK: u32 = 1 << 1;
 
@@ -72,11 +74,14 @@ pub struct Spi {
     frame: Option<Frame>,
     /// The chip select of `csid` is at the level that `csdef` does not have.
     asserted: bool,
+    /// It is no longer when the frame ends.
+    clear: bool,
     /// The chip selects that are low, as the targets were told.
     low: u32,
 }
 
 impl Spi {
+    /// Levels, not events: nothing has to be acknowledged. §19.13 to §19.15.
     fn pending(&self) -> u32 {
         let Registers { txmark, rxmark, .. } = self.registers;
         let tx = if (self.transmit.len() as u32) < txmark { TX_WATERMARK } else { 0 };
@@ -104,15 +109,17 @@ impl Spi {
             return;
         }
         let Some(data) = self.transmit.pop_front() else { return };
-        let asserts = !self.asserted && self.registers.csmode != CsMode::Off;
+        let asserts = !self.asserted && self.registers.cs_mode() != CsMode::Off;
         if asserts {
             self.asserted = true;
             self.select(cx);
         }
         let reversed = self.registers.lsb_first();
-        self.frame = Some(Frame { receives: !self.registers.transmits_only(), reversed, incoming: FLOATING });
-        if self.registers.frame_bits() == FRAME_BITS {
-            let outgoing = if reversed { data.reverse_bits() } else { data };
+        let outgoing = if reversed { data.reverse_bits() } else { data };
+        let bits = self.registers.frame_bits();
+        let incoming = shifted(outgoing, bits);
+        self.frame = Some(Frame { receives: !self.registers.transmits_only(), reversed, incoming });
+        if bits == FRAME_BITS {
             for at in (0..self.chip_selects).filter(|at| self.low >> at & 1 != 0) {
                 cx.send(BUS, at, &Ask::Exchange(outgoing).encode());
             }
@@ -129,16 +136,17 @@ impl Spi {
             let reversed = frame.incoming.reverse_bits();
             self.receive.push_back(if frame.reversed { reversed } else { frame.incoming });
         }
-        if self.registers.csmode == CsMode::Auto {
-            self.release(cx);
-        }
+        let clear = std::mem::take(&mut self.clear) || self.registers.cs_mode() == CsMode::Auto;
+        self.asserted &= !clear;
+        self.select(cx);
         self.begin(cx);
     }
+}
 
-    fn release(&mut self, cx: &mut Ctx<'_>) {
-        self.asserted = false;
-        self.select(cx);
-    }
+/// The shift register with this byte, most significant bit first, after `bits` clocks of a floating line: SPIPhysical.
+fn shifted(byte: u8, bits: u32) -> u8 {
+    let ones = FLOATING.checked_shr(FRAME_BITS.saturating_sub(bits)).unwrap_or(0);
+    byte.checked_shl(bits).unwrap_or(0) | ones
 }
 
 impl Device for Spi {
@@ -181,17 +189,19 @@ impl Device for Spi {
             receive: VecDeque::new(),
             frame: None,
             asserted: false,
+            clear: false,
             low: 0,
         })
     }
 
     fn reset(&mut self, cx: &mut Ctx<'_>, _kind: Reset) {
-        let Self { clock_hz: _, chip_selects, registers, transmit, receive, frame, asserted, low } = self;
+        let Self { clock_hz: _, chip_selects, registers, transmit, receive, frame, asserted, clear, low } =
+            self;
         *registers = Registers::new(*chip_selects);
         transmit.clear();
         receive.clear();
         // The targets are reset with the machine, and begin as not selected.
-        (*frame, *asserted, *low) = (None, false, 0);
+        (*frame, *asserted, *clear, *low) = (None, false, false, 0);
         self.drive(cx);
     }
 
@@ -214,17 +224,22 @@ impl Device for Spi {
         let value = value as u32;
         match access.offset {
             registers::TXDATA => {
-                // Ignored while the FIFO is full.
-                if self.transmit.len() < FIFO {
+                // Ignored while the FIFO is full, and when the flag is written back as it was read, with the data:
+                // that is how `amoor.w` tries. NonBlockingEnqueue.
+                if self.transmit.len() < FIFO && value & FLAG == 0 {
                     self.transmit.push_back(value as u8);
                 }
                 self.begin(cx);
             }
             offset => {
-                if self.registers.write(offset, value) {
-                    self.release(cx);
+                let ends = self.registers.write(offset, value);
+                // A chip select outlasts the frame that is being shifted. SPIMedia.
+                if self.frame.is_some() {
+                    self.clear |= ends;
+                } else {
+                    self.asserted &= !ends;
+                    self.select(cx);
                 }
-                self.select(cx);
             }
         }
         self.drive(cx);
@@ -246,6 +261,9 @@ impl Device for Spi {
     fn after_load(&mut self) -> Result<(), String> {
         if self.transmit.len() > FIFO || self.receive.len() > FIFO {
             return Err("more frames than the FIFOs hold".into());
+        }
+        if self.clear && self.frame.is_none() {
+            return Err("a chip select waits for a frame that is not there".into());
         }
         let mask = self.registers.csdef_mask();
         if self.low & !mask != 0 || self.registers.csdef & !mask != 0 {

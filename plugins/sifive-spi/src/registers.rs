@@ -1,38 +1,41 @@
 //! The registers that only hold what is written to them, and what their fields say of a frame.
+//!
+//! Sections are those of the SiFive FE310-G002 manual, which describes the same block as the FU540-C000's. What manuals
+//! do not say is as in SiFive's own source, sifive-blocks, `devices/spi`: `SPIRegs`, `TLSPI`, `SPIMedia`, `SPIFIFO`.
 
 use reprise_plugin_api::DeviceState;
 
-/// Serial clock divisor.
+/// Serial clock divisor. §19.4.
 pub(crate) const SCKDIV: u64 = 0x00;
-/// Serial clock mode.
+/// Serial clock mode. §19.5.
 pub(crate) const SCKMODE: u64 = 0x04;
-/// Chip select ID.
+/// Chip select ID. §19.6.
 pub(crate) const CSID: u64 = 0x10;
-/// Chip select default: the levels of those that are not asserted.
+/// Chip select default: the levels of those that are not asserted. §19.7.
 pub(crate) const CSDEF: u64 = 0x14;
-/// Chip select mode.
+/// Chip select mode. §19.8.
 pub(crate) const CSMODE: u64 = 0x18;
-/// Delay control.
+/// Delay control. §19.9.
 pub(crate) const DELAY0: u64 = 0x28;
 pub(crate) const DELAY1: u64 = 0x2c;
-/// Frame format.
+/// Frame format. §19.10.
 pub(crate) const FMT: u64 = 0x40;
-/// Transmit data.
+/// Transmit data. §19.11.
 pub(crate) const TXDATA: u64 = 0x48;
-/// Receive data.
+/// Receive data. §19.12.
 pub(crate) const RXDATA: u64 = 0x4c;
-/// Transmit watermark.
+/// Transmit watermark. §19.13.
 pub(crate) const TXMARK: u64 = 0x50;
-/// Receive watermark.
+/// Receive watermark. §19.14.
 pub(crate) const RXMARK: u64 = 0x54;
-/// Interrupt enable.
+/// Interrupt enable. §19.15.
 pub(crate) const IE: u64 = 0x70;
-/// Interrupt pending.
+/// Interrupt pending. §19.15.
 pub(crate) const IP: u64 = 0x74;
 
 const SCKDIV_BITS: u32 = 0xfff;
 const SCKMODE_BITS: u32 = 3;
-/// The clock idles in the second half of a bit: data is shifted at the first edge.
+/// Data is shifted at the leading edge and sampled at the trailing one.
 const SCKMODE_PHA: u32 = 1;
 const CSMODE_BITS: u32 = 3;
 /// Two fields of 8 bits, at 0 and 16.
@@ -46,11 +49,10 @@ const FMT_LEN_SHIFT: u32 = 16;
 const MARK_BITS: u32 = 7;
 const IE_BITS: u32 = 3;
 
-/// When the chip select of `csid` is asserted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, DeviceState)]
+/// When the chip select of `csid` is asserted. §19.8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CsMode {
     /// For each frame.
-    #[default]
     Auto,
     /// From the first frame on.
     Hold,
@@ -68,7 +70,7 @@ pub(crate) struct Registers {
     sckmode: u32,
     pub(crate) csid: u32,
     pub(crate) csdef: u32,
-    pub(crate) csmode: CsMode,
+    csmode: u32,
     delay0: u32,
     delay1: u32,
     fmt: u32,
@@ -78,7 +80,7 @@ pub(crate) struct Registers {
 }
 
 impl Registers {
-    /// As after a reset.
+    /// As after a reset: those of an instance without the flash interface. §19.4 to §19.15.
     pub(crate) fn new(chip_selects: u32) -> Self {
         let csdef_mask = u32::MAX >> (32 - chip_selects);
         Self {
@@ -108,11 +110,7 @@ impl Registers {
             SCKMODE => self.sckmode,
             CSID => self.csid,
             CSDEF => self.csdef,
-            CSMODE => match self.csmode {
-                CsMode::Auto => 0,
-                CsMode::Hold => 2,
-                CsMode::Off => 3,
-            },
+            CSMODE => self.csmode,
             DELAY0 => self.delay0,
             DELAY1 => self.delay1,
             FMT => self.fmt,
@@ -124,7 +122,7 @@ impl Registers {
     }
 
     /// Returns whether that ends the assertion of the chip select: another mode, another chip select, or another level
-    /// of the selected one.
+    /// of the selected one. §19.8.
     pub(crate) fn write(&mut self, offset: u64, value: u32) -> bool {
         let before = (self.csmode, self.csid, self.csdef >> self.csid & 1);
         match offset {
@@ -132,14 +130,7 @@ impl Registers {
             SCKMODE => self.sckmode = value & SCKMODE_BITS,
             CSID => self.csid = value & self.csid_bits(),
             CSDEF => self.csdef = value & self.csdef_mask,
-            CSMODE => {
-                self.csmode = match value & CSMODE_BITS {
-                    2 => CsMode::Hold,
-                    3 => CsMode::Off,
-                    // 1 is reserved.
-                    _ => CsMode::Auto,
-                }
-            }
+            CSMODE => self.csmode = value & CSMODE_BITS,
             DELAY0 => self.delay0 = value & DELAY_BITS,
             DELAY1 => self.delay1 = value & DELAY_BITS,
             FMT => self.fmt = value & FMT_BITS,
@@ -149,6 +140,15 @@ impl Registers {
             _ => {}
         }
         before != (self.csmode, self.csid, self.csdef >> self.csid & 1)
+    }
+
+    pub(crate) fn cs_mode(&self) -> CsMode {
+        match self.csmode {
+            2 => CsMode::Hold,
+            3 => CsMode::Off,
+            // 1 is reserved, but held, and does as 0: SPIFIFO.
+            _ => CsMode::Auto,
+        }
     }
 
     pub(crate) fn lsb_first(&self) -> bool {
@@ -177,7 +177,7 @@ impl Registers {
         let half_period = u64::from(self.sckdiv) + 1;
         let implicit_half = u64::from(self.sckmode & SCKMODE_PHA == 0);
         let before = if asserts { 2 * field(self.delay0, 0) + implicit_half } else { 0 };
-        let after = match self.csmode {
+        let after = match self.cs_mode() {
             CsMode::Auto => 2 * (field(self.delay0, 16) + field(self.delay1, 0)) + (1 - implicit_half),
             CsMode::Hold | CsMode::Off => 2 * field(self.delay1, 16),
         };
@@ -186,8 +186,8 @@ impl Registers {
 
     /// Whether these can have been written.
     pub(crate) fn check(&self, chip_selects: u32) -> Result<(), String> {
-        let mut written = Self { csmode: self.csmode, ..Self::new(chip_selects) };
-        let all = [SCKDIV, SCKMODE, CSID, CSDEF, DELAY0, DELAY1, FMT, TXMARK, RXMARK, IE];
+        let mut written = Self::new(chip_selects);
+        let all = [SCKDIV, SCKMODE, CSID, CSDEF, CSMODE, DELAY0, DELAY1, FMT, TXMARK, RXMARK, IE];
         for offset in all {
             written.write(offset, self.read(offset));
         }

@@ -33,7 +33,7 @@ fn registers_are_as_after_a_reset() {
     assert_eq!(read(&mut h), full);
     assert!(h.output("irq"));
     h.write32(CSMODE, 1);
-    assert_eq!((h.read32(CSMODE), h.read32(0x60), h.read32(0x64)), (0, 0, 0));
+    assert_eq!((h.read32(CSMODE), h.read32(0x60), h.read32(0x64)), (1, 0, 0));
     h.reset(Reset::Warm);
     assert_eq!(read(&mut h), reset);
     assert!(!h.output("irq"));
@@ -89,6 +89,39 @@ fn the_fifos_hold_eight_and_what_is_more_is_lost() {
     assert_eq!(sent, (0..9).collect::<Vec<u8>>());
     let received: Vec<u32> = (0..9).map(|_| h.read32(RXDATA)).collect();
     assert_eq!(received, [0x40, 0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47, 1 << 31]);
+}
+
+#[test]
+fn a_full_flag_that_is_written_back_sends_nothing() {
+    let mut h = controller(1);
+    h.write32(CSMODE, 2);
+    h.write32(TXDATA, 1 << 31 | 0x55);
+    assert_eq!((said(&mut h), h.next_deadline()), (vec![], None));
+    // As `amoor.w` does: what it reads says whether it has sent.
+    (0..9).for_each(|byte| h.write32(TXDATA, byte));
+    let flag = h.read32(TXDATA);
+    h.advance_to(h.next_deadline().unwrap());
+    h.write32(TXDATA, flag | 0x55);
+    assert_eq!(h.read32(TXDATA), 0, "eight less the one on the bus");
+}
+
+#[test]
+fn a_chip_select_outlasts_its_frame() {
+    let mut h = controller(2);
+    h.write32(CSMODE, 2);
+    h.write32(TXDATA, 1);
+    assert_eq!(said(&mut h), [(0, Ask::Select(true)), (0, Ask::Exchange(1))]);
+    // Linux does not wait for the last frame when it only transmits.
+    h.write32(CSMODE, 0);
+    h.write32(CSMODE, 2);
+    h.write32(CSID, 1);
+    h.write32(TXDATA, 2);
+    assert_eq!(said(&mut h), []);
+    h.advance_to(h.next_deadline().unwrap());
+    let next = [(0, Ask::Select(false)), (1, Ask::Select(true)), (1, Ask::Exchange(2))];
+    assert_eq!(said(&mut h), next);
+    h.advance(10_000);
+    assert_eq!(said(&mut h), [], "it is held again");
 }
 
 #[test]
@@ -171,6 +204,19 @@ fn formats_change_what_is_on_the_line() {
     let now = h.now_ns();
     h.write32(TXDATA, 5);
     assert_eq!((said(&mut h), h.timer("frame")), (vec![], Some(now + 160)));
+    // What is left of the byte, and behind it what the line was.
+    for (fmt, sent, received) in [(4 << 16, 0xa5, 0x5f), (1 << 16, 0x40, 0x81), (0, 0x42, 0x42)] {
+        h.advance(10_000);
+        h.write32(FMT, fmt);
+        h.read32(RXDATA);
+        h.write32(TXDATA, sent);
+        h.advance(10_000);
+        assert_eq!(h.read32(RXDATA), received, "{fmt:#x}");
+    }
+    h.write32(FMT, 4 << 16 | 1 << 2);
+    h.write32(TXDATA, 0xa5);
+    h.advance(10_000);
+    assert_eq!(h.read32(RXDATA), 0xfa, "from the other end");
 }
 
 #[test]
