@@ -2,7 +2,8 @@
 //!
 //! As in the SD Physical Layer Simplified Specification 4.10, chapter 7. A board without a disk for it has an empty
 //! slot, and so has one whose disk is smaller than 512 KiB, the unit of a card's size; what is behind the last whole
-//! unit is not on the card. Reads look one block ahead, writes are durable when the card is no longer busy.
+//! unit is not on the card. The log warns of both. Reads look one block ahead, writes are durable when the card is no
+//! longer busy.
 //!
 //! Not modelled: cards of standard capacity, write-protect groups, high-speed modes; nor, though mandatory, locking
 //! (CMD42), CMD27 and CMD56, which are illegal commands.
