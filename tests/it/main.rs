@@ -37,6 +37,7 @@ mod reprise;
 mod seek;
 mod shelf;
 mod snapshot;
+mod spi;
 mod steer;
 mod swap;
 mod travel;

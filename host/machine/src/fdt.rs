@@ -202,10 +202,10 @@ impl<'a> Tree<'a> {
             tree.board.devices[index].bases.is_empty() && tree.upwards(index).is_none()
         })?;
         for (index, device) in self.board.devices.iter().enumerate() {
-            for sibling in device.desc.fdt.iter().flat_map(|node| &node.siblings) {
+            for (at, sibling) in device.desc.fdt.iter().flat_map(|node| &node.siblings).enumerate() {
                 self.what.clone_from(&device.id);
                 let name = self.root_name(&sibling.name, &device.id);
-                self.node(&name, |tree| tree.template(sibling, index))?;
+                self.node(&name, |tree| tree.sibling(index, at as u32, sibling))?;
             }
         }
         Ok(())
@@ -273,6 +273,16 @@ impl<'a> Tree<'a> {
         self.targets(index, node)
     }
 
+    /// Only what is pointed to has a phandle, as in a compiled tree.
+    fn sibling(&mut self, device: usize, at: u32, node: &FdtNode) -> Written {
+        self.template(node, device)?;
+        let own = self.board.devices[device].desc.fdt.as_ref();
+        if own.is_some_and(|own| own.pointed_to().any(|pointed_to| pointed_to == at)) {
+            self.writer.property_phandle(self.sibling_phandle(device, at))?;
+        }
+        Ok(())
+    }
+
     fn template(&mut self, node: &FdtNode, device: usize) -> Written {
         if !node.compatible.is_empty() {
             self.writer.property_string_list("compatible", node.compatible.clone())?;
@@ -289,6 +299,7 @@ impl<'a> Tree<'a> {
             FdtValue::Bytes(bytes) => self.writer.property(name, bytes),
             FdtValue::SelfRef => self.writer.property_u32(name, self.device_phandle(device)),
             FdtValue::SelfPath => self.writer.property_string(name, &self.path(device)),
+            FdtValue::SiblingRef(at) => self.writer.property_u32(name, self.sibling_phandle(device, *at)),
         }
     }
 
@@ -311,10 +322,17 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Phandles: harts first, then devices, all from 1.
+    /// Phandles: harts first, then devices, then siblings, all from 1.
     fn device_phandle(&self, device: usize) -> u32 {
         let index = u32::try_from(device).expect("a board has fewer devices");
         hart_phandle(self.board.machine.harts) + index
+    }
+
+    fn sibling_phandle(&self, device: usize, at: u32) -> u32 {
+        let siblings = |device: &DeviceSpec| device.desc.fdt.as_ref().map_or(0, |node| node.siblings.len());
+        let before: usize = self.board.devices[..device].iter().map(siblings).sum();
+        let before = u32::try_from(before).expect("descriptors are far shorter");
+        self.device_phandle(self.board.devices.len()) + before + at
     }
 
     /// Where the wires of the template's pins lead. `interrupts` if that is a single controller, which every driver

@@ -5,7 +5,10 @@ use crate::{
     machine::Machine,
     plugin::{Instance, Plugin, in_words},
 };
-use reprise_abi::desc::{DeviceDesc, Pins};
+use reprise_abi::{
+    desc::{DeviceDesc, Pins},
+    schema,
+};
 use thiserror::Error;
 
 /// Why a build cannot take the place of another. The machine is what it was.
@@ -34,6 +37,14 @@ pub enum ReloadError {
         device: String,
         /// The plugin's reason.
         why: String,
+    },
+    /// The new build describes a state in which the old one's has no place, or not for all that it may hold.
+    #[error("device \"{device}\": the new build's state is another: {}", .breaks.join("; "))]
+    State {
+        /// Device id.
+        device: String,
+        /// What changed, field by field.
+        breaks: Vec<String>,
     },
     /// The new build does not take the state of the old one.
     #[error("device \"{device}\": the new build does not load the state of the old one: {why}")]
@@ -85,6 +96,12 @@ impl Machine {
             created.map_err(|error| ReloadError::Create { device: device(), why: in_words(error) })?;
         if let Some(what) = incompatible(slot.instance.desc(), instance.desc()) {
             return Err(ReloadError::Changed { device: device(), what });
+        }
+        // One that does not describe its state says by its load alone what is wrong.
+        let changes = schema::compare(slot.instance.desc(), instance.desc()).unwrap_or_default();
+        let breaks: Vec<String> = changes.iter().filter(|c| c.breaks).map(ToString::to_string).collect();
+        if !breaks.is_empty() {
+            return Err(ReloadError::State { device: device(), breaks });
         }
         let record = slot.instance.try_save().map_err(|why| ReloadError::Save { device: device(), why })?;
         instance.load(&record).map_err(|why| ReloadError::Load { device: device(), why })?;

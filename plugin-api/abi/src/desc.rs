@@ -139,7 +139,7 @@ pub struct FdtNode {
     pub interrupts: Vec<u32>,
     /// `Some(cells)`: an interrupt controller with `#interrupt-cells = cells`; an input pin's id is its number.
     pub interrupt_controller: Option<u32>,
-    /// Nodes beside this one that point back to it (a `syscon-poweroff`, say).
+    /// Nodes beside this one that point back to it (a `syscon-poweroff`, say), or that it points to (its clock).
     pub siblings: Vec<FdtNode>,
     /// Extra properties of `/chosen`, such as `stdout-path`; [`FdtValue::SelfPath`] names this node.
     pub chosen: BTreeMap<String, FdtValue>,
@@ -163,6 +163,8 @@ pub enum FdtValue {
     SelfRef,
     /// The full path of this device's own node.
     SelfPath,
+    /// The phandle of this device's sibling with this index.
+    SiblingRef(u32),
 }
 
 impl DeviceDesc {
@@ -283,6 +285,9 @@ impl DeviceDesc {
             let Link { name, protocol, addresses, .. } = link;
             return Err(format!("link {name:?} has protocol {protocol:?} and {addresses} addresses"));
         }
+        if let Some(at) = self.fdt.iter().flat_map(FdtNode::lost_siblings).next() {
+            return Err(format!("the device tree node has no sibling {at}"));
+        }
         unique("region", self.regions.iter().map(|region| &region.name))?;
         unique("input", self.inputs.iter().map(|pins| &pins.name))?;
         unique("output", self.outputs.iter().map(|pins| &pins.name))?;
@@ -290,6 +295,21 @@ impl DeviceDesc {
         unique("bottom half", self.bottom_halves.iter().map(|bh| &bh.name))?;
         unique("port", self.ports.iter().map(|port| &port.name))?;
         unique("link", self.links.iter().map(|link| &link.name))
+    }
+}
+
+impl FdtNode {
+    /// Indices of siblings that something here or in `chosen` points to.
+    pub fn pointed_to(&self) -> impl Iterator<Item = u32> {
+        let all = std::iter::once(self).chain(&self.siblings).flat_map(|node| &node.props);
+        all.map(|(_, value)| value).chain(self.chosen.values()).filter_map(|value| match value {
+            FdtValue::SiblingRef(at) => Some(*at),
+            _ => None,
+        })
+    }
+
+    fn lost_siblings(&self) -> impl Iterator<Item = u32> {
+        self.pointed_to().filter(|at| *at as usize >= self.siblings.len())
     }
 }
 
@@ -347,6 +367,11 @@ mod tests {
         assert_eq!(bad(good.clone().region("r", 8, 16)), "region \"r\" has size 8 and access widths 0b10000");
         assert_eq!(bad(good.clone().output("one")), "more than 65536 output pins");
         assert_eq!(bad(good.clone().inputs("a", u32::MAX).inputs("b", 2)), "more than 65536 input pins");
+        let clocks =
+            FdtNode { props: vec![("clocks".into(), FdtValue::SiblingRef(1))], ..FdtNode::default() };
+        let two = vec![FdtNode::default(), FdtNode::default()];
+        assert_eq!(good.clone().fdt(FdtNode { siblings: two, ..clocks.clone() }).validate(), Ok(()));
+        assert_eq!(bad(good.clone().fdt(clocks)), "the device tree node has no sibling 1");
         assert_eq!(bad(good.timer("t")), "timer name \"t\" is empty or there twice");
         assert_eq!(bad(DeviceDesc::default()), "the device has no kind");
     }

@@ -2,6 +2,11 @@
 //!
 //! A target answers each [`Ask::Exchange`] with the byte that it shifted out meanwhile, in a message of one byte; it
 //! answers nothing else. Where nobody is, the line floats: controllers read 0xff.
+//!
+//! Chip selects are lines with levels, and what a guest's driver calls active is its own business: most targets are
+//! selected by a low one, so a low line is what is told as [`Ask::Select`], and a target that wants a high one takes it
+//! the other way round. After a reset all lines are high. Only targets whose line is low are exchanged with, so those
+//! see no clocks while somebody else is spoken to; the clock's mode is not told.
 
 /// The name in descriptors.
 pub const PROTOCOL: &str = "spi/1";
@@ -9,9 +14,9 @@ pub const PROTOCOL: &str = "spi/1";
 /// From the controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
-    /// The chip select became active, or is no longer so.
+    /// The chip select went low, or is high again.
     Select(bool),
-    /// Eight clocks with this byte, first bit first.
+    /// Eight clocks with this byte, its most significant bit first on the line.
     Exchange(u8),
 }
 
@@ -20,7 +25,7 @@ impl Ask {
     #[must_use]
     pub const fn encode(self) -> [u8; 2] {
         match self {
-            Self::Select(active) => [0, active as u8],
+            Self::Select(low) => [0, low as u8],
             Self::Exchange(byte) => [1, byte],
         }
     }
@@ -29,7 +34,7 @@ impl Ask {
     #[must_use]
     pub const fn decode(message: &[u8]) -> Option<Self> {
         match *message {
-            [0, active @ 0..=1] => Some(Self::Select(active == 1)),
+            [0, low @ 0..=1] => Some(Self::Select(low == 1)),
             [1, byte] => Some(Self::Exchange(byte)),
             _ => None,
         }

@@ -241,3 +241,29 @@ fn targets_are_below_their_controllers() {
     let inside = source.split("i2c@10020000 {").nth(1).unwrap();
     assert!(inside.find("eeprom@50").unwrap() < inside.find("\n\t\t};").unwrap(), "{source}");
 }
+
+#[test]
+fn a_device_points_to_its_clock() {
+    let mut board = board();
+    let clock = FdtNode {
+        compatible: vec!["fixed-clock".into()],
+        props: vec![
+            ("#clock-cells".into(), FdtValue::Cells(vec![0])),
+            ("clock-frequency".into(), FdtValue::Cells(vec![7])),
+        ],
+        ..named("uart-clock")
+    };
+    let clocks = ("clocks".to_owned(), FdtValue::SiblingRef(0));
+    for uart in [1, 2] {
+        let fdt = board.devices[uart].desc.fdt.as_mut().unwrap();
+        fdt.props.push(clocks.clone());
+        fdt.siblings.push(clock.clone());
+    }
+    let source = source(&board);
+    // Two harts and six devices come first.
+    assert!(node(&source, "serial@10000000").contains(&"clocks = <0x09>;"), "{source}");
+    assert!(node(&source, "uart-clock").contains(&"phandle = <0x09>;"));
+    assert!(node(&source, "serial@10001000").contains(&"clocks = <0x0a>;"));
+    assert!(node(&source, "uart-clock-uart1").contains(&"phandle = <0x0a>;"));
+    assert!(!node(&source, "poweroff").iter().any(|line| line.starts_with("phandle")));
+}
