@@ -7,6 +7,7 @@
     reason = "this module is where the user network reads clocks and files, opens sockets and has its thread"
 )]
 
+mod attention;
 mod datagram;
 mod descriptors;
 mod forward;
@@ -29,6 +30,7 @@ use crate::{
     edges::Guest,
     frame::Offload,
 };
+use attention::Attention;
 use mio::Waker;
 use reactor::{Outside, Reactor};
 use serde::Serialize;
@@ -96,8 +98,8 @@ enum Order {
 struct Shared {
     inbox: Mutex<Inbox>,
     waker: Waker,
-    /// A wake-up is under way, another one would be idle.
-    woken: AtomicBool,
+    /// Whether the thread sleeps, or has something to look at.
+    attention: Attention,
     /// See [`Handle::external_work_pending`].
     pending: AtomicBool,
 }
@@ -124,9 +126,9 @@ impl Shared {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets the thread look at its inbox. It clears `woken` before it looks, so that nothing is overlooked.
+    /// Lets the thread look at its inbox.
     fn wake(&self) {
-        if !self.woken.swap(true, Ordering::SeqCst) {
+        if self.attention.call() {
             // It fails if the thread's poller is gone, and the thread with it.
             let _ended = self.waker.wake();
         }
@@ -185,7 +187,7 @@ impl UserNet {
         let shared = Arc::new(Shared {
             inbox: Mutex::default(),
             waker,
-            woken: AtomicBool::new(false),
+            attention: Attention::default(),
             pending: AtomicBool::new(false),
         });
         let reactor = Reactor::new(config, name, seed, poll, Arc::clone(&shared), outside)?;

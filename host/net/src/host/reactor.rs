@@ -169,7 +169,7 @@ impl Reactor {
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(1024);
         loop {
-            self.shared.woken.store(false, Ordering::SeqCst);
+            self.shared.attention.look();
             // The machine may ask between the taking of its frames and what follows from them.
             self.shared.pending.store(true, Ordering::SeqCst);
             let left = self.inbox();
@@ -177,8 +177,12 @@ impl Reactor {
             if self.stopped {
                 break;
             }
-            let timeout = if left { Some(Duration::ZERO) } else { self.timeout() };
+            let mut timeout = if left { Some(Duration::ZERO) } else { self.timeout() };
             self.publish();
+            // From here on, who leaves something wakes the poller.
+            if timeout != Some(Duration::ZERO) && !self.shared.attention.sleep() {
+                timeout = Some(Duration::ZERO);
+            }
             match self.poll.poll(&mut events, timeout) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,

@@ -207,9 +207,15 @@ impl Sockets {
 
     /// What the poller has to say about a flow.
     pub(super) fn event(&mut self, flow: FlowId, event: &Event) {
-        match self.open.get_mut(&flow) {
+        let ended = event.is_error() || event.is_read_closed() || event.is_write_closed();
+        let mut socket = self.open.get_mut(&flow);
+        if let Some(Socket::Stream(connection)) = &mut socket
+            && (event.is_readable() || ended)
+        {
+            connection.readable();
+        }
+        match socket {
             Some(Socket::Stream(connection)) if matches!(connection.stage, Stage::Open) => {
-                let ended = event.is_error() || event.is_read_closed() || event.is_write_closed();
                 if event.is_readable() || ended {
                     self.events.push(HostEvent::Readable(flow));
                 }
@@ -217,7 +223,7 @@ impl Sockets {
                     self.events.push(HostEvent::Writable(flow));
                 }
             }
-            Some(Socket::Stream(connection)) => match connection.advance() {
+            Some(Socket::Stream(connection)) => match connection.advance(event.is_writable() && !ended) {
                 Some(Ok(())) => self.events.push(HostEvent::Connected(flow)),
                 Some(Err(failure)) => self.fail(flow, failure),
                 None => {}
