@@ -14,8 +14,9 @@ mod forward;
 mod lookup;
 mod names;
 mod own;
+mod proxies;
 mod reactor;
-mod services;
+pub(crate) mod services;
 mod sockets;
 mod stream;
 #[cfg(test)]
@@ -68,6 +69,8 @@ pub enum Error {
     Tftp { folder: PathBuf, why: io::Error },
     #[error("capture file {}: {why}", file.display())]
     Capture { file: PathBuf, why: io::Error },
+    #[error("proxy `{proxy}`: file {}: {why}", file.display())]
+    Proxy { proxy: String, file: PathBuf, why: String },
     /// Its thread has ended.
     #[error("the user network is gone")]
     Gone,

@@ -9,6 +9,7 @@ use mio::{
     net::{TcpStream, UnixStream},
 };
 use std::{
+    collections::VecDeque,
     io::{self, ErrorKind, Read, Write},
     net::SocketAddr,
     os::fd::{AsRawFd, OwnedFd, RawFd},
@@ -159,10 +160,23 @@ pub(super) struct Connection {
     pub(super) child: Option<Child>,
 }
 
+/// A proxy that is being called.
+pub(super) struct Call {
+    /// What follows when it answers.
+    pub(super) handshake: Handshake,
+    pub(super) proxy: String,
+    /// Where the guest wants to go.
+    pub(super) to: SocketAddr,
+    /// The proxy's further addresses.
+    pub(super) others: VecDeque<SocketAddr>,
+    /// When the next one is tried.
+    pub(super) patience: Instant,
+}
+
 pub(super) enum Stage {
     Connecting {
         until: Instant,
-        proxy: Option<Handshake>,
+        proxy: Option<Box<Call>>,
     },
     /// It talks to the proxy.
     Asking {
@@ -191,7 +205,7 @@ impl Connection {
             }
             self.stream.settle();
             match proxy.take() {
-                Some(proxy) => self.stage = Stage::Asking { until: *until, proxy },
+                Some(call) => self.stage = Stage::Asking { until: *until, proxy: call.handshake },
                 None => {
                     self.stage = Stage::Open;
                     return Some(Ok(()));
