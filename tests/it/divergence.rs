@@ -156,6 +156,17 @@ fn ram_that_a_device_writes_differently_is_named_with_the_timer_behind_it() {
 }
 
 #[test]
+fn a_frame_that_a_device_sends_differently_is_named_with_its_port() {
+    let sins = Sins::new("frame");
+    let (report, text) = sins.diverges(&sins.recorded("frame"));
+    is_found_in_the_next_digest(&report, &["ports"], &text);
+    blames_the_read(&report, &text);
+    let what = only_difference(&report)["what"].as_str().unwrap();
+    assert!(what.contains("broken0.net.written"), "{what}");
+    assert!(text.contains(what), "{text}");
+}
+
+#[test]
 fn a_bottom_half_that_is_not_the_recorded_one_is_a_divergence_at_once() {
     let sins = Sins::new("bh");
     let (report, text) = sins.diverges(&sins.recorded("bh"));

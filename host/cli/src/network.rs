@@ -21,6 +21,7 @@ pub(crate) struct Given<'a> {
 
 /// What every net port of the board is connected to: as the board says, unless the command line says otherwise.
 pub(crate) fn plans(board: &Board, given: Given<'_>) -> Result<Vec<PortPlan>, Failure> {
+    keeps_its_passwords(board)?;
     let mut left = given.net.iter();
     let mut plans = Vec::new();
     for (device, index) in net_ports(board) {
@@ -89,6 +90,26 @@ fn board_backend(board: &Board, device: &DeviceSpec, port: usize) -> Result<Back
         Failure::config(format!("network \"{}\": {}", network.id, all.join("; ")))
     })?;
     Ok(BackendSpec::user(&network.id, config))
+}
+
+/// Recordings and snapshots have a copy of the board, with networks that this run does not use. Those that were made
+/// with a password in it can still be replayed, as a replay has no network.
+fn keeps_its_passwords(board: &Board) -> Result<(), Failure> {
+    for network in &board.networks {
+        // What is wrong with it otherwise is said where it is used.
+        let proxies = read(&network.config_json).map(|config| config.proxies).unwrap_or_default();
+        if let Some((name, _)) = proxies.iter().find(|(_, source)| source.shows_password()) {
+            return Err(Failure::config(format!("the password of proxy \"{name}\" stands in the board"))
+                .at(format!("net.{}.proxies.{name}", network.id))
+                .note(
+                    "every recording and snapshot has a copy of the board, and would give the password away",
+                )
+                .help(format!(
+                    "write the URL into a file that only you can read, and {name} = \"file:PATH\""
+                )));
+        }
+    }
+    Ok(())
 }
 
 fn read(config_json: &str) -> Result<Config, Vec<ConfigError>> {

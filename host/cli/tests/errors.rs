@@ -53,6 +53,11 @@ const CASES: &[Case] = &[
     Case("network of an unknown kind", "run @/nic.toml --net tap,ifname=tap0 --firmware @/ok.elf", 2),
     Case("user network of longer packets", "run @/nic.toml --net user,mtu=9000 --firmware @/ok.elf", 3),
     Case("user network with mistakes", "run @/nic.toml --net user,hostfwd=tcp:,mtu=9 --firmware @/ok.elf", 2),
+    Case(
+        "proxy with a password in the board",
+        "record -o @/p.rec @/proxy.toml --net null --firmware @/ok.elf",
+        3,
+    ),
     Case("port twice", "run --port uart0=null --port uart0=pty --firmware @/ok.elf", 2),
     Case("two ports on the terminal", "run --port uart0=stdio --port vcon0=stdio --firmware @/ok.elf", 3),
     Case("port into a missing folder", "run --port uart0=file:@/no/log --firmware @/ok.elf", 6),
@@ -355,6 +360,10 @@ fn write_boards(folder: &Path) {
         ("off", board("\n[device.syscon]\nplugin = \"syscon\"\nmmio = 0x0010_0000\n")),
         ("nic", nic("null", "")),
         ("nonet", nic("user1", "\n[net.user0]\n")),
+        (
+            "proxy",
+            nic("user0", "\n[net.user0]\nproxies = { corp = \"socks5://me:secret@proxy.test:1080\" }\n"),
+        ),
         ("badnet", nic("user0", "\n[net.user0]\nmtu = 9\nhostfwt = [\"tcp::2222-:22\"]\n")),
         ("fake", format!("{ram}\n[device.x]\nplugin = \"fake\"\nmmio = 0x1000_0000\n")),
         ("many", many_mistakes(ram)),

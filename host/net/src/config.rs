@@ -13,7 +13,7 @@ mod tests;
 
 pub use alias::Alias;
 pub use forward::{Forward, GuestForward, Listen, Ports, Protocol, SpecError, Target};
-pub use proxy::{Proxy, ProxyKind};
+pub use proxy::{Proxy, ProxyKind, ProxySource};
 pub use settings::{
     BootSettings, CaptureSettings, DhcpSettings, DnsSettings, Ipv4Settings, Ipv6Settings, Limits, Settings,
     StaticLease,
@@ -148,7 +148,7 @@ pub struct Config {
     /// What may pass, in order.
     pub rules: Vec<Rule>,
     /// Proxies by name.
-    pub proxies: BTreeMap<String, Proxy>,
+    pub proxies: BTreeMap<String, ProxySource>,
     /// The proxy for what the profile allows.
     pub upstream: Option<String>,
     /// Ports of the host that lead into the guest.

@@ -7,14 +7,16 @@
     reason = "this module is where the user network reads clocks and files, opens sockets and has its thread"
 )]
 
+mod attention;
 mod datagram;
 mod descriptors;
 mod forward;
 mod lookup;
 mod names;
 mod own;
+mod proxies;
 mod reactor;
-mod services;
+pub(crate) mod services;
 mod sockets;
 mod stream;
 #[cfg(test)]
@@ -29,6 +31,7 @@ use crate::{
     edges::Guest,
     frame::Offload,
 };
+use attention::Attention;
 use mio::Waker;
 use reactor::{Outside, Reactor};
 use serde::Serialize;
@@ -66,6 +69,8 @@ pub enum Error {
     Tftp { folder: PathBuf, why: io::Error },
     #[error("capture file {}: {why}", file.display())]
     Capture { file: PathBuf, why: io::Error },
+    #[error("proxy `{proxy}`: file {}: {why}", file.display())]
+    Proxy { proxy: String, file: PathBuf, why: String },
     /// Its thread has ended.
     #[error("the user network is gone")]
     Gone,
@@ -96,8 +101,8 @@ enum Order {
 struct Shared {
     inbox: Mutex<Inbox>,
     waker: Waker,
-    /// A wake-up is under way, another one would be idle.
-    woken: AtomicBool,
+    /// Whether the thread sleeps, or has something to look at.
+    attention: Attention,
     /// See [`Handle::external_work_pending`].
     pending: AtomicBool,
 }
@@ -124,9 +129,9 @@ impl Shared {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets the thread look at its inbox. It clears `woken` before it looks, so that nothing is overlooked.
+    /// Lets the thread look at its inbox.
     fn wake(&self) {
-        if !self.woken.swap(true, Ordering::SeqCst) {
+        if self.attention.call() {
             // It fails if the thread's poller is gone, and the thread with it.
             let _ended = self.waker.wake();
         }
@@ -185,7 +190,7 @@ impl UserNet {
         let shared = Arc::new(Shared {
             inbox: Mutex::default(),
             waker,
-            woken: AtomicBool::new(false),
+            attention: Attention::default(),
             pending: AtomicBool::new(false),
         });
         let reactor = Reactor::new(config, name, seed, poll, Arc::clone(&shared), outside)?;

@@ -3,6 +3,8 @@
 //! A door that should be shut must not be open under another name. So addresses that carry an IPv4 address within are
 //! judged by that too, the guest's name for the host is judged as the host's loopback, and a rule that *allows* a
 //! group allows only what is in no other group: the host's own address in a private network is not opened by `private`.
+//! Nor does a rule about everything, or about a network that is more than such a group, open the host, its links or the
+//! secrets of its cloud: they must be named.
 
 mod group;
 mod rule;
@@ -223,15 +225,24 @@ impl Subject {
         }
     }
 
+    /// For a rule that opens without naming a place.
+    fn is_inner(&self) -> bool {
+        self.forms.iter().flatten().any(|(_, groups)| groups.meets(group::INNER))
+    }
+
     /// For a rule that opens: every form, and all its groups.
-    fn lies_within(&self, places: &[Place]) -> bool {
+    fn lies_within(&self, places: &[Place], direction: Direction) -> bool {
         self.forms.iter().flatten().all(|(address, groups)| {
             let named = places.iter().filter_map(|place| match place {
                 Place::Group(group) => Some(*group),
                 Place::Network(_) => None,
             });
-            let inside =
-                |place: &Place| matches!(place, Place::Network(network) if network.contains(*address));
+            let inside = |place: &Place| match place {
+                Place::Network(network) if network.contains(*address) => {
+                    direction == Direction::In || means(network, *groups)
+                }
+                Place::Network(_) | Place::Group(_) => false,
+            };
             let (has, covered) = named.fold((false, Groups::NONE), |(has, covered), group| {
                 (has || groups.has(group), covered.union(group.covers()))
             });
@@ -240,11 +251,23 @@ impl Subject {
     }
 }
 
+/// Whether who writes this network means an address in it that is of these groups: a network that has loopback,
+/// link-local or metadata addresses among others does not mean them. The host's own addresses, which have no network of
+/// their own, are meant by each that is not simply a part of the internet, or is one address.
+fn means(network: &Cidr, groups: Groups) -> bool {
+    let all = group::of_network(network);
+    let host = Groups::of(&[Group::Host]);
+    let is_one = network.first() == network.last();
+    groups.both(group::INNER).within(all.union(host))
+        && (!groups.meets(host) || is_one || all != Groups::NONE)
+}
+
 fn matches(rule: &Rule, query: &Query, subject: &Subject) -> bool {
     let place = match (&rule.to, &rule.action) {
-        (None, _) => true,
+        (None, Action::Drop | Action::Reject) => true,
+        (None, Action::Allow | Action::Proxy(_)) => rule.direction == Direction::In || !subject.is_inner(),
         (Some(places), Action::Drop | Action::Reject) => places.0.iter().any(|place| subject.touches(place)),
-        (Some(places), Action::Allow | Action::Proxy(_)) => subject.lies_within(&places.0),
+        (Some(places), Action::Allow | Action::Proxy(_)) => subject.lies_within(&places.0, rule.direction),
     };
     let transport = match (rule.protocol, &rule.action) {
         // A proxy carries nothing else.

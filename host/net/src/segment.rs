@@ -15,8 +15,12 @@ const LAST_ONLY: u8 = 0x01 | 0x08;
 /// TCP's CWR, which belongs to the first. RFC 3168, §6.1.2.
 const FIRST_ONLY: u8 = 0x80;
 
+/// Segments of one frame. The smallest that Linux sends, of 48 bytes with all options (`tcp_min_snd_mss`), are 1366 of
+/// the longest packet; a guest that asks for segments of a byte gets none, instead of 50 bytes of headers for each.
+const MOST: usize = 2048;
+
 /// Hand every frame that `frame` stands for to `cable`, whole. Returns false, and hands over nothing, if the header
-/// asks for what cannot be.
+/// asks for what cannot be, or for more segments than any system makes.
 #[must_use]
 pub fn segment(header: &Header, frame: &[u8], mut cable: impl FnMut(&[u8])) -> bool {
     if header.gso_type == GSO_NONE {
@@ -114,7 +118,8 @@ impl Layout {
             && (if is_ipv6 { transport >= least } else { transport == least })
             && length >= shortest
             && payload < frame.len()
-            && header.gso_size > 0;
+            && header.gso_size > 0
+            && (frame.len() - payload).div_ceil(usize::from(header.gso_size)) <= MOST;
         fits.then_some(Self { ip, transport, payload, is_ipv6, is_udp })
     }
 

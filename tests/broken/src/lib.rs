@@ -16,7 +16,9 @@
 mod observer;
 
 use reprise_plugin_api::{
-    Access, Bh, ConfigError, Ctx, Device, DeviceConfig, DeviceState, Fault, Reset, Timer, desc::DeviceDesc,
+    Access, Bh, ConfigError, Ctx, Device, DeviceConfig, DeviceState, Fault, Port, Reset, Timer,
+    desc::{DeviceDesc, PortKind},
+    net,
 };
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +30,7 @@ const DMA: u64 = 0x08;
 const DMA_EVERY_NS: u64 = 100_000;
 const TICK: Timer = Timer(0);
 const WORK: Bh = Bh(0);
+const NET: Port = Port(0);
 
 /// What a board may choose.
 #[derive(DeviceConfig)]
@@ -35,7 +38,7 @@ pub struct Config {
     /// What it does wrong.
     #[config(
         default = "none",
-        one_of = ["none", "time", "address", "static", "hash", "dma", "env", "bh", "panic"]
+        one_of = ["none", "time", "address", "static", "hash", "dma", "env", "bh", "frame", "panic"]
     )]
     pub sin: String,
     /// Until then it is good.
@@ -61,6 +64,8 @@ enum Sin {
     Env,
     /// A bottom half is queued if the host's time is odd.
     Bh,
+    /// A frame with the host's time goes to the network.
+    Frame,
     /// Not a sin against replay: it always panics at the same place.
     Panic,
 }
@@ -104,6 +109,10 @@ impl Broken {
                     cx.bh_schedule(WORK);
                 }
             }
+            Sin::Frame => {
+                let time = host_time_ns().to_le_bytes();
+                cx.port_write(NET, &[&[0; net::HEADER_BYTES + net::ETHERNET_BYTES][..], &time].concat());
+            }
             Sin::Panic => panic!("broken on purpose"),
         }
         0
@@ -118,6 +127,7 @@ impl Device for Broken {
             .region("regs", 0x1000, 8)
             .timer("tick")
             .bottom_half("work")
+            .port("net", PortKind::Net)
     }
 
     fn create(config: Config) -> Result<Self, ConfigError> {
@@ -129,6 +139,7 @@ impl Device for Broken {
             "dma" => Sin::Dma,
             "env" => Sin::Env,
             "bh" => Sin::Bh,
+            "frame" => Sin::Frame,
             "panic" => Sin::Panic,
             _ => Sin::None,
         };

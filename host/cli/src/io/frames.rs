@@ -20,7 +20,8 @@ pub(super) fn encode(message: &[u8]) -> Vec<u8> {
             out.extend((whole.len() as u32).to_be_bytes());
             out.extend(whole);
         };
-        // A device checks its driver's headers: what is refused here is a frame that only claims to be TCP or UDP.
+        // A device checks its driver's headers: what is refused here is a frame that only claims to be TCP or UDP, or
+        // that would be a flood.
         let _sent = segment(&header, frame, put);
     }
     out

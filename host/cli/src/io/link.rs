@@ -257,7 +257,11 @@ impl Link {
         }
         let was_empty = slot.output.is_empty();
         if slot.framed {
-            slot.output.extend(frames::encode(data));
+            let frames = frames::encode(data);
+            if frames.is_empty() {
+                slot.dropped += data.len() as u64;
+            }
+            slot.output.extend(frames);
         } else {
             slot.output.extend(data);
         }
@@ -584,6 +588,20 @@ mod tests {
             inbox.iter().map(said).collect::<Vec<_>>(),
             [closed, opened, None, closed, breaks, opened, breaks, breaks]
         );
+    }
+
+    #[test]
+    fn a_frame_that_stands_for_none_is_counted() {
+        let link = link(false);
+        link.state().ports[0].framed = true;
+        let mut claims = [0; 100];
+        // Says that it is TCP and is nothing.
+        (claims[0], claims[1], claims[4]) = (1, 1, 9);
+        link.write("uart0", "serial", &claims);
+        assert_eq!(link.state().ports[0].dropped, 100);
+        link.write("uart0", "serial", &[0; 72]);
+        let state = link.state();
+        assert_eq!((state.ports[0].dropped, state.ports[0].output.len()), (100, 4 + 60));
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! How an upstream proxy is written: `socks5://[USER:PASSWORD@]HOST:PORT` or `http://…`.
+//! How an upstream proxy is written: `socks5://[USER:PASSWORD@]HOST:PORT` or `http://…`, or as `file:PATH` where that
+//! stands.
 
 use super::SpecError;
 use crate::address::written_as_text;
-use std::{fmt, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 /// What a proxy speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +124,49 @@ impl fmt::Debug for Proxy {
     }
 }
 
-written_as_text!(Proxy);
+/// What a board says of a proxy. Boards are copied into recordings and snapshots, which are given away; so a password
+/// stands in a file beside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProxySource {
+    /// The proxy itself.
+    Url(Proxy),
+    /// A file whose only line is its URL. It is read when the network starts, so never in a replay.
+    File(PathBuf),
+}
+
+impl ProxySource {
+    /// Whether a board that says this has a password in it.
+    #[must_use]
+    pub const fn shows_password(&self) -> bool {
+        match self {
+            Self::Url(proxy) => proxy.login.is_some(),
+            Self::File(_) => false,
+        }
+    }
+}
+
+impl FromStr for ProxySource {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        match text.strip_prefix("file:") {
+            Some("") => Err(SpecError("proxy: `file:` needs the path of a file with its URL".to_owned())),
+            Some(path) => Ok(Self::File(path.into())),
+            None => text.parse().map(Self::Url),
+        }
+    }
+}
+
+impl fmt::Display for ProxySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(proxy) => proxy.fmt(f),
+            Self::File(path) => write!(f, "file:{}", path.display()),
+        }
+    }
+}
+
+written_as_text!(ProxySource);
 
 #[cfg(test)]
 mod tests {
@@ -139,6 +182,19 @@ mod tests {
         assert_eq!(full.login, Some(("me".to_owned(), "p@ss:w".to_owned())));
         assert_eq!(full.to_string().parse::<Proxy>().unwrap(), full);
         assert!(!format!("{full:?}").contains("ss"));
+    }
+
+    #[test]
+    fn a_password_stands_in_a_file() {
+        let source = |text: &str| text.parse::<ProxySource>();
+        let file = source("file:/etc/proxy").unwrap();
+        assert_eq!(
+            (&file, file.to_string().as_str()),
+            (&ProxySource::File("/etc/proxy".into()), "file:/etc/proxy")
+        );
+        assert!(!file.shows_password() && !source("http://a:1").unwrap().shows_password());
+        assert!(source("http://me:secret@a:1").unwrap().shows_password());
+        assert!(source("file:").unwrap_err().to_string().contains("needs the path"));
     }
 
     #[test]

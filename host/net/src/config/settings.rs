@@ -1,6 +1,6 @@
 //! What a board may write. Everything has a default; unknown keys are mistakes.
 
-use super::{Forward, GuestForward, Proxy};
+use super::{Forward, GuestForward, ProxySource};
 use crate::{
     address::{Cidr, Mac},
     policy::{Profile, Rule},
@@ -41,7 +41,7 @@ pub struct Settings {
     /// What may pass, in order.
     pub rules: Vec<Rule>,
     /// Proxies by name.
-    pub proxies: BTreeMap<String, Proxy>,
+    pub proxies: BTreeMap<String, ProxySource>,
     /// The proxy for what the profile allows, by name.
     pub upstream: Option<String>,
     /// Ports of the host that lead into the guest.

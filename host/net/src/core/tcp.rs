@@ -25,6 +25,7 @@ use crate::{
 use device::{Blueprint, capabilities};
 use flow::{Flow, Outcome, Over, Stage, is_senseless, refuse};
 use rate::Rate;
+use rings::Spare;
 pub(super) use segment::Segment;
 use segment::{ACK, Bare, FIN, RST, SYN, send_bare};
 use serde::Serialize;
@@ -108,6 +109,7 @@ pub(super) struct Tcp {
     /// Flows of forwards whose guest has not answered yet.
     called: usize,
     rate: Rate,
+    spare: Spare,
     memory_bytes: usize,
 }
 
@@ -136,6 +138,7 @@ impl Tcp {
             half_open: 0,
             called: 0,
             rate: Rate::new(limits.tcp_new_per_s, limits.tcp_burst),
+            spare: Spare::default(),
             memory_bytes: 0,
         }
     }
@@ -299,7 +302,7 @@ impl Tcp {
         if !matches!(flow.stage, Stage::Connecting { .. }) {
             return;
         }
-        let Some(syn) = flow.open(ring) else {
+        let Some(syn) = flow.open(ring, &mut self.spare) else {
             // No memory for it. The guest hears nothing and asks again.
             out.stats.dropped(DropReason::Limit);
             turn.host.close(id, true);
@@ -348,7 +351,7 @@ impl Tcp {
         let ring = self.ring();
         let id = self.flows.insert(|id| Box::new(Flow::connecting(id, key, Vec::new(), now)));
         let interface = &mut self.interfaces[usize::from(guest.is_ipv6())];
-        let called = self.flows.get_mut(id).and_then(|flow| flow.call(ring, interface));
+        let called = self.flows.get_mut(id).and_then(|flow| flow.call(ring, &mut self.spare, interface));
         if called.is_none() {
             self.flows.remove(id);
             return None;
@@ -514,20 +517,33 @@ impl Tcp {
 
     fn panicked(&mut self, id: FlowId, turn: &mut Turn<'_>, out: &mut Output) {
         out.stats.dropped(DropReason::Panicked);
-        self.abort(id, turn, out);
+        self.hang_up(id, turn, out);
+        // Its buffers go with it: they may hold what it has not counted.
+        drop(self.remove(id));
+    }
+
+    /// Tells both sides of a flow that it has ended.
+    fn hang_up(&self, id: FlowId, turn: &mut Turn<'_>, out: &mut Output) {
+        if let Some(flow) = self.flows.get(id) {
+            flow.reset_guest(turn, out);
+            turn.host.close(id, true);
+        }
     }
 
     /// Ends a flow at once, both sides told.
     fn abort(&mut self, id: FlowId, turn: &mut Turn<'_>, out: &mut Output) {
-        if let Some(flow) = self.flows.get(id) {
-            flow.reset_guest(turn, out);
-            turn.host.close(id, true);
-            self.forget(id);
-        }
+        self.hang_up(id, turn, out);
+        self.forget(id);
     }
 
     fn forget(&mut self, id: FlowId) {
-        let Some(flow) = self.flows.remove(id) else { return };
+        if let Some(flow) = self.remove(id) {
+            flow.leave(&mut self.spare);
+        }
+    }
+
+    fn remove(&mut self, id: FlowId) -> Option<Box<Flow>> {
+        let flow = self.flows.remove(id)?;
         if matches!(flow.stage, Stage::Connecting { .. }) {
             self.half_open -= 1;
         }
@@ -535,6 +551,7 @@ impl Tcp {
         self.memory_bytes -= flow.accounted;
         self.by_key.remove(&flow.key.packed());
         self.timers.cancel(id.index());
+        Some(flow)
     }
 
     fn is_too_large(&self) -> bool {

@@ -2,6 +2,7 @@
 //! parser.
 
 pub(crate) mod card;
+mod corpus;
 mod fuzz;
 mod harness;
 mod limits;

@@ -12,23 +12,26 @@ use std::{
 /// How long an answer holds: names move, and nobody says so.
 const LIFE: Duration = Duration::from_secs(60);
 
-/// Looks a name up, and waits for it.
-pub(super) type Resolver = fn(&str, u16) -> io::Result<SocketAddr>;
+/// Addresses of one name that are tried.
+const MOST: usize = 16;
+
+/// Looks a name up, and waits for it: its addresses, best first, at least one.
+pub(super) type Resolver = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
 
 /// By the host's own rules: `/etc/hosts`, then its name servers.
-pub(super) fn by_host(name: &str, port: u16) -> io::Result<SocketAddr> {
-    let mut all = (name, port).to_socket_addrs()?;
-    all.next().ok_or_else(|| io::ErrorKind::NotFound.into())
+pub(super) fn by_host(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let all: Vec<_> = (name, port).to_socket_addrs()?.take(MOST).collect();
+    if all.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(all) }
 }
 
 enum Entry {
     /// A thread is at it.
     Asked,
-    Known(SocketAddr, Instant),
+    Known(Vec<SocketAddr>, Instant),
 }
 
 /// A proxy's name, by the name of the proxy: what it came to.
-pub(super) type Found = (String, io::Result<SocketAddr>);
+pub(super) type Found = (String, io::Result<Vec<SocketAddr>>);
 
 /// What is known, and what is being asked: at most one thread for each proxy.
 pub(super) struct Lookups {
@@ -47,13 +50,13 @@ impl Lookups {
     }
 
     /// Where the proxy is; `None`: it is being asked, and [`Lookups::found`] will say.
-    pub(super) fn look_up(&mut self, name: &str, proxy: &Proxy) -> io::Result<Option<SocketAddr>> {
+    pub(super) fn look_up(&mut self, name: &str, proxy: &Proxy) -> io::Result<Option<Vec<SocketAddr>>> {
         if let Ok(ip) = proxy.host.parse::<IpAddr>() {
-            return Ok(Some(SocketAddr::new(ip, proxy.port)));
+            return Ok(Some(vec![SocketAddr::new(ip, proxy.port)]));
         }
         match self.entries.get(name) {
             Some(Entry::Asked) => return Ok(None),
-            Some(Entry::Known(address, until)) if Instant::now() < *until => return Ok(Some(*address)),
+            Some(Entry::Known(all, until)) if Instant::now() < *until => return Ok(Some(all.clone())),
             Some(Entry::Known(..)) | None => {}
         }
         let (resolver, wake, answer) = (self.resolver, Arc::clone(&self.wake), self.answer.clone());
@@ -72,8 +75,8 @@ impl Lookups {
     pub(super) fn found(&mut self) -> Option<Found> {
         let (name, found) = self.answers.try_recv().ok()?;
         match &found {
-            Ok(address) => {
-                self.entries.insert(name.clone(), Entry::Known(*address, Instant::now() + LIFE));
+            Ok(all) => {
+                self.entries.insert(name.clone(), Entry::Known(all.clone(), Instant::now() + LIFE));
             }
             // The next connection asks again.
             Err(_) => drop(self.entries.remove(&name)),

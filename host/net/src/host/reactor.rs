@@ -7,7 +7,7 @@ use super::{
     lookup::{self, Lookups, Resolver},
     names,
     own::Own,
-    services,
+    proxies, services,
     sockets::{Given, Sockets},
 };
 use crate::{
@@ -36,6 +36,8 @@ const TURN_FRAMES: usize = 512;
 const TURN_ACCEPTS: usize = 256;
 /// Between looks at what has no event: children, a capture that waits to be written.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
+/// A proxy that answers at all does so in this time.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// After a listener ran out of descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
@@ -46,13 +48,15 @@ pub(super) struct Outside {
     pub(super) log: super::Log,
     pub(super) own: Own,
     pub(super) resolver: Resolver,
+    /// How long a proxy that has further addresses may take at each.
+    pub(super) patience: Duration,
     pub(super) descriptors: Descriptors,
 }
 
 impl Outside {
     pub(super) fn new(clock: ExternalClock, guest: Box<dyn Guest + Send>, log: super::Log) -> Self {
         let (own, descriptors) = (Own::default(), Descriptors::raise());
-        Self { clock, guest, log, own, resolver: lookup::by_host, descriptors }
+        Self { clock, guest, log, own, resolver: lookup::by_host, patience: PATIENCE, descriptors }
     }
 }
 
@@ -141,7 +145,13 @@ impl Reactor {
         let capture = open_capture(&config, name)?;
         let waker = Arc::clone(&shared);
         let lookups = Lookups::new(outside.resolver, Arc::new(move || waker.wake()));
-        let given = Given { log: outside.log, lookups, descriptors: outside.descriptors };
+        let given = Given {
+            log: outside.log,
+            lookups,
+            proxies: proxies::read(&config)?,
+            patience: outside.patience,
+            descriptors: outside.descriptors,
+        };
         let mut reactor = Self {
             core: Core::new(setup, seed),
             sockets: Sockets::new(&config, seed, registry, given).map_err(Error::Start)?,
@@ -169,7 +179,7 @@ impl Reactor {
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(1024);
         loop {
-            self.shared.woken.store(false, Ordering::SeqCst);
+            self.shared.attention.look();
             // The machine may ask between the taking of its frames and what follows from them.
             self.shared.pending.store(true, Ordering::SeqCst);
             let left = self.inbox();
@@ -177,8 +187,12 @@ impl Reactor {
             if self.stopped {
                 break;
             }
-            let timeout = if left { Some(Duration::ZERO) } else { self.timeout() };
+            let mut timeout = if left { Some(Duration::ZERO) } else { self.timeout() };
             self.publish();
+            // From here on, who leaves something wakes the poller.
+            if timeout != Some(Duration::ZERO) && !self.shared.attention.sleep() {
+                timeout = Some(Duration::ZERO);
+            }
             match self.poll.poll(&mut events, timeout) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,

@@ -18,7 +18,7 @@ const DHCP4_SERVER: u16 = 67;
 const DHCP4_CLIENT: u16 = 68;
 const DHCP6_SERVER: u16 = 547;
 
-pub(super) struct OwnServices {
+pub(crate) struct OwnServices {
     config: Config,
     dhcp4: Option<Dhcp4>,
     dhcp6: Option<Dhcp6>,
@@ -27,7 +27,7 @@ pub(super) struct OwnServices {
 }
 
 impl OwnServices {
-    pub(super) fn new(config: &Config) -> Result<Self, Error> {
+    pub(crate) fn new(config: &Config) -> Result<Self, Error> {
         let tftp = match &config.boot.tftp {
             Some(path) => {
                 let folder = Folder::open(path).map_err(|why| Error::Tftp { folder: path.clone(), why })?;

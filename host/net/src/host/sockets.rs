@@ -6,7 +6,7 @@ use super::{
     descriptors::Descriptors,
     lookup::Lookups,
     names::Names,
-    stream::{Connection, Stage, Stream, failure},
+    stream::{Call, Connection, Stage, Stream, failure},
 };
 use crate::{
     config::{self, Config},
@@ -44,6 +44,9 @@ pub(super) struct Sockets {
     open: BTreeMap<FlowId, Socket>,
     /// Flows that are not connected yet, in the order of their deadlines: all have the same time.
     connecting: VecDeque<(Instant, FlowId)>,
+    /// Calls of proxies that have further addresses, in the order in which the next one is tried.
+    calling: VecDeque<(Instant, FlowId)>,
+    patience: Duration,
     pub(super) names: Names,
     guest_forwards: Vec<config::GuestForward>,
     proxies: BTreeMap<String, config::Proxy>,
@@ -64,6 +67,8 @@ pub(super) struct Sockets {
 pub(super) struct Given {
     pub(super) log: Log,
     pub(super) lookups: Lookups,
+    pub(super) proxies: BTreeMap<String, config::Proxy>,
+    pub(super) patience: Duration,
     pub(super) descriptors: Descriptors,
 }
 
@@ -79,8 +84,10 @@ impl Sockets {
             registry,
             open: BTreeMap::new(),
             connecting: VecDeque::new(),
+            calling: VecDeque::new(),
+            patience: given.patience,
             guest_forwards: config.guest_forwards.clone(),
-            proxies: config.proxies.clone(),
+            proxies: given.proxies,
             events: Vec::new(),
             children: Vec::new(),
             commands: 0,
@@ -106,7 +113,7 @@ impl Sockets {
                 let found = self.lookups.look_up(name, settings)?;
                 self.connecting.push_back((until, flow));
                 if let Some(at) = found {
-                    return self.call_proxy(flow, name, at, *address, until);
+                    return self.call_proxy(flow, name, at.into(), *address, until);
                 }
                 self.open.insert(flow, Socket::Lookup { proxy: name.clone(), to: *address, until });
                 return Ok(());
@@ -168,7 +175,8 @@ impl Sockets {
                 self.open.remove(&flow);
                 let at = found.as_ref().map_err(|_| Failure::HostUnreachable);
                 let begun = at.and_then(|at| {
-                    self.call_proxy(flow, &name, *at, to, until).map_err(|error| failure(&error))
+                    self.call_proxy(flow, &name, at.clone().into(), to, until)
+                        .map_err(|error| failure(&error))
                 });
                 if let Err(failure) = begun {
                     self.events.push(HostEvent::Failed(flow, failure));
@@ -177,18 +185,56 @@ impl Sockets {
         }
     }
 
+    /// Calls a proxy at the first of its addresses that can be called at all.
     fn call_proxy(
         &mut self,
         flow: FlowId,
         name: &str,
-        at: SocketAddr,
+        mut at: VecDeque<SocketAddr>,
         to: SocketAddr,
         until: Instant,
     ) -> io::Result<()> {
-        let settings = self.proxies.get(name).ok_or(io::ErrorKind::NotFound)?;
-        let proxy = Some(Handshake::new(settings, &Destination::Address(to)));
-        let stage = Stage::Connecting { until, proxy };
-        self.insert_stream(flow, Connection::new(Stream::tcp(at)?, stage, None))
+        let settings = self.proxies.get(name).ok_or(io::ErrorKind::NotFound)?.clone();
+        let mut result = Err(io::ErrorKind::NotFound.into());
+        while let Some(address) = at.pop_front() {
+            let handshake = Handshake::new(&settings, &Destination::Address(to));
+            let patience = Instant::now() + self.patience;
+            let call = Call { handshake, proxy: name.to_owned(), to, others: at.clone(), patience };
+            let stage = Stage::Connecting { until, proxy: Some(Box::new(call)) };
+            let called = Stream::tcp(address)
+                .and_then(|stream| self.insert_stream(flow, Connection::new(stream, stage, None)));
+            match called {
+                Ok(()) if at.is_empty() => return Ok(()),
+                Ok(()) => {
+                    self.calling.push_back((patience, flow));
+                    return Ok(());
+                }
+                Err(error) => result = Err(error),
+            }
+        }
+        result
+    }
+
+    /// A connection has come to nothing, unless it is one to a proxy that has further addresses.
+    fn call_next(&mut self, flow: FlowId, failure: Failure) {
+        if let Some(Socket::Stream(Connection { stage: Stage::Connecting { until, proxy }, .. })) =
+            self.open.get_mut(&flow)
+            && let Some(call) = proxy.take()
+        {
+            let until = *until;
+            self.open.remove(&flow);
+            if self.call_proxy(flow, &call.proxy, call.others, call.to, until).is_ok() {
+                return;
+            }
+        }
+        self.fail(flow, failure);
+    }
+
+    /// Whether a call at one address has taken so long that it is time for the next.
+    fn is_slow(&self, flow: FlowId, patience: Instant) -> bool {
+        matches!(self.open.get(&flow), Some(Socket::Stream(Connection {
+            stage: Stage::Connecting { proxy: Some(call), .. }, ..
+        })) if call.patience == patience)
     }
 
     /// A stream that a forward has accepted.
@@ -207,9 +253,15 @@ impl Sockets {
 
     /// What the poller has to say about a flow.
     pub(super) fn event(&mut self, flow: FlowId, event: &Event) {
-        match self.open.get_mut(&flow) {
+        let ended = event.is_error() || event.is_read_closed() || event.is_write_closed();
+        let mut socket = self.open.get_mut(&flow);
+        if let Some(Socket::Stream(connection)) = &mut socket
+            && (event.is_readable() || ended)
+        {
+            connection.readable();
+        }
+        match socket {
             Some(Socket::Stream(connection)) if matches!(connection.stage, Stage::Open) => {
-                let ended = event.is_error() || event.is_read_closed() || event.is_write_closed();
                 if event.is_readable() || ended {
                     self.events.push(HostEvent::Readable(flow));
                 }
@@ -217,9 +269,9 @@ impl Sockets {
                     self.events.push(HostEvent::Writable(flow));
                 }
             }
-            Some(Socket::Stream(connection)) => match connection.advance() {
+            Some(Socket::Stream(connection)) => match connection.advance(event.is_writable() && !ended) {
                 Some(Ok(())) => self.events.push(HostEvent::Connected(flow)),
-                Some(Err(failure)) => self.fail(flow, failure),
+                Some(Err(failure)) => self.call_next(flow, failure),
                 None => {}
             },
             Some(Socket::Datagram(socket)) => {
@@ -255,13 +307,18 @@ impl Sockets {
                 self.fail(flow, Failure::TimedOut);
             }
         }
+        while let Some((patience, flow)) = self.calling.pop_front_if(|(patience, _)| *patience <= now) {
+            if self.is_slow(flow, patience) {
+                self.call_next(flow, Failure::TimedOut);
+            }
+        }
         let before = self.children.len();
         self.children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
         self.commands -= before - self.children.len();
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.connecting.front().map(|(until, _)| *until)
+        [self.connecting.front(), self.calling.front()].into_iter().flatten().map(|(until, _)| *until).min()
     }
 
     fn remove(&mut self, flow: FlowId) -> Option<Socket> {

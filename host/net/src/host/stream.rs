@@ -9,6 +9,7 @@ use mio::{
     net::{TcpStream, UnixStream},
 };
 use std::{
+    collections::VecDeque,
     io::{self, ErrorKind, Read, Write},
     net::SocketAddr,
     os::fd::{AsRawFd, OwnedFd, RawFd},
@@ -154,13 +155,28 @@ pub(super) struct Connection {
     pub(super) stage: Stage,
     /// The peer's first bytes, which came with a proxy's last word.
     early: Vec<u8>,
+    /// The poller has said that there may be bytes, and none has been asked for in vain since.
+    readable: bool,
     pub(super) child: Option<Child>,
+}
+
+/// A proxy that is being called.
+pub(super) struct Call {
+    /// What follows when it answers.
+    pub(super) handshake: Handshake,
+    pub(super) proxy: String,
+    /// Where the guest wants to go.
+    pub(super) to: SocketAddr,
+    /// The proxy's further addresses.
+    pub(super) others: VecDeque<SocketAddr>,
+    /// When the next one is tried.
+    pub(super) patience: Instant,
 }
 
 pub(super) enum Stage {
     Connecting {
         until: Instant,
-        proxy: Option<Handshake>,
+        proxy: Option<Box<Call>>,
     },
     /// It talks to the proxy.
     Asking {
@@ -172,18 +188,24 @@ pub(super) enum Stage {
 
 impl Connection {
     pub(super) fn new(stream: Stream, stage: Stage, child: Option<Child>) -> Self {
-        Self { stream, stage, early: Vec::new(), child }
+        Self { stream, stage, early: Vec::new(), readable: false, child }
     }
 
-    /// Something has happened to it before it was open. `Some`: it is open, or came to nothing.
-    pub(super) fn advance(&mut self) -> Option<Result<(), Failure>> {
+    /// There may be bytes, or an end, or an error.
+    pub(super) fn readable(&mut self) {
+        self.readable = true;
+    }
+
+    /// Something has happened to it before it was open. `Some`: it is open, or came to nothing. `writable`: the poller
+    /// says that there is room and nothing wrong, which a stream has from when it is connected.
+    pub(super) fn advance(&mut self, writable: bool) -> Option<Result<(), Failure>> {
         if let Stage::Connecting { until, proxy } = &mut self.stage {
-            match self.stream.connected()? {
-                Ok(()) => self.stream.settle(),
-                Err(failure) => return Some(Err(failure)),
+            if !writable && let Err(failure) = self.stream.connected()? {
+                return Some(Err(failure));
             }
+            self.stream.settle();
             match proxy.take() {
-                Some(proxy) => self.stage = Stage::Asking { until: *until, proxy },
+                Some(call) => self.stage = Stage::Asking { until: *until, proxy: call.handshake },
                 None => {
                     self.stage = Stage::Open;
                     return Some(Ok(()));
@@ -234,7 +256,10 @@ impl Connection {
 
     pub(super) fn recv(&mut self, buffer: &mut [u8]) -> Moved {
         if self.early.is_empty() || buffer.is_empty() {
-            return self.stream.recv(buffer);
+            // A read of less than there was room for does not say that no more is there: it ends at urgent data too.
+            let moved = if self.readable { self.stream.recv(buffer) } else { Moved::WouldBlock };
+            self.readable &= moved != Moved::WouldBlock;
+            return moved;
         }
         let count = self.early.len().min(buffer.len());
         buffer[..count].copy_from_slice(&self.early[..count]);

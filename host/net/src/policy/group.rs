@@ -1,5 +1,6 @@
 //! What an address is, whoever owns it: the groups that rules and profiles speak of.
 
+use crate::address::Cidr;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -83,6 +84,10 @@ impl Group {
     }
 }
 
+/// What only a rule that means it opens: one that says "everything" does not mean the host's own doors.
+pub(super) const INNER: Groups =
+    Groups::of(&[Group::Loopback, Group::LinkLocal, Group::Metadata, Group::Host]);
+
 /// A set of groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Groups(u16);
@@ -114,6 +119,10 @@ impl Groups {
 
     pub(super) const fn meets(self, other: Self) -> bool {
         self.0 & other.0 != 0
+    }
+
+    pub(super) const fn both(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 
     pub(super) const fn within(self, other: Self) -> bool {
@@ -192,6 +201,18 @@ fn find_v6(address: Ipv6Addr) -> Groups {
     // `::1` and `::` are given out.
     let plain = address == Ipv6Addr::LOCALHOST || address == Ipv6Addr::UNSPECIFIED;
     if plain { Groups(groups.0 & !Groups::of(&[Group::Reserved]).0) } else { groups }
+}
+
+/// The groups whose networks it lies in, with all of its addresses.
+pub(super) fn of_network(network: &Cidr) -> Groups {
+    // Of two networks, one lies in the other or they have nothing in common.
+    let (table, ends) = match (network.first(), network.last()) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => (&table::V4, [first, last].map(|v4| v4.to_bits().into())),
+        (IpAddr::V6(first), IpAddr::V6(last)) => (&table::V6, [first, last].map(Ipv6Addr::to_bits)),
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return Groups::NONE,
+    };
+    let hits = table.iter().filter(|row| ends.iter().all(|bits| bits & row.mask == row.value));
+    hits.fold(Groups::NONE, |groups, row| groups.with(row.group))
 }
 
 fn match_table(table: &[table::Row], bits: u128) -> Groups {

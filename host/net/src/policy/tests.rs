@@ -120,6 +120,25 @@ const DESTINATIONS: &[Destination] = &[
     never("2002:a00:202::1"),
 ];
 
+/// Besides the host's, what no rule opens that does not name it. In tunnels too.
+const INNER: &[&str] = &[
+    "169.254.1.1",
+    "169.254.169.254",
+    "64:ff9b::169.254.169.254",
+    "::ffff:169.254.169.254",
+    "168.63.129.16",
+    "100.100.100.200",
+    "fd00:ec2::254",
+    "fd20:ce::254",
+    "fe80::1",
+    "fe80::5",
+    "203.0.113.9",
+    "2002:7f00:1::1",
+    "::7f00:1",
+    "64:ff9b:1::7f00:1",
+    "::ffff:0:7f00:1",
+];
+
 const PROFILES: [(Profile, &str); 5] = [
     (Profile::None, "none"),
     (Profile::Public, "public"),
@@ -181,10 +200,14 @@ fn every_rule_set_on_every_form() {
             };
             let open = destination.least.is_some_and(|least| profile >= least);
             let by_profile = if open { Verdict::Allow } else { Verdict::Reject };
-            // A rule without a place opens or shuts all that can leave.
-            sure("{ action = \"allow\" }", Verdict::Allow);
+            // A rule without a place shuts all that can leave, or opens what does not have to be named.
+            let inner = INNER.contains(&destination.text) || destination.least == Some(Profile::Host);
+            let opened = if inner { by_profile } else { Verdict::Allow };
+            sure("{ action = \"allow\" }", opened);
+            sure("{ action = \"allow\", to = [\"0.0.0.0/0\", \"::/0\"] }", opened);
             sure("{ action = \"drop\" }, { action = \"allow\" }", Verdict::Drop);
-            sure("{ action = \"allow\" }, { action = \"drop\" }", Verdict::Allow);
+            let opened = if inner { Verdict::Drop } else { Verdict::Allow };
+            sure("{ action = \"allow\" }, { action = \"drop\" }", opened);
             // What does not match changes nothing: another port, protocol, direction.
             sure("{ action = \"drop\", protocol = \"tcp\", ports = \"81-90,1-79\" }", by_profile);
             sure("{ action = \"drop\", protocol = \"udp\" }", by_profile);
@@ -281,6 +304,70 @@ fn opening_takes_no_more_than_it_says() {
     let echo = policy("profile = \"none\"\nrules = [{ action = \"allow\", protocol = \"icmp\" }]");
     assert_eq!(echo.decide(&query(Transport::Icmp, "1.1.1.1", 0)).verdict, Verdict::Allow);
     assert_eq!(echo.decide(&query(Transport::Tcp, "1.1.1.1", 0)).verdict, Verdict::Reject);
+}
+
+/// Each network, and what of these it opens with the profile `none`.
+#[test]
+fn a_wide_network_does_not_mean_what_is_delicate_in_it() {
+    const PEERS: &[&str] = &[
+        "127.0.0.1",
+        "127.0.0.2",
+        "10.0.2.2",
+        "fd00::2",
+        "169.254.1.1",
+        "169.254.169.254",
+        "100.100.100.200",
+        "192.168.1.5",
+        "81.2.3.4",
+        "fe80::1",
+        "fd00:ec2::254",
+        "2a02::5",
+    ];
+    for (network, opened) in [
+        ("0.0.0.0/0", &[] as &[_]),
+        ("::/0", &[]),
+        ("0.0.0.0/1", &[]),
+        ("64.0.0.0/2", &[]),
+        ("192.0.0.0/2", &[]),
+        ("169.0.0.0/8", &[]),
+        ("81.2.0.0/16", &[]),
+        ("e000::/3", &[]),
+        ("127.0.0.0/8", &["127.0.0.1", "127.0.0.2", "10.0.2.2"]),
+        ("127.0.0.1", &["127.0.0.1", "10.0.2.2"]),
+        ("::1", &["fd00::2"]),
+        ("169.254.0.0/16", &["169.254.1.1"]),
+        ("169.254.169.254", &["169.254.169.254"]),
+        ("100.64.0.0/10", &[]),
+        ("100.100.100.200/32", &["100.100.100.200"]),
+        ("192.168.0.0/16", &["192.168.1.5"]),
+        ("81.2.3.4", &["81.2.3.4"]),
+        ("fe80::/10", &["fe80::1"]),
+        ("fc00::/7", &[]),
+        ("2a02::/16", &[]),
+        ("2a02::5", &["2a02::5"]),
+    ] {
+        let policy =
+            policy(&format!("profile = \"none\"\nrules = [{{ action = \"allow\", to = \"{network}\" }}]"));
+        let open: Vec<&str> =
+            PEERS.iter().copied().filter(|peer| verdict(&policy, peer, 80) == Verdict::Allow).collect();
+        assert_eq!(open, opened, "{network}");
+    }
+    let both =
+        "profile = \"none\"\nrules = [{ action = \"allow\", to = [\"0.0.0.0/0\", \"host\", \"metadata\"] }]";
+    for peer in ["1.1.1.1", "10.0.2.2", "192.168.1.5", "169.254.169.254"] {
+        assert_eq!(verdict(&policy(both), peer, 80), Verdict::Allow, "{peer} is named");
+    }
+    // A proxy is another way to the same, and what comes in is another question.
+    let proxy = "rules = [{ action = \"proxy:p\", to = \"0.0.0.0/0\" }, { action = \"proxy:p\" }, \
+                 { action = \"allow\", direction = \"in\", from = \"0.0.0.0/0\" }, \
+                 { action = \"drop\", direction = \"in\" }]\nproxies.p = \"http://127.0.0.1:1\"";
+    let policy = policy(proxy);
+    assert_eq!(verdict(&policy, "1.1.1.1", 80), Verdict::Proxy("p"));
+    for peer in PEERS {
+        assert_eq!(verdict(&policy, peer, 80), Verdict::Reject, "{peer}");
+    }
+    let query = Query { direction: Direction::In, ..query(Transport::Tcp, "127.0.0.1", 22) };
+    assert_eq!(policy.decide(&query).verdict, Verdict::Allow);
 }
 
 #[test]

@@ -99,6 +99,25 @@ fn segments_are_cut_and_whole() {
 }
 
 #[test]
+fn a_frame_does_not_become_a_flood() {
+    let count = |gso_type: u8, gso_size: u16, payload: usize| {
+        let (is_ipv6, protocol) = if gso_type == GSO_UDP_L4 { (true, UDP_PROTOCOL) } else { (false, TCP) };
+        let (header, frame) = frame(is_ipv6, protocol, &vec![1; payload], false);
+        let mut count = 0;
+        let taken = segment(&Header { gso_type, gso_size, ..header }, &frame, |_| count += 1);
+        assert_eq!(taken, count > 0);
+        count
+    };
+    for gso in [GSO_TCPV4, GSO_UDP_L4] {
+        assert_eq!(count(gso, 1, 65_000), 0);
+        assert_eq!(count(gso, 31, 65_000), 0);
+        assert_eq!(count(gso, 1, MOST), MOST);
+        assert_eq!(count(gso, 1, MOST + 1), 0);
+        assert_eq!(count(gso, 48, 65_000), 1355, "as small as Linux makes them");
+    }
+}
+
+#[test]
 fn a_single_frame_is_passed_on_with_its_checksum() {
     let (header, frame) = frame(true, UDP_PROTOCOL, b"hello", false);
     let mut got = Vec::new();

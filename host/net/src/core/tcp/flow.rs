@@ -4,7 +4,7 @@ use super::{
     Key,
     device::{Blueprint, Device, capabilities},
     guard::{Guard, Verdict, cut},
-    rings::Rings,
+    rings::{Rings, Spare},
     segment::{ACK, FIN, RST, SYN, Segment, back, reset_for, send_bare},
 };
 use crate::{
@@ -135,19 +135,19 @@ impl Flow {
 
     /// The host has connected: answer the guest's SYN. Returns the SYN, which is the first ingress; `None` if there is
     /// no memory for it.
-    pub(super) fn open(&mut self, ring: usize) -> Option<Vec<u8>> {
+    pub(super) fn open(&mut self, ring: usize, spare: &mut Spare) -> Option<Vec<u8>> {
         let Stage::Connecting { syn } = &mut self.stage else { return None };
         let syn = std::mem::take(syn);
         let peer = (self.key.peer.ip(), self.key.peer.port());
-        let mut rings = Rings::new(ring).ok()?;
+        let mut rings = Rings::new(ring, spare).ok()?;
         rings.socket_mut(|socket| socket.listen(peer)).ok()?;
         self.begin(rings, ring);
         Some(syn)
     }
 
     /// A connection of the host's side: connect to the guest. `None` if that cannot be (a port or address of zero).
-    pub(super) fn call(&mut self, ring: usize, iface: &mut Interface) -> Option<()> {
-        let mut rings = Rings::new(ring).ok()?;
+    pub(super) fn call(&mut self, ring: usize, spare: &mut Spare, iface: &mut Interface) -> Option<()> {
+        let mut rings = Rings::new(ring, spare).ok()?;
         let (guest, peer) = (self.key.guest, self.key.peer);
         let (guest, peer) = ((guest.ip(), guest.port()), (peer.ip(), peer.port()));
         rings.socket_mut(|socket| {
@@ -196,8 +196,21 @@ impl Flow {
 
     /// Memory that its buffers have really touched, about.
     pub(super) fn touched(&self) -> usize {
-        self.guard.reached().min(self.ring)
-            + usize::try_from(self.to_guest).unwrap_or(self.ring).min(self.ring)
+        self.used().iter().map(|used| used.min(&self.ring)).sum()
+    }
+
+    /// Where either buffer, receive and send, has not been written yet, were it endless. smoltcp's rings begin with
+    /// their first byte and go on with the next one, or again with the first when they are empty.
+    fn used(&self) -> [usize; 2] {
+        [self.guard.reached(), usize::try_from(self.to_guest).unwrap_or(usize::MAX)]
+    }
+
+    /// It has ended: the next one may have its buffers.
+    pub(super) fn leave(self, spare: &mut Spare) {
+        let used = self.used();
+        if let Stage::Open(rings) = self.stage {
+            spare.put(rings, used);
+        }
     }
 
     pub(super) fn head(&self) -> IpHead {
@@ -294,7 +307,7 @@ impl Flow {
         out: &mut Output,
     ) {
         send_bare(out, turn.guest, &self.head(), self.ports(), reset_for(segment));
-        if !self.called_anew && self.call(self.ring, iface).is_some() {
+        if !self.called_anew && self.call(self.ring, &mut Spare::default(), iface).is_some() {
             self.called_anew = true;
             self.guard = Guard::default();
         }

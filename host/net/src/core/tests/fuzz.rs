@@ -1,13 +1,15 @@
 //! A hostile guest: frames that are nearly right, and TCP segments out of any order.
 
 use super::{
+    corpus::{self, Case},
     harness::{Bench, Chance, Sock, datagram, echo, frame, rounds, segment, setup},
     parse::GUEST_MAC,
 };
 use crate::{
-    DropReason, Failure, FlowId, HostEvent, Kind, Network,
+    Config, DropReason, Failure, FlowId, HostEvent, Kind, Network,
     core::{checksum::Sum, packet::IpHead, tcp::Segment},
     frame::{Header, NEEDS_CSUM, Offload},
+    host::services::OwnServices,
 };
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -16,45 +18,62 @@ fn fields<'a>(numbers: (u32, u32), flags: u8, options: &'a [u8], payload: &'a [u
     Segment { ports: [0; 2], seq, ack, flags, window: 9000, options, payload, header_bytes: 0 }
 }
 
-/// Frames of every kind that the core reads.
-fn corpus() -> Vec<Vec<u8>> {
-    let mut all = Vec::new();
+/// Frames of every kind that the core and its services read, by what they are.
+pub(super) fn samples() -> Vec<(&'static str, Vec<Vec<u8>>)> {
+    let own = OWN_LINKS.into_iter().map(|(name, guest, peer, gateway)| (name, over_ip(guest, peer, gateway)));
+    let mut all: Vec<_> = own.collect();
+    all.extend([("arp", arp()), ("ndp", ndp()), ("fragments", fragments()), ("services", services())]);
+    all
+}
+
+/// Name, guest, a peer, the gateway or whoever is there on a link.
+const OWN_LINKS: [(&str, &str, &str, &str); 3] = [
+    ("ipv4", "10.0.2.15", "192.0.2.1", "10.0.2.2"),
+    ("ipv6", "fd00::15", "2001:db8::1", "fd00::2"),
+    ("link-local", "fe80::15", "fe80::5055:aff:fe00:202", "ff02::2"),
+];
+
+fn arp() -> Vec<Vec<u8>> {
     let mut arp = vec![0xff; 6];
     arp.extend(GUEST_MAC);
     arp.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
     arp.extend(GUEST_MAC);
     arp.extend([10, 0, 2, 15, 0, 0, 0, 0, 0, 0, 10, 0, 2, 2]);
-    all.push(arp);
-    for (guest, peer, gateway) in [
-        ("10.0.2.15", "192.0.2.1", "10.0.2.2"),
-        ("fd00::15", "2001:db8::1", "fd00::2"),
-        ("fe80::15", "fe80::5055:aff:fe00:202", "ff02::2"),
-    ] {
-        let at = |ip: &str, port: u16| SocketAddr::new(ip.parse().unwrap(), port);
-        let mut push = |(head, payload): (IpHead, Vec<u8>)| all.push(frame(&head, &payload));
-        for to in [peer, gateway] {
-            for port in [7, 53, 67, 547, 69, 999] {
-                push(datagram(&at(guest, 5000).to_string(), &at(to, port).to_string(), &[3; 40]));
-            }
-            let options = [2, 4, 5, 0xb4, 1, 3, 3, 7, 1, 1, 4, 2];
-            push(segment(at(guest, 4000), at(to, 80), &fields((1000, 0), 2, &options, &[])));
-            push(segment(at(guest, 4000), at(to, 80), &fields((1001, 7), 16, &[], &[5; 600])));
-            push(segment(
-                at(guest, 4000),
-                at(to, 80),
-                &fields((1001, 7), 17, &[1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 2], &[]),
-            ));
-            let kind = if guest.contains(':') { 128 } else { 8 };
-            push(echo(guest, to, kind, 7, 1, &[4; 30]));
+    vec![arp]
+}
+
+fn over_ip(guest: &str, peer: &str, gateway: &str) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    let at = |ip: &str, port: u16| SocketAddr::new(ip.parse().unwrap(), port);
+    let mut push = |(head, payload): (IpHead, Vec<u8>)| all.push(frame(&head, &payload));
+    for to in [peer, gateway] {
+        for port in [7, 53, 67, 547, 69, 999] {
+            push(datagram(&at(guest, 5000).to_string(), &at(to, port).to_string(), &[3; 40]));
         }
+        let options = [2, 4, 5, 0xb4, 1, 3, 3, 7, 1, 1, 4, 2];
+        push(segment(at(guest, 4000), at(to, 80), &fields((1000, 0), 2, &options, &[])));
+        push(segment(at(guest, 4000), at(to, 80), &fields((1001, 7), 16, &[], &[5; 600])));
+        let sack = [1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 2];
+        push(segment(at(guest, 4000), at(to, 80), &fields((1001, 7), 17, &sack, &[])));
+        let kind = if guest.contains(':') { 128 } else { 8 };
+        push(echo(guest, to, kind, 7, 1, &[4; 30]));
     }
-    for kind in [133, 134, 135, 136, 137] {
+    all
+}
+
+fn ndp() -> Vec<Vec<u8>> {
+    let one = |kind| {
         let (mut head, mut message) = echo("fe80::15", "ff02::1:ff00:2", kind, 0, 0, &[0; 32]);
         head.hops = 255;
         message[8..24].copy_from_slice(&Network::default().link_local.octets());
-        all.push(frame(&head, &message));
-    }
-    // Extension headers, and fragments of both kinds.
+        frame(&head, &message)
+    };
+    [133, 134, 135, 136, 137].map(one).to_vec()
+}
+
+/// Extension headers, and fragments of both kinds.
+fn fragments() -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
     let (head, udp) = datagram("[fd00::15]:5000", "[2001:db8::1]:53", &[3; 40]);
     for (protocol, extension) in [
         (0, vec![17, 0, 1, 4, 0, 0, 0, 0]),
@@ -73,6 +92,35 @@ fn corpus() -> Vec<Vec<u8>> {
         all.push(fragment);
     }
     all
+}
+
+/// Questions that the network's own services answer.
+fn services() -> Vec<Vec<u8>> {
+    let mut dhcp4 = vec![0; 236];
+    dhcp4[..8].copy_from_slice(&[1, 1, 6, 0, 9, 9, 9, 9]);
+    dhcp4[28..34].copy_from_slice(&GUEST_MAC);
+    dhcp4.extend(b"\x63\x82\x53\x63\x35\x01\x01\x37\x04\x01\x03\x06\x0f\xff");
+    // Solicit, with a client identifier and an association.
+    let mut dhcp6 = vec![1, 9, 9, 9, 0, 1, 0, 10, 0, 3, 0, 1];
+    dhcp6.extend(GUEST_MAC);
+    dhcp6.extend([0, 3, 0, 12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let dns = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x04host\x07reprise\0\0\x01\0\x01";
+    // A file that is there, and one that is not.
+    let there = b"\0\x01arp\0octet\0blksize\x001468\0tsize\x000\0";
+    let not_there = b"\0\x01grub.efi\0octet\0";
+    let talks: [(&str, &str, &[u8]); 6] = [
+        ("0.0.0.0:68", "255.255.255.255:67", &dhcp4),
+        ("[fe80::15]:546", "[ff02::1:2]:547", &dhcp6),
+        ("10.0.2.15:5000", "10.0.2.3:53", dns),
+        ("[fd00::15]:5000", "[fd00::3]:53", dns),
+        ("10.0.2.15:5001", "10.0.2.2:69", there),
+        ("[fd00::15]:5001", "[fd00::2]:69", not_there),
+    ];
+    let one = |(from, to, data)| {
+        let (head, payload) = datagram(from, to, data);
+        frame(&head, &payload)
+    };
+    talks.map(one).to_vec()
 }
 
 /// Damages a frame.
@@ -109,7 +157,7 @@ fn mutate(chance: &mut Chance, frame: &mut Vec<u8>, others: &[Vec<u8>]) {
 }
 
 /// Makes checksums hold that lie where they usually lie, so that the damage gets deeper.
-fn fix(frame: &mut [u8]) {
+pub(super) fn fix(frame: &mut [u8]) {
     let v6 = match frame.get(12..15) {
         Some([8, 0, first]) if first >> 4 == 4 => false,
         Some([0x86, 0xdd, _]) => true,
@@ -202,27 +250,24 @@ fn disturb(chance: &mut Chance, bench: &mut Bench) {
     }
 }
 
-fn one_guest(seed: u64, corpus: &[Vec<u8>]) {
-    let mut chance = Chance::new(seed);
+/// The world of a guest: its network, and what happens on the host's side while it sends these messages. The same
+/// number and messages are the same run.
+pub(super) fn play(world: u64, messages: &[Vec<u8>]) -> Bench {
+    let mut chance = Chance::new(world);
     let mut setup = setup();
     setup.network.mtu = chance.pick(&[1280, 1500]);
     setup.limits.udp_maps = 8;
+    if chance.percent(50) {
+        let mut config = Config::default();
+        config.boot.tftp = Some(corpus::folder());
+        setup.services = Box::new(OwnServices::new(&config).unwrap());
+    }
     let mut bench = Bench::with(setup);
     bench.wire.any_mac = true;
     let csum = chance.percent(50);
     bench.offload(Offload { csum, tso4: csum, tso6: csum, ..Offload::default() });
-    for _ in 0..100 {
-        let mut frame = corpus[chance.below(corpus.len() as u64) as usize].clone();
-        mutate(&mut chance, &mut frame, corpus);
-        if chance.percent(85) {
-            fix(&mut frame);
-        }
-        let mut message = header(&mut chance, &frame).encode().to_vec();
-        message.extend(frame);
-        if chance.percent(1) {
-            message.truncate(chance.below(30) as usize);
-        }
-        bench.message(&message);
+    for message in messages {
+        bench.message(message);
         if chance.percent(30) {
             disturb(&mut chance, &mut bench);
         }
@@ -232,15 +277,40 @@ fn one_guest(seed: u64, corpus: &[Vec<u8>]) {
         }
         bench.wire.frames.clear();
     }
-    assert_eq!(bench.dropped(DropReason::Panicked), 0, "seed {seed}");
+    assert_eq!(bench.dropped(DropReason::Panicked), 0, "a flow has panicked");
     assert!(bench.host.open.len() <= 1024 + 8 + 256);
+    bench
+}
+
+/// What a hostile guest sends.
+fn messages(seed: u64, frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut chance = Chance::new(!seed);
+    let one = |_| {
+        let mut frame = frames[chance.below(frames.len() as u64) as usize].clone();
+        mutate(&mut chance, &mut frame, frames);
+        if chance.percent(85) {
+            fix(&mut frame);
+        }
+        let mut message = header(&mut chance, &frame).encode().to_vec();
+        message.extend(frame);
+        if chance.percent(1) {
+            message.truncate(chance.below(30) as usize);
+        }
+        message
+    };
+    (0..100).map(one).collect()
+}
+
+/// The messages of one hostile guest.
+pub(super) fn singles(seed: u64) -> Vec<Vec<u8>> {
+    let frames: Vec<_> = samples().into_iter().flat_map(|(_, frames)| frames).collect();
+    messages(seed, &frames)
 }
 
 #[test]
 fn no_frame_does_harm() {
-    let corpus = corpus();
     for seed in 0..rounds(600) {
-        one_guest(seed, &corpus);
+        corpus::tried(Case { world: seed, messages: singles(seed) });
     }
 }
 

@@ -9,7 +9,7 @@ fn unheard() -> (mio::Poll, Handle) {
     let shared = Shared {
         inbox: Mutex::default(),
         waker,
-        woken: AtomicBool::new(false),
+        attention: Attention::default(),
         pending: AtomicBool::new(false),
     };
     (poll, Handle { shared: Arc::new(shared), thread: None })

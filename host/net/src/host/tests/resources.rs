@@ -75,7 +75,7 @@ fn a_proxys_name_is_looked_up_while_everything_else_goes_on() {
     let slow = |name: &str, port: u16| {
         assert_eq!((name, port), ("proxy.test", 1080));
         let gate = GATE.lock().unwrap();
-        gate.as_ref().unwrap().recv().map_err(|_| ErrorKind::NotFound.into())
+        gate.as_ref().unwrap().recv().map(|at| vec![at]).map_err(|_| ErrorKind::NotFound.into())
     };
     let text = "profile = \"all\"\nproxies = { p = \"socks5://proxy.test:1080\" }\n\
                 rules = [{ action = \"proxy:p\", to = \"192.0.2.0/24\" }]";
@@ -126,7 +126,7 @@ fn a_proxys_name_is_looked_up_while_everything_else_goes_on() {
 
 #[test]
 fn a_network_ends_while_a_name_is_looked_up() {
-    let for_ever = |_: &str, _: u16| -> io::Result<SocketAddr> {
+    let for_ever = |_: &str, _: u16| -> io::Result<Vec<SocketAddr>> {
         loop {
             std::thread::park();
         }
@@ -138,4 +138,48 @@ fn a_network_ends_while_a_name_is_looked_up() {
     let begin = Instant::now();
     world.handle.stop();
     assert!(begin.elapsed() < LONG);
+}
+
+/// The addresses that the next test's name has.
+static ADDRESSES: Mutex<Vec<SocketAddr>> = Mutex::new(Vec::new());
+
+#[test]
+fn each_address_of_a_proxy_is_tried_until_one_answers() {
+    // One that refuses, one that never answers as it has no place for another, and one that is right.
+    let refuses = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    silent.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    silent.listen(0).unwrap();
+    let silent_at = silent.local_addr().unwrap().as_socket().unwrap();
+    let _fills_it = TcpStream::connect(silent_at).unwrap();
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let right = proxy.local_addr().unwrap();
+    let text = "upstream = \"p\"\nproxies = { p = \"http://proxy.test:3128\" }";
+    let served = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut stream, _) = proxy.accept().unwrap();
+            let mut asked = [0; 12];
+            stream.read_exact(&mut asked).unwrap();
+            assert_eq!(&asked, b"CONNECT 192.");
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        }
+    });
+    for addresses in [vec![refuses, right], vec![silent_at, refuses, silent_at, right]] {
+        *ADDRESSES.lock().unwrap() = addresses;
+        let mut world = World::start_with(text, |outside| {
+            outside.resolver = |_, _| Ok(ADDRESSES.lock().unwrap().clone());
+            outside.patience = Duration::from_millis(50);
+        })
+        .unwrap();
+        let socket = world.connect("192.0.2.1", 80, 40_000);
+        world.until("the proxy", |world| (state(world, socket) != tcp::State::SynSent).then_some(()));
+    }
+    served.join().unwrap();
+    *ADDRESSES.lock().unwrap() = vec![refuses, refuses];
+    let mut world = World::start_with(text, |outside| {
+        outside.resolver = |_, _| Ok(ADDRESSES.lock().unwrap().clone());
+    })
+    .unwrap();
+    let socket = world.connect("192.0.2.1", 80, 40_000);
+    until_state(&mut world, socket, tcp::State::Closed);
 }
