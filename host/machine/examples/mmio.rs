@@ -1,10 +1,11 @@
-//! What a plugin costs: a guest reads a UART's line status over and over, once from the plugin `ns16550a` on a machine, and
-//! once from a bus that answers by a direct call, on the same harts.
+//! What a plugin costs: a guest reads a UART's line status over and over, once from the plugin `ns16550a` on a
+//! machine, and once from a bus that answers by a direct call, on the same harts.
 //!
 //! `cargo build --release --workspace; cargo run --release -p reprise-machine --example mmio -- [ROUNDS]`
 //!
-//! Both are timed in turn; what counts is the difference of the medians. It has everything that lies between a hart and a
-//! device in a library: the address map, the clock, the context, two calls through tables, and the guard against panics.
+//! Both are timed in turn; what counts is the difference of the medians. It has everything that lies between a hart
+//! and a device in a library: the address map, the clock, the context, two calls through tables, and the guard
+//! against panics.
 #![expect(
     clippy::disallowed_methods,
     reason = "a tool for developers: it reads files, arguments and the clock"
