@@ -1,5 +1,6 @@
 //! `reprise plugin check`: each rule has a plugin that breaks it and no other, and good plugins pass.
 
+use crate::abi::Builds;
 use crate::reprise::{Scratch, build_folder, root};
 use reprise_check::RULES;
 use serde_json::Value;
@@ -131,6 +132,9 @@ fn good_plugins_pass() {
     let mut plugins: Vec<PathBuf> = shipped.filter(is_plugin).collect();
     assert!(plugins.len() >= 10, "{plugins:?}");
     plugins.push(library("unusual"));
+    // In C, and built against the ABI as it was at first.
+    let builds = Builds::new("check-builds");
+    plugins.extend(["c", "abi-1.0", "abi-1.2"].map(|build| PathBuf::from(builds.file(build))));
     for plugin in plugins {
         let output = check(&plugin, &[]);
         let text = String::from_utf8_lossy(&output.stdout);

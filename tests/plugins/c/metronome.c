@@ -292,23 +292,37 @@ static uint64_t say(void *sink, RepriseSink *put, const char *text, uint64_t sta
 
 static const char *skip_space(const char *at) { return at + strspn(at, " \t\r\n"); }
 
-/* `{}` or `{"limit": N}`: NULL, or the JSON of what is wrong. */
-static const char *parse(const char *json, uint32_t *limit) {
-  static const char name[] = "\"limit\"";
+/* What is wrong with an option, as JSON. `name` has no quotes in it, as it was between two. */
+static uint64_t refuse(void *sink, RepriseSink *put, const char *name, size_t len, const char *message) {
+  say(sink, put, "{\"path\":\"", 0);
+  put(sink, (const uint8_t *)name, len);
+  say(sink, put, "\",\"message\":\"", 0);
+  say(sink, put, message, 0);
+  return say(sink, put, "\"}", 1);
+}
+
+/* Options, of which there is one: `{"limit": N}`. 0, or 1 and what is wrong is told. */
+static uint64_t parse(const char *json, uint32_t *limit, void *sink, RepriseSink *put) {
   const char *at = skip_space(json);
-  char *end = NULL;
-  unsigned long long value;
   *limit = 1000;
-  if (*at != '{') return "{\"path\":\"\",\"message\":\"not a table\"}";
-  at = skip_space(at + 1);
-  if (*at == '}') return NULL;
-  if (strncmp(at, name, sizeof name - 1)) return "{\"path\":\"\",\"message\":\"unknown option: there is only limit\"}";
-  at = skip_space(skip_space(at + sizeof name - 1) + 1);
-  value = *at >= '0' && *at <= '9' ? strtoull(at, &end, 10) : 0;
-  if (value < 1 || value > UINT32_MAX || *skip_space(end) != '}')
-    return "{\"path\":\"limit\",\"message\":\"not an integer from 1 to 4294967295\"}";
-  *limit = (uint32_t)value;
-  return NULL;
+  if (*at++ != '{') return refuse(sink, put, "", 0, "not a table");
+  for (at = skip_space(at); *at == '"'; at = skip_space(at)) {
+    const char *name = at + 1;
+    size_t len = strcspn(name, "\"\\");
+    unsigned long long value = 0;
+    char *end = NULL;
+    if (name[len] != '"' || len != 5 || strncmp(name, "limit", len))
+      return refuse(sink, put, name, len, "unknown option: there is only limit");
+    at = skip_space(name + len + 1);
+    if (*at == ':') at = skip_space(at + 1);
+    if (*at >= '0' && *at <= '9') value = strtoull(at, &end, 10);
+    if (value < 1 || value > UINT32_MAX || !strchr(" \t\r\n,}", *end))
+      return refuse(sink, put, name, len, "not an integer from 1 to 4294967295");
+    *limit = (uint32_t)value;
+    at = skip_space(end);
+    if (*at == ',') at++;
+  }
+  return *at == '}' ? 0 : refuse(sink, put, "", 0, "not a table");
 }
 
 static uint64_t describe(void *sink, RepriseSink *put) {
@@ -319,18 +333,16 @@ static uint64_t describe(void *sink, RepriseSink *put) {
 
 static uint64_t describe_with(const char *kind, const char *config_json, void *sink, RepriseSink *put) {
   uint32_t limit;
-  const char *error;
   if (strcmp(kind, "metronome")) return say(sink, put, "{\"message\":\"the plugin has only metronome\"}", 1);
-  error = parse(config_json, &limit);
-  return error ? say(sink, put, error, 1) : say(sink, put, descriptor, 0);
+  return parse(config_json, &limit, sink, put) ? 1 : say(sink, put, descriptor, 0);
 }
 
 static uint64_t create(const char *kind, const char *config_json, RepriseDevHandle *out, void *sink,
                        RepriseSink *put) {
   Metronome *m;
   uint32_t limit;
-  /* Options are refused in the same words wherever they are. */
-  if (strcmp(kind, "metronome") || parse(config_json, &limit)) return describe_with(kind, config_json, sink, put);
+  if (strcmp(kind, "metronome")) return describe_with(kind, config_json, sink, put);
+  if (parse(config_json, &limit, sink, put)) return 1;
   m = calloc(1, sizeof *m);
   if (!m) return say(sink, put, "{\"message\":\"no memory\"}", 1);
   m->limit = limit;
