@@ -16,6 +16,7 @@ mod finding;
 mod parts;
 mod process;
 mod progress;
+mod protocol;
 mod report;
 mod rings;
 mod rule;

@@ -139,10 +139,24 @@ fn how(status: ExitStatus, said: &str) -> String {
         (None, Some(code)) => format!("ended with exit code {code}"),
         (None, None) => "ended".to_owned(),
     };
-    match said.lines().rfind(|line| !line.trim().is_empty()) {
-        Some(line) => format!("{end} ({})", line.trim()),
+    match last_words(said) {
+        Some(line) => format!("{end} ({line})"),
         None => end,
     }
+}
+
+/// The line of standard error that says why: not the backtrace behind it.
+fn last_words(said: &str) -> Option<&str> {
+    let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
+    let says_why = |line: &&str| line.starts_with("memory allocation of") || line.contains("panicked at");
+    let is_word = |line: &&str| {
+        let is_frame = line.split_once(": ").is_some_and(|(number, _)| number.parse::<u32>().is_ok());
+        !(is_frame
+            || line.starts_with("note:")
+            || line.starts_with("at ")
+            || line.starts_with("stack backtrace"))
+    };
+    lines().rfind(says_why).or_else(|| lines().rfind(is_word))
 }
 
 fn signal_name(signal: i32) -> String {
@@ -166,6 +180,8 @@ fn signal_name(signal: i32) -> String {
 /// # Errors
 /// There is no job, or the answer cannot be written.
 pub fn serve() -> io::Result<()> {
+    // Who is killed leaves no test behind that runs for ever: the time limit is the parent's.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let file = rustix::io::dup(rustix::stdio::stdin())?;
     let answer = rustix::io::dup(rustix::stdio::stdout())?;
     // What the plugin prints must not be taken for the answer.

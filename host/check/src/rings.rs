@@ -151,11 +151,16 @@ fn scribble(ring: &mut Ring, rng: &mut Rng, out: &mut Vec<Op>) {
         let (mut gpa, mut len) =
             (BUFFERS + 0x100 * rng.below(16), [16, 17, 32, 512, 513, 1024][rng.below(6) as usize]);
         let (mut flags, mut next) = (usual, index + 1);
+        // One lie at a time: several would mostly be refused for the first of them, before the device sees any.
         if !honest && rng.below(3) == 0 {
-            gpa = [0, u64::MAX - 8, ring.areas[2], RAM_BASE + RAM_SIZE - 20, gpa][rng.below(5) as usize];
-            len = [0, 1, 8, 16, 48, u32::MAX][rng.below(6) as usize];
-            flags = rng.below(8) as u16;
-            next = rng.below(10) as u16;
+            match rng.below(8) {
+                0..4 => {
+                    gpa = [0, u64::MAX - 8, ring.areas[2], RAM_BASE + RAM_SIZE - 20][rng.below(4) as usize];
+                }
+                4 | 5 => len = [0, 1, 8, 16, 48, u32::MAX][rng.below(6) as usize],
+                6 => flags = rng.below(8) as u16,
+                _ => next = rng.below(10) as u16,
+            }
         }
         table.extend(gpa.to_le_bytes());
         table.extend(len.to_le_bytes());

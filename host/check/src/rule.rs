@@ -30,12 +30,12 @@ macro_rules! rules {
 
 rules! {
     LOADS = 1, "a plugin loads and describes its devices",
-        "mend the descriptor that `describe` returns: each region needs a size and access widths, names are not empty \
-         and not there twice";
+        "is it a whole `cdylib` with `export_devices!`, or in C `reprise_plugin_entry`? then mend the descriptor that \
+         `describe` returns: each region needs a size and access widths, names are not empty and not there twice";
     DESCRIBES = 2, "a descriptor follows from the options alone",
         "make `describe` a function of its argument: no counters, no environment";
     DEFAULTS = 3, "a device works with its default options",
-        "give defaults that `create` accepts, or make the option required";
+        "do what the error says; where it is about an option: give a default that `create` accepts, or make it required";
     REFUSES = 4, "wrong options are refused, by name",
         "derive DeviceConfig, and give `create`'s ConfigError the path of the option that it is about";
     CREATES = 5, "any options give a device or an error, never a panic",

@@ -1,7 +1,7 @@
 //! What happens to a device in a test: steps that follow from a seed and from its descriptor, never from what the
 //! device does. So the same steps can be played again, in another process, or with a save and a load in between.
 
-use crate::world::hex;
+use crate::{protocol, world::hex};
 use reprise_abi::{
     desc::{DeviceDesc, LinkRole, PortKind},
     hot,
@@ -81,7 +81,8 @@ pub(crate) enum Op {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
     Everything,
-    /// No pins, no ports, no reset: what these leave behind outlives a reset by right.
+    /// No pins, no ports, no reset: what these leave behind outlives a reset by right. What a controller says is the
+    /// guest's doing.
     GuestOnly,
 }
 
@@ -100,8 +101,12 @@ fn random_op(desc: &DeviceDesc, rng: &mut Rng, reach: Reach) -> Op {
     let all = reach == Reach::Everything;
     let ports = if all { desc.ports.len() as u64 } else { 0 };
     let pins = if all { pin_count(desc) } else { 0 };
-    let links = if all { desc.links.len() as u64 } else { 0 };
+    let links: Vec<u32> = (0..desc.links.len() as u32)
+        .filter(|&link| all || desc.links[link as usize].role == LinkRole::Target)
+        .collect();
     match rng.below(32) {
+        // A device without registers is spoken to by its links.
+        0..22 if desc.regions.is_empty() && !links.is_empty() => random_message(desc, rng, &links),
         0..11 => random_access(desc, rng, false),
         11..22 => random_access(desc, rng, true),
         22..24 if pins > 0 => Op::Input { pin: rng.below(pins) as u32, high: rng.below(2) == 1 },
@@ -117,7 +122,7 @@ fn random_op(desc: &DeviceDesc, rng: &mut Rng, reach: Reach) -> Op {
         }
         28 => Op::NextDeadline,
         29 if all && rng.below(16) == 0 => Op::WarmReset,
-        30 if links > 0 => random_message(desc, rng, links),
+        30 if !links.is_empty() => random_message(desc, rng, &links),
         _ => Op::Advance(rng.draw() >> (20 + rng.below(44))),
     }
 }
@@ -133,13 +138,18 @@ fn random_arrival(desc: &DeviceDesc, rng: &mut Rng, ports: u64) -> Op {
     Op::Arrive { port, data: (0..len).map(|_| rng.draw() as u8).collect() }
 }
 
-/// Mostly short, with a small first byte, as protocols number what they say.
-fn random_message(desc: &DeviceDesc, rng: &mut Rng, links: u64) -> Op {
-    let link = rng.below(links) as u32;
+/// A word of the protocol, or noise: mostly short, with a small first byte, as protocols number what they say.
+fn random_message(desc: &DeviceDesc, rng: &mut Rng, links: &[u32]) -> Op {
+    let link = links[rng.below(links.len() as u64) as usize];
     let end = &desc.links[link as usize];
     let at = rng.below(end.addresses.max(1).into()) as u32;
     if end.role == LinkRole::Controller && rng.below(4) == 0 {
         return Op::Message { link, at, data: None };
+    }
+    if rng.below(16) != 0
+        && let Some(word) = protocol::word(end, rng)
+    {
+        return Op::Message { link, at, data: Some(word) };
     }
     let most = if rng.below(8) == 0 { 64 } else { 3 };
     let mut data: Vec<u8> = (0..=rng.below(most)).map(|_| rng.draw() as u8).collect();

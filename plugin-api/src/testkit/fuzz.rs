@@ -7,6 +7,7 @@ use super::{
 use crate::{
     Device, Fault, PortEvent, Reset, Size,
     desc::{LinkRole, PortKind},
+    link::{i2c, spi},
     state,
 };
 
@@ -149,6 +150,8 @@ impl<D: Device> FakeHost<D> {
         let ports = self.desc.ports.len() as u64;
         let pins = self.host.inputs.len() as u64;
         match rng.below(32) {
+            // A device without registers is spoken to by its links.
+            0..22 if self.desc.regions.is_empty() && !self.desc.links.is_empty() => self.random_message(rng),
             0..11 => self.random_access(rng, false),
             11..22 => self.random_access(rng, true),
             22..24 if pins > 0 => Op::Input(rng.below(pins) as u32, rng.below(2) == 1),
@@ -169,12 +172,18 @@ impl<D: Device> FakeHost<D> {
         }
     }
 
-    /// Half of them short, as those of a byte's worth are.
+    /// A word of the protocol, or bytes: half of them short, as those of a byte's worth are.
     fn random_message(&self, rng: &mut Rng) -> Op {
         let link = rng.below(self.desc.links.len() as u64) as u32;
         let described = &self.desc.links[link as usize];
         let at = rng.below(described.addresses.into()) as u32;
         let nobody = described.role == LinkRole::Controller && rng.below(8) == 0;
+        if !nobody
+            && rng.below(8) != 0
+            && let Some(word) = word(&described.protocol, described.role, rng)
+        {
+            return Op::Tell(link, at, Some(word));
+        }
         let len = if rng.below(2) == 0 { 2 } else { 1 + rng.below(20) };
         let message = (0..len).map(|_| if rng.below(2) == 0 { rng.below(4) } else { rng.next() } as u8);
         Op::Tell(link, at, (!nobody).then(|| message.collect()))
@@ -207,6 +216,29 @@ impl<D: Device> FakeHost<D> {
         let offset = rng.below(span) & !(size.bytes() - 1);
         if write { Op::Write(index, offset, size, random_value(rng)) } else { Op::Read(index, offset, size) }
     }
+}
+
+/// As the other end of a link would say it, where the protocol is one of [`crate::link`].
+fn word(protocol: &str, role: LinkRole, rng: &mut Rng) -> Option<Vec<u8>> {
+    let byte = rng.next() as u8;
+    let of_i2c = [
+        i2c::Ask::Start { read: byte & 1 != 0 },
+        i2c::Ask::Write(byte),
+        i2c::Ask::Write(byte & 7),
+        i2c::Ask::Read,
+        i2c::Ask::Stop,
+    ];
+    let answers = [i2c::Answer::Ack, i2c::Answer::Nack, i2c::Answer::Data(byte)];
+    Some(match (protocol, role) {
+        (i2c::PROTOCOL, LinkRole::Target) => of_i2c[rng.below(5) as usize].encode().to_vec(),
+        (i2c::PROTOCOL, LinkRole::Controller) => answers[rng.below(3) as usize].encode().to_vec(),
+        (spi::PROTOCOL, LinkRole::Target) if rng.below(16) == 0 => {
+            spi::Ask::Select(byte & 1 != 0).encode().to_vec()
+        }
+        (spi::PROTOCOL, LinkRole::Target) => spi::Ask::Exchange(byte).encode().to_vec(),
+        (spi::PROTOCOL, LinkRole::Controller) => vec![byte],
+        _ => return None,
+    })
 }
 
 /// Values that registers care about.

@@ -3,6 +3,7 @@
 
 mod dma;
 mod driving;
+mod links;
 mod options;
 mod reset;
 mod same;
@@ -48,4 +49,6 @@ reprise_plugin_api::export_devices!(
     Bad<reset::Resets>,
     Bad<reset::Pins>,
     Bad<reset::Timers>,
+    links::Panics,
+    links::Resets,
 );
