@@ -8,18 +8,29 @@ use crate::{
     progress::{self, Progress},
     session::{Job, Outcome, Session},
 };
-use rustix::fs::MemfdFlags;
+use rustix::{
+    fs::MemfdFlags,
+    process::{Pid, Signal},
+};
 use std::{
     io::{self, Read, Write},
-    os::{fd::OwnedFd, unix::process::ExitStatusExt},
+    os::{
+        fd::OwnedFd,
+        unix::process::{CommandExt, ExitStatusExt},
+    },
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 
 /// The most address space that a test may have: beyond it an allocation fails, and that is seen.
 const MEMORY_BYTES: u64 = 8 << 30;
+/// Of what a test process says: its answer is far shorter.
+const KEPT_BYTES: usize = 64 << 20;
+/// How long its pipes may stay open after its end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// How a test process is started: a program, and the words that make it call [`serve`].
 #[derive(Clone, Debug)]
@@ -78,12 +89,17 @@ pub(crate) fn run(
             command.env("TZ", "Asia/Kathmandu").env("LANG", "tr_TR.UTF-8").env("PADDING", "x".repeat(5000));
         }
     }
-    let mut child = command.spawn()?;
+    // A group of its own: what a plugin starts ends with its test.
+    let mut child = command.process_group(0).spawn()?;
     let (out, err) = (collect(child.stdout.take()), collect(child.stderr.take()));
     let status = wait(&mut child, timeout)?;
-    let text = |thread: thread::JoinHandle<Vec<u8>>| thread.join().unwrap_or_default();
-    let (out, err) = (text(out), text(err));
+    // There is no such group any more if nothing was left behind.
+    let _alone = rustix::process::kill_process_group(Pid::from_child(&child), Signal::KILL);
     let Some(status) = status else { return Ok(End::TimedOut { doing: doing(&file) }) };
+    let (Ok(out), Ok(err)) = (out.recv_timeout(LAST_WORDS), err.recv_timeout(LAST_WORDS)) else {
+        let how = "left another process running, which keeps its output open".to_owned();
+        return Ok(End::Died { how, doing: doing(&file) });
+    };
     if let Ok(outcome) = serde_json::from_slice(&out)
         && status.success()
     {
@@ -100,15 +116,23 @@ fn write_all(file: &OwnedFd, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
+/// What a pipe gives until it is closed, or its last [`KEPT_BYTES`].
+fn collect(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
+    let (done, collected) = mpsc::channel();
     thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(mut pipe) = pipe {
-            // What was read until an error is all there is.
-            let _end = pipe.read_to_end(&mut bytes);
+        let (mut pipe, mut bytes, mut chunk) = (pipe, Vec::new(), vec![0; 1 << 16]);
+        // What was read until an error is all there is.
+        while let Some(len) = pipe.as_mut().and_then(|pipe| pipe.read(&mut chunk).ok()).filter(|len| *len > 0)
+        {
+            bytes.extend(&chunk[..len]);
+            if bytes.len() > 2 * KEPT_BYTES {
+                bytes.drain(..bytes.len() - KEPT_BYTES);
+            }
         }
-        bytes
-    })
+        // Nobody waits for it any more if it came too late.
+        let _late = done.send(bytes);
+    });
+    collected
 }
 
 /// `None`: it took too long, and is gone.
@@ -181,7 +205,7 @@ fn signal_name(signal: i32) -> String {
 /// There is no job, or the answer cannot be written.
 pub fn serve() -> io::Result<()> {
     // Who is killed leaves no test behind that runs for ever: the time limit is the parent's.
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let file = rustix::io::dup(rustix::stdio::stdin())?;
     let answer = rustix::io::dup(rustix::stdio::stdout())?;
     // What the plugin prints must not be taken for the answer.

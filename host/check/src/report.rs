@@ -249,8 +249,8 @@ fn escaped(text: &str) -> String {
             '>' => out += "&gt;",
             '"' => out += "&quot;",
             '\n' | '\t' => out.push(c),
-            // XML 1.0 has no other control characters, not even escaped ones.
-            c if c.is_control() => out.push('\u{fffd}'),
+            // XML 1.0 has no other control characters and not all others, not even escaped.
+            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push('\u{fffd}'),
             c => out.push(c),
         }
     }

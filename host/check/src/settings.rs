@@ -59,6 +59,24 @@ pub enum SettingsError {
     /// There is no such test.
     #[error("there is no test {0:?}: tests are {names}", names = names())]
     NoTest(String),
+    /// A number that makes no sense.
+    #[error("{name} = {value}: it is 1 to {most}")]
+    Range {
+        /// Its key.
+        name: &'static str,
+        /// What it is.
+        value: u64,
+        /// What it may be at most.
+        most: u64,
+    },
+}
+
+/// As the options of the command line.
+fn within(name: &'static str, value: Option<u64>, most: u64) -> Result<(), SettingsError> {
+    match value {
+        Some(value) if value == 0 || value > most => Err(SettingsError::Range { name, value, most }),
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn names() -> String {
@@ -90,12 +108,15 @@ impl Settings {
             return Err(SettingsError::NoRule(name.clone()));
         }
         file.tests.keys().try_for_each(|name| test(name))?;
+        within("seeds", file.seeds, 10_000)?;
+        within("steps", file.steps.map(u64::from), 1_000_000)?;
+        within("timeout_s", file.timeout_s, 86_400)?;
         let off = |switches: BTreeMap<String, bool>| {
             switches.into_iter().filter(|(_, on)| !on).map(|(name, _)| name).collect()
         };
         Ok(Self {
             seed: file.seed.unwrap_or(default.seed),
-            seeds: file.seeds.unwrap_or(default.seeds).max(1),
+            seeds: file.seeds.unwrap_or(default.seeds),
             steps: file.steps.unwrap_or(default.steps),
             timeout: file.timeout_s.map_or(default.timeout, Duration::from_secs),
             rules_off: off(file.rules),
@@ -136,5 +157,10 @@ mod tests {
         assert_eq!(error("[rules]\nR999 = false"), "there is no rule \"R999\": rules are R001 to R049");
         assert!(error("[tests]\nx = false").starts_with("there is no test \"x\": tests are load, options, "));
         assert!(error("sed = 1").contains("unknown field `sed`"));
+        assert_eq!(
+            error("timeout_s = 9223372036854775807"),
+            "timeout_s = 9223372036854775807: it is 1 to 86400"
+        );
+        assert_eq!(error("seeds = 0"), "seeds = 0: it is 1 to 10000");
     }
 }

@@ -14,10 +14,27 @@ pub(crate) struct Pending {
 /// The queue.
 #[derive(Debug, Default)]
 pub(crate) struct BottomHalves {
+    /// How many each device declared.
+    declared: Vec<usize>,
     queue: VecDeque<Pending>,
 }
 
 impl BottomHalves {
+    /// `declared[d]` is how many bottom halves device `d` has.
+    pub(crate) fn new(declared: Vec<usize>) -> Self {
+        Self { declared, queue: VecDeque::new() }
+    }
+
+    pub(crate) fn declared(&self, device: usize) -> usize {
+        self.declared[device]
+    }
+
+    /// A device has so many now: the ones that it had, and maybe more.
+    pub(crate) fn declare(&mut self, device: usize, bhs: usize) {
+        assert!(bhs >= self.declared[device], "a bottom half that is gone may be queued");
+        self.declared[device] = bhs;
+    }
+
     /// Queue `bh`; one that waits already keeps its place. Returns whether none did.
     pub(crate) fn schedule(&mut self, device: usize, bh: u32) -> bool {
         let waits = |p: &Pending| p.device == device && p.bh == bh && p.payload.is_none();
@@ -64,7 +81,7 @@ mod tests {
 
     #[test]
     fn queued_ones_collapse_and_one_shots_do_not() {
-        let mut bhs = BottomHalves::default();
+        let mut bhs = BottomHalves::new(vec![8; 8]);
         bhs.schedule(0, 1);
         bhs.oneshot(0, 1, vec![7]);
         bhs.schedule(0, 1);

@@ -102,7 +102,9 @@ impl MachineBus<'_> {
     #[cold]
     #[inline(never)]
     fn read_seen(&mut self, gpa: u64, size: u8, icount: u64) -> Result<u64, AccessFault> {
-        let result = self.read(gpa, size, icount)?;
+        let mut result = self.read(gpa, size, icount)?;
+        // Only so many bits reach the guest.
+        result.value &= u64::MAX >> (64 - 8 * u32::from(size));
         self.tell(KIND_MMIO_READ, gpa, size, result);
         let (device, region, offset) = self.place(gpa);
         let value = (result.status == IO_OK).then_some(result.value);

@@ -3,6 +3,9 @@
 use crate::board::LinkSpec;
 use std::collections::{BTreeMap, VecDeque};
 
+/// Two devices that answer each other with ever more must not take the host's memory before they are found out.
+const MAX_QUEUED_BYTES: usize = 64 << 20;
+
 /// Where the other end of a link is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum End {
@@ -28,6 +31,7 @@ pub(crate) struct Links {
     /// `ends[d][l]`: the other end of link `l` of device `d`.
     ends: Vec<Vec<End>>,
     queue: VecDeque<Message>,
+    queued_bytes: usize,
 }
 
 impl Links {
@@ -48,7 +52,7 @@ impl Links {
                 targets.extend((spec.at..).take(spec.addresses as usize).map(|at| (at, target)));
             }
         }
-        Links { ends, queue: VecDeque::new() }
+        Links { ends, queue: VecDeque::new(), queued_bytes: 0 }
     }
 
     /// How many links a device declared.
@@ -70,13 +74,20 @@ impl Links {
                 Message { device: *device, link: *link, at, data: Some(data.to_vec()) }
             }
         };
+        let queued_bytes = self.queued_bytes + message.data.as_ref().map_or(0, Vec::len);
+        if queued_bytes > MAX_QUEUED_BYTES {
+            return Err(format!("sends more than {MAX_QUEUED_BYTES} bytes of messages at one instant"));
+        }
+        self.queued_bytes = queued_bytes;
         self.queue.push_back(message);
         Ok(())
     }
 
     /// The next message, in the order in which they were sent.
     pub(crate) fn take(&mut self) -> Option<Message> {
-        self.queue.pop_front()
+        let message = self.queue.pop_front()?;
+        self.queued_bytes -= message.data.as_ref().map_or(0, Vec::len);
+        Some(message)
     }
 
     pub(crate) fn is_quiet(&self) -> bool {
@@ -86,6 +97,7 @@ impl Links {
     /// Forget what is on its way.
     pub(crate) fn clear(&mut self) {
         self.queue.clear();
+        self.queued_bytes = 0;
     }
 }
 

@@ -198,7 +198,7 @@ impl Machine {
             clock: Clock::new(spec.shift, spec.timebase_hz),
             gate,
             deadlines: Deadlines::new(&counts(&board, |d| d.desc.timers.len())),
-            bottom_halves: BottomHalves::default(),
+            bottom_halves: BottomHalves::new(counts(&board, |d| d.desc.bottom_halves.len())),
             wires: Wires::new(&counts(&board, |d| pin_count(&d.desc.outputs)), &board.wires),
             links: Links::new(&counts(&board, |d| d.desc.links.len()), &board.links),
             ports: board.devices.iter().map(ports_of).collect(),

@@ -113,6 +113,11 @@ impl Frame<'_> {
         self.declared("timer", timer, declared)
     }
 
+    fn has_bottom_half(&mut self, bh: u32) -> bool {
+        let declared = self.services.bottom_halves.declared(self.device);
+        self.declared("bottom half", bh, declared)
+    }
+
     fn has_port(&mut self, port: u32) -> bool {
         let declared = self.services.ports[self.device].len();
         self.declared("port", port, declared)
@@ -207,6 +212,9 @@ unsafe extern "C" fn timer_deadline(host: *mut c_void, timer: u32) -> u64 {
 unsafe extern "C" fn bh_schedule(host: *mut c_void, bh: u32) {
     // SAFETY: `host` is this callback's frame.
     let f = unsafe { frame(host) };
+    if !f.has_bottom_half(bh) {
+        return;
+    }
     if f.services.bottom_halves.schedule(f.device, bh) {
         f.did(|| Did::Queue { bh, payload: None });
     }
@@ -218,6 +226,9 @@ unsafe extern "C" fn bh_oneshot(host: *mut c_void, bh: u32, data: *const u8, len
     let f = unsafe { frame(host) };
     // SAFETY: the ABI demands a valid slice.
     let Some(payload) = (unsafe { f.lent(data, len) }) else { return };
+    if !f.has_bottom_half(bh) {
+        return;
+    }
     f.did(|| Did::Queue { bh, payload: Some(kept(payload)) });
     f.services.bottom_halves.oneshot(f.device, bh, payload.to_vec());
     f.services.attention = true;
@@ -488,7 +499,7 @@ mod tests {
             clock: Clock::new(0, 1),
             gate: Gate::live(Seed::from_number(1)),
             deadlines: Deadlines::new(&[1]),
-            bottom_halves: BottomHalves::default(),
+            bottom_halves: BottomHalves::new(vec![1]),
             wires: Wires::new(&[1], &[]),
             links: Links::new(&[1], &[]),
             ports: vec![vec![PortSlot::new("serial", PortKind::Chr)]],
@@ -527,7 +538,16 @@ mod tests {
         let cancel = |id| fault_of(move |t, host| unsafe { (t.timer_cancel)(host, id) });
         // SAFETY: as above.
         let write = |id| fault_of(move |t, host| unsafe { (t.port_write)(host, id, ptr::null(), 0) });
+        // SAFETY: as above.
+        let queue = |id| fault_of(move |t, host| unsafe { (t.bh_schedule)(host, id) });
+        // SAFETY: as above.
+        let oneshot = |id| fault_of(move |t, host| unsafe { (t.bh_oneshot)(host, id, ptr::null(), 0) });
         assert_eq!((pin(0), arm(0), cancel(0), write(0)), (None, None, None, None));
+        assert_eq!((queue(0), oneshot(0)), (None, None));
+        // A snapshot that names it could never be loaded.
+        for fault in [queue(7), oneshot(7)] {
+            assert_eq!(fault.unwrap(), "uses bottom half 7 but declared 1");
+        }
         assert_eq!(pin(7).unwrap(), "uses output pin 7 but declared 1");
         assert_eq!(arm(7).unwrap(), "uses timer 7 but declared 1");
         assert_eq!(cancel(1).unwrap(), "uses timer 1 but declared 1");

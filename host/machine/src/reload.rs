@@ -80,6 +80,7 @@ impl Machine {
         for (device, instance) in made {
             let desc = instance.desc();
             self.services.deadlines.declare(device, desc.timers.len());
+            self.services.bottom_halves.declare(device, desc.bottom_halves.len());
             self.services.wires.declare(device, Pins::flatten(&desc.outputs).len());
             self.slots[device].instance = instance;
             ids.push(self.services.device_ids[device].clone());

@@ -101,6 +101,8 @@ impl Eeprom {
     }
 
     fn start(&mut self, at: u32, read: bool) {
+        // Only a STOP behind the last byte begins a write cycle (AT24C02 datasheet, "Byte Write"): what came is lost.
+        self.latched.clear();
         self.address_left = if read { 0 } else { self.shape.address_bytes };
         if self.shape.address_bytes == 1 {
             self.address = (at % self.shape.addresses()) * BLOCK + self.address % BLOCK;

@@ -11,6 +11,9 @@ use crate::{
 use rustix::process::{TimeStampCounterReadability as Tsc, set_time_stamp_counter_readability};
 use std::{cell::RefCell, rc::Rc};
 
+/// Of writable static memory: it is compared after each call, and more would take longer than a test may.
+const MOST_STATICS: u64 = 1 << 20;
+
 fn skipped(why: impl Into<String>) -> Outcome {
     Outcome { skipped: Some(why.into()), ..Outcome::default() }
 }
@@ -144,6 +147,10 @@ pub(super) fn statics(session: &Session) -> Outcome {
                 session.play(script, &mut subject, "warming up", |_, _| {});
                 drop(subject.reload());
                 continue;
+            }
+            let bytes: u64 = elf.writable().iter().map(|(_, bytes)| bytes).sum();
+            if bytes > MOST_STATICS {
+                return skipped(format!("{bytes} bytes of them are too many to look at after each call"));
             }
             let Some(statics) = Statics::of(&elf, &session.file_name()) else {
                 return skipped("the plugin is not found in /proc/self/maps");

@@ -1,6 +1,7 @@
 //! One device of a plugin, driven through its table.
 #![expect(unsafe_code, reason = "plugin island: calls through the device's table")]
 
+use super::MAX_FILE_BYTES;
 use reprise_abi::{
     desc::DeviceDesc,
     hot::{self, CtxRaw, DevVtbl, IoRes},
@@ -206,7 +207,8 @@ impl Drop for Instance {
 
 /// A sink that is a `Vec<u8>`.
 pub(super) unsafe extern "C" fn collect(sink: *mut c_void, data: *const u8, len: u64) {
-    if len > 0 {
+    // A plugin in C may hand over nothing as so many bytes.
+    if len > 0 && len <= MAX_FILE_BYTES as u64 && !data.is_null() {
         // SAFETY: whoever passes this function as `put` passes a `Vec<u8>` as the sink.
         let out = unsafe { &mut *sink.cast::<Vec<u8>>() };
         // SAFETY: the device lends `len` bytes for the call.
