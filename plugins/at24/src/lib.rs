@@ -172,6 +172,7 @@ impl Device for Eeprom {
             .input("wp")
             .timer("write-cycle")
             .target("bus", i2c::PROTOCOL, shape.addresses())
+            .keeps("memory")
             .fdt(node)
     }
 
