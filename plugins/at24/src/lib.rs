@@ -124,6 +124,8 @@ impl Eeprom {
     }
 
     fn read(&mut self) -> u8 {
+        // No controller turns round without a START; one that does has given up what it wrote.
+        self.latched.clear();
         let byte = self.memory[self.address as usize];
         self.address = (self.address + 1) % self.shape.bytes;
         byte

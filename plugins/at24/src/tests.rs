@@ -126,3 +126,15 @@ fn random_runs() {
         eeprom(model, "").fuzz_load(1, steps / 4);
     }
 }
+
+#[test]
+fn a_write_without_its_stop_is_lost() {
+    let mut h = eeprom("02", "");
+    for byte in [Ask::Start { read: false }, Ask::Write(0x10), Ask::Write(1)] {
+        assert_eq!(ask(&mut h, 0x50, byte), Some(Answer::Ack));
+    }
+    write(&mut h, 0x50, &[0x20, 2]);
+    h.advance(5_000_000);
+    assert_eq!(read(&mut h, 0x50, &[0x10], 1), [0xff]);
+    assert_eq!(read(&mut h, 0x50, &[0x20], 1), [2]);
+}

@@ -337,6 +337,7 @@ impl Device for SdCard {
         };
         DeviceDesc::new("sdcard", "SD card in SPI mode")
             .port("disk", PortKind::Blk)
+            .keeps("token")
             .target("bus", spi::PROTOCOL, 1)
             .fdt(node)
     }
