@@ -88,6 +88,9 @@ fn coverage_counts_calls_and_lines() {
     for (name, count) in calls {
         assert_eq!(functions[&format!("guest:{name}")], count, "{name}");
     }
+    for data in ["leaves", "uart_base", "_bss", "_end"] {
+        assert!(!functions.contains_key(&format!("guest:{data}")), "{data} is no function");
+    }
     let (functions, lines) = tracefile(&by_elf);
     for (name, count) in calls.iter().filter(|(name, _)| *name != "die") {
         assert_eq!(functions[&format!("calls.c:{name}")], *count, "{name}");

@@ -91,11 +91,13 @@ impl NewArgs {
                 .map_err(|error| Failure::io(format!("cannot write {path}"), &error).at(folder.display()))?;
         }
         let file = self.name.replace('-', "_");
+        let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
         inspect::out(&format!(
             "{} is there. Next:\n  cd {}\n  cargo test\n  cargo build --release\n  reprise plugin check \
-             target/release/libreprise_plugin_{file}.so\n",
+             {}/release/libreprise_plugin_{file}.so\n",
             self.name,
-            folder.display()
+            folder.display(),
+            target.display()
         ))
     }
 

@@ -201,7 +201,7 @@ impl Machine {
             ram_base: self.services.ram.base(),
             ram_size: self.services.ram.size(),
             devices: self.slots.iter().enumerate().map(device).collect(),
-            symbols: self.services.symbols.all().to_vec(),
+            symbols: self.services.symbols.functions(),
         }
     }
 

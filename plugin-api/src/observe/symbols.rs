@@ -41,9 +41,12 @@ impl Symbols {
             let is_code = section.kind() == SectionKind::Text;
             // Local labels and mapping symbols ("$x") would hide the function around them.
             let has_name = !name.is_empty() && !name.starts_with(['.', '$']);
+            let end = section.address().saturating_add(section.size());
+            // What is behind the code is no function, but marks its end: `_etext`.
+            let is_code = is_code && symbol.address() < end;
             if has_name && is_code && (symbol.kind() == SymbolKind::Text || is_label) {
-                let end = section.address() + section.size();
-                let reach = if symbol.size() > 0 { symbol.address() + symbol.size() } else { end };
+                let reach =
+                    if symbol.size() > 0 { symbol.address().saturating_add(symbol.size()) } else { end };
                 found.push((symbol.address(), symbol.kind() != SymbolKind::Text, name.to_owned(), reach));
             }
         }
@@ -127,6 +130,54 @@ mod tests {
         assert_eq!((name(0xfff), name(0x1000), name(0x101f)), (None, Some("_start"), Some("_start")));
         assert_eq!((name(0x1020), name(0x1020 + REACH)), (Some("main"), None));
         assert!(symbols.clone().add_map("hello\n").unwrap_err().starts_with("line 1:"));
+    }
+
+    /// An ELF file whose symbols, name, address and type, are of 8 bytes of code at 0x1000.
+    fn elf(symbols: &[(&str, u64, u8)]) -> Vec<u8> {
+        let (mut strings, mut table) = (vec![0], vec![0; 24]);
+        for (name, address, kind) in symbols {
+            table.extend(u32::try_from(strings.len()).unwrap().to_le_bytes());
+            table.extend([*kind, 0, 1, 0]);
+            table.extend(address.to_le_bytes());
+            table.extend([0; 8]);
+            strings.extend(name.bytes().chain([0]));
+        }
+        let mut file = vec![0; 64];
+        let mut section = |kind: u32, flags: u64, address: u64, bytes: &[u8], link: u32, entry: u64| {
+            let words = [flags, address, file.len() as u64, bytes.len() as u64];
+            file.extend(bytes);
+            let words = [0_u32.to_le_bytes(), kind.to_le_bytes()].concat().into_iter().chain(le(&words));
+            let ends = [link.to_le_bytes(), 0_u32.to_le_bytes()].concat().into_iter().chain(le(&[1, entry]));
+            words.chain(ends).collect::<Vec<u8>>()
+        };
+        let headers = [
+            vec![0; 64],
+            section(1, 6, 0x1000, &[0; 8], 0, 0),
+            section(2, 0, 0, &table, 3, 24),
+            section(3, 0, 0, &strings, 0, 0),
+        ];
+        file[..20].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xf3\0");
+        let at = file.len() as u64;
+        file[40..48].copy_from_slice(&at.to_le_bytes());
+        file[52..64].copy_from_slice(&[64, 0, 0, 0, 0, 0, 64, 0, 4, 0, 3, 0]);
+        file.extend(headers.concat());
+        file
+    }
+
+    fn le(words: &[u64]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn functions_and_labels_of_code_are_read_but_not_its_end() {
+        let mut symbols = Symbols::default();
+        let file =
+            elf(&[("main", 0x1000, 2), ("$x", 0x1000, 0), ("table", 0x1002, 1), ("label", 0x1004, 0x10)]);
+        assert_eq!(symbols.add_elf(&file), Ok(2));
+        let names: Vec<_> = symbols.functions().iter().map(|f| (f.name.as_str(), f.start, f.end)).collect();
+        assert_eq!(names, [("main", 0x1000, 0x1004), ("label", 0x1004, 0x1008)]);
+        let ended = elf(&[("main", 0x1000, 2), ("_etext", 0x1008, 0x10)]);
+        assert_eq!(Symbols::default().add_elf(&ended), Ok(1));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::{
 use reprise_machine::{
     Gate, Input, LogRecord, Outside, Seed, Setup, Status, Stop, Until,
     board::{DiskTiming, IdlePolicy, IsaSpec, MachineSpec, Mmu},
-    boot::Placement,
+    boot::{Placement, Symbol},
     replay::{EndReason, Event, Record, StateDigest},
 };
 use std::{borrow::Cow, cell::Cell, collections::BTreeMap};
@@ -71,7 +71,7 @@ fn machine(records: &[Record]) -> Machine {
             entry: RAM,
             dtb_gpa: 0,
             fw_dynamic_gpa: None,
-            symbols: vec![(RAM, "spin".into())],
+            symbols: vec![Symbol { address: RAM, name: "spin".into(), is_function: true }],
         })
     };
     let setup = Setup {

@@ -1,5 +1,6 @@
 //! ELF64 for RISC-V, as far as loading needs it. System V ABI, chapters 4 and 5. Every number in the file is hostile.
 
+use super::Symbol;
 use std::ops::Range;
 use thiserror::Error;
 
@@ -70,6 +71,9 @@ const ET_EXEC: u16 = 2;
 const ET_DYN: u16 = 3;
 const PT_LOAD: u32 = 1;
 const SHT_SYMTAB: u32 = 2;
+const SHF_EXECINSTR: u64 = 4;
+const STT_OBJECT: u8 = 1;
+const STT_FUNC: u8 = 2;
 /// Longer names are mangled beyond reading.
 const MAX_NAME: usize = 512;
 
@@ -167,7 +171,7 @@ impl<'a> Elf<'a> {
     }
 
     /// Named addresses. A broken symbol table costs only names in messages.
-    pub(super) fn symbols(&self, bias: u64) -> Vec<(u64, String)> {
+    pub(super) fn symbols(&self, bias: u64) -> Vec<Symbol> {
         self.symbol_table().map(|table| table.read(bias)).unwrap_or_default()
     }
 
@@ -183,7 +187,8 @@ impl<'a> Elf<'a> {
         let count = usize::from(u16_at(self.bytes, 60)?);
         let symtab = (0..count).filter_map(section).find(|s| u32_at(s, 4) == Some(SHT_SYMTAB))?;
         let strings = section(usize::try_from(u32_at(symtab, 40)?).ok()?)?;
-        Some(SymbolTable { symbols: self.content(symtab)?, strings: self.content(strings)? })
+        let code = (0..count).map(|index| section(index).and_then(code).unwrap_or_default()).collect();
+        Some(SymbolTable { symbols: self.content(symtab)?, strings: self.content(strings)?, code })
     }
 
     fn content(&self, section: &[u8]) -> Option<&'a [u8]> {
@@ -228,21 +233,29 @@ fn segment(bytes: &[u8], index: usize, header: &[u8]) -> Result<Option<Segment>,
     Ok(Some(Segment { index, vaddr: long(16), paddr: long(24), memory_size, file }))
 }
 
+/// Where a section is, if it holds code.
+fn code(section: &[u8]) -> Option<Range<u64>> {
+    let (flags, start, size) = (u64_at(section, 8)?, u64_at(section, 16)?, u64_at(section, 32)?);
+    (flags & SHF_EXECINSTR != 0).then(|| start..start.saturating_add(size))
+}
+
 struct SymbolTable<'a> {
     symbols: &'a [u8],
     strings: &'a [u8],
+    /// By section; of one without code, nothing.
+    code: Vec<Range<u64>>,
 }
 
 impl SymbolTable<'_> {
-    fn read(&self, bias: u64) -> Vec<(u64, String)> {
+    fn read(&self, bias: u64) -> Vec<Symbol> {
         self.symbols.chunks_exact(SYM_SIZE).filter_map(|symbol| self.symbol(symbol, bias)).collect()
     }
 
     /// Functions, objects and labels that are defined and have a name for people.
-    fn symbol(&self, symbol: &[u8], bias: u64) -> Option<(u64, String)> {
+    fn symbol(&self, symbol: &[u8], bias: u64) -> Option<Symbol> {
         let kind = symbol.get(4)? & 0xf;
-        let defined = u16_at(symbol, 6)? != 0;
-        if kind > 2 || !defined {
+        let section = u16_at(symbol, 6)?;
+        if kind > STT_FUNC || section == 0 {
             return None;
         }
         let name = self.strings.get(usize::try_from(u32_at(symbol, 0)?).ok()?..)?;
@@ -252,7 +265,14 @@ impl SymbolTable<'_> {
         if name.is_empty() || name.starts_with(b"$") || name.starts_with(b".L") {
             return None;
         }
-        Some((u64_at(symbol, 8)?.wrapping_add(bias), String::from_utf8_lossy(name).into_owned()))
+        let address = u64_at(symbol, 8)?;
+        // What assembly defines has no type; what marks an end, as `_etext` does, is behind all code.
+        let is_in_code = self.code.get(usize::from(section)).is_some_and(|code| code.contains(&address));
+        Some(Symbol {
+            address: address.wrapping_add(bias),
+            name: String::from_utf8_lossy(name).into_owned(),
+            is_function: is_in_code && kind != STT_OBJECT,
+        })
     }
 }
 

@@ -53,8 +53,19 @@ pub struct Placement {
     pub dtb_gpa: u64,
     /// `fw_dynamic_info`, for `a2`.
     pub fw_dynamic_gpa: Option<u64>,
-    /// Symbols of the ELF files by address, for messages.
-    pub symbols: Vec<(u64, String)>,
+    /// Symbols of the ELF files by address, for messages and observers.
+    pub symbols: Vec<Symbol>,
+}
+
+/// A named address of an ELF file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Symbol {
+    /// Physical if the file was moved, else as the file has it.
+    pub address: u64,
+    /// As the file has it, cut where it is very long.
+    pub name: String,
+    /// It lies in code, and names no data there.
+    pub is_function: bool,
 }
 
 /// Leaf size of the kernel's first page tables: `Image` must be aligned to it. Linux, arch/riscv/boot.rst.
@@ -93,7 +104,7 @@ pub struct Plan {
     entry: u64,
     /// The firmware's next stage.
     next: u64,
-    symbols: Vec<(u64, String)>,
+    symbols: Vec<Symbol>,
 }
 
 /// A piece of an image in RAM; `range` may be longer than `bytes`: the rest is zero.

@@ -44,13 +44,13 @@ fn elf(kind: u16, entry: u64, segments: &[Seg<'_>]) -> Vec<u8> {
     file
 }
 
-/// Appends a string table, a symbol table and their headers.
-fn with_symbols(mut file: Vec<u8>, symbols: &[(&str, u64, u8)]) -> Vec<u8> {
+/// Appends a string table, a symbol table and their headers. The symbols are of section 3, which is code.
+fn with_symbols(mut file: Vec<u8>, code: Range<u64>, symbols: &[(&str, u64, u8)]) -> Vec<u8> {
     let mut strings = vec![0];
     let mut table = vec![0; 24];
     for (name, value, kind) in symbols {
         table.extend(u32::try_from(strings.len()).unwrap().to_le_bytes());
-        table.extend([*kind, 0, 1, 0]);
+        table.extend([*kind, 0, 3, 0]);
         table.extend(value.to_le_bytes());
         table.extend([0; 8]);
         strings.extend(name.bytes().chain([0]));
@@ -64,10 +64,14 @@ fn with_symbols(mut file: Vec<u8>, symbols: &[(&str, u64, u8)]) -> Vec<u8> {
         file.extend(bytes);
         header
     };
-    let headers = [vec![0; 64], header(3, 0, &strings), header(2, 1, &table)].concat();
+    let mut text = vec![0; 64];
+    text[8..16].copy_from_slice(&6_u64.to_le_bytes());
+    text[16..24].copy_from_slice(&code.start.to_le_bytes());
+    text[32..40].copy_from_slice(&(code.end - code.start).to_le_bytes());
+    let headers = [vec![0; 64], header(3, 0, &strings), header(2, 1, &table), text].concat();
     let at = (file.len() as u64).to_le_bytes();
     file[40..48].copy_from_slice(&at);
-    file[58..62].copy_from_slice(&[64, 0, 3, 0]);
+    file[58..62].copy_from_slice(&[64, 0, 4, 0]);
     file.extend(headers);
     file
 }
@@ -148,15 +152,21 @@ fn an_elf_runs_bare_at_its_entry_point() {
         ("_start", 0x8000_1004, 0x12),
         ("$x", 0x8000_1004, 0),
         (".L0", 1, 0),
+        ("table", 0x8000_1006, 1),
+        ("label", 0x8000_1008, 0),
+        ("_etext", 0x8000_100c, 0x10),
         ("tohost", 0x8000_1010, 1),
         ("a.c", 0, 4),
     ];
-    let placement = bare(&with_symbols(file, &symbols)).unwrap();
+    let placement = bare(&with_symbols(file, 0x8000_1000..0x8000_100c, &symbols)).unwrap();
     assert_eq!(placement.entry, 0x8000_1004);
     assert_eq!(at(&placement, 0x8000_1000), [1; 8]);
     assert_eq!(at(&placement, 0x8000_1008), [0; 16], ".bss is cleared");
-    let named: Vec<_> = placement.symbols.iter().map(|(at, name)| (*at, name.as_str())).collect();
-    assert_eq!(named, [(0x8000_1004, "_start"), (0x8000_1010, "tohost")]);
+    let named: Vec<_> = placement.symbols.iter().map(|it| (it.address, it.name.as_str())).collect();
+    let expected = [(4, "_start"), (6, "table"), (8, "label"), (0xc, "_etext"), (0x10, "tohost")];
+    assert_eq!(named, expected.map(|(offset, name)| (0x8000_1000 + offset, name)));
+    let functions = placement.symbols.iter().filter(|it| it.is_function).map(|it| it.name.as_str());
+    assert_eq!(functions.collect::<Vec<_>>(), ["_start", "label"], "no data, and not what ends the code");
 }
 
 #[test]
@@ -168,12 +178,14 @@ fn virtual_entry_points_become_physical_and_pie_firmware_moves_to_ram() {
     assert_eq!(words(at(&placement, placement.fw_dynamic_gpa.unwrap()))[2], 0x8020_0004);
     let pie = with_symbols(
         elf(3, 0, &[(0, 0, &[4; 8], 8), (0x1000, 0x1000, &[5; 8], 0x100)]),
+        0x1000..0x1008,
         &[("_fw", 0x1000, 2)],
     );
     let placement = bare(&pie).unwrap();
     assert_eq!(placement.entry, 0x8000_0000);
     assert_eq!(at(&placement, 0x8000_1000), [5; 8]);
-    assert_eq!(placement.symbols, [(0x8000_1000, "_fw".to_owned())]);
+    let moved = Symbol { address: 0x8000_1000, name: "_fw".to_owned(), is_function: true };
+    assert_eq!(placement.symbols, [moved]);
 }
 
 #[test]
@@ -279,6 +291,7 @@ fn wrong_elf_files_say_why() {
 fn no_file_makes_it_panic() {
     let good = with_symbols(
         elf(2, 0x8000_0000, &[(0x8000_0000, 0x8000_0000, &[1; 4], 4)]),
+        0x8000_0000..0x8000_0004,
         &[("main", 0x8000_0000, 2)],
     );
     for len in 0..good.len() {
