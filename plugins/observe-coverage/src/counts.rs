@@ -22,7 +22,10 @@ impl Counts {
         let mut changes = BTreeMap::<u64, (u64, u64)>::new();
         for (&(pc, bytes), &count) in &self.0 {
             changes.entry(pc).or_default().0 += count;
-            changes.entry(pc.wrapping_add(bytes)).or_default().1 += count;
+            // One that reaches the last address has no end behind it.
+            if let Some(end) = pc.checked_add(bytes) {
+                changes.entry(end).or_default().1 += count;
+            }
         }
         let mut now = 0;
         let steps = changes.into_iter().map(|(address, (more, fewer))| {
@@ -53,5 +56,16 @@ mod tests {
         let executed = counts.by_address();
         let at = [0xf, 0x10, 0x13, 0x14, 0x17, 0x18, 0x1b, 0x1c, 0x30, 0x34].map(|at| executed.at(at));
         assert_eq!(at, [0, 2, 2, 3, 3, 1, 1, 0, 1, 0]);
+    }
+
+    #[test]
+    fn a_stretch_may_end_with_the_last_address() {
+        let mut counts = Counts::default();
+        for (pc, bytes) in [(0, 4), (u64::MAX - 7, 8), (u64::MAX - 3, 4)] {
+            counts.add(pc, bytes);
+        }
+        let executed = counts.by_address();
+        let at = [0, 3, 4, u64::MAX - 8, u64::MAX - 7, u64::MAX - 3, u64::MAX].map(|at| executed.at(at));
+        assert_eq!(at, [1, 1, 0, 0, 1, 2, 2]);
     }
 }

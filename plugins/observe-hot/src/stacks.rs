@@ -5,6 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 
 /// More frames than this are surely calls that never return: they begin anew.
 const DEEPEST: usize = 1000;
+/// Stacks that are told apart, but for `[more]`: some 200 MB with those. A guest could make them without end.
+const MOST_STACKS: usize = 1 << 20;
+/// Frames of all these together, which are as many names in the text.
+const MOST_FRAMES: usize = 1 << 24;
+/// Address spaces of user mode that a hart has stacks in.
+const MOST_SPACES: usize = 1 << 10;
 
 /// What a frame is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,6 +25,8 @@ enum Name {
     Exception(u64),
     /// Likewise.
     Interrupt(u64),
+    /// Whatever there was no room to tell apart.
+    More,
 }
 
 /// A stack as it is counted: its innermost frame, and the stack below that.
@@ -26,6 +34,8 @@ enum Name {
 struct Node {
     parent: Option<usize>,
     name: Name,
+    /// Frames below it.
+    depth: usize,
     instructions: u64,
 }
 
@@ -65,14 +75,19 @@ struct Hart {
     user: BTreeMap<u64, Vec<Frame>>,
     satp: u64,
     next: Next,
-    /// Traps whose block, if they have one, has not been told yet.
-    traps: Vec<Trap>,
+    /// A trap whose block, if it has one, has not been told yet.
+    trap: Option<Trap>,
 }
 
 impl Hart {
     fn stack(&mut self, mode: Mode) -> &mut Vec<Frame> {
         match mode {
-            Mode::User => self.user.entry(self.satp).or_default(),
+            Mode::User => {
+                if self.user.len() >= MOST_SPACES && !self.user.contains_key(&self.satp) {
+                    self.user.clear();
+                }
+                self.user.entry(self.satp).or_default()
+            }
             Mode::Supervisor | Mode::Machine => &mut self.privileged,
         }
     }
@@ -83,6 +98,12 @@ pub(crate) struct Profile {
     symbols: Symbols,
     nodes: Vec<Node>,
     children: HashMap<(Option<usize>, Name), usize>,
+    /// More nodes there are not to be, but for `[more]` above each.
+    most_stacks: usize,
+    /// Likewise.
+    most_frames: usize,
+    /// Of all nodes.
+    frames: usize,
     harts: Vec<Hart>,
     /// The last function that was found: blocks follow each other in it.
     last: Option<usize>,
@@ -91,7 +112,16 @@ pub(crate) struct Profile {
 impl Profile {
     pub(crate) fn new(harts: usize, symbols: Symbols) -> Self {
         let harts = (0..harts).map(|_| Hart::default()).collect();
-        Self { symbols, nodes: Vec::new(), children: HashMap::new(), harts, last: None }
+        Self {
+            symbols,
+            nodes: Vec::new(),
+            children: HashMap::new(),
+            most_stacks: MOST_STACKS,
+            most_frames: MOST_FRAMES,
+            frames: 0,
+            harts,
+            last: None,
+        }
     }
 
     /// What comes now does not follow from what came before.
@@ -101,14 +131,17 @@ impl Profile {
 
     /// A hart took a trap. The block that ends with it comes later.
     pub(crate) fn trap(&mut self, trap: &Trap) {
-        self.harts[trap.hart].traps.push(*trap);
+        // One that waits has no block: its own would have come first.
+        if let Some(earlier) = self.harts[trap.hart].trap.replace(*trap) {
+            self.enter_handler(&earlier);
+        }
     }
 
     /// A hart has executed a block.
     pub(crate) fn block(&mut self, block: &Block) {
-        let mut traps = std::mem::take(&mut self.harts[block.hart].traps);
-        let own = if block.end == BlockEnd::Trap { traps.pop() } else { None };
-        traps.iter().for_each(|trap| self.enter_handler(trap));
+        let trap = self.harts[block.hart].trap.take();
+        let (before, own) = if block.end == BlockEnd::Trap { (None, trap) } else { (trap, None) };
+        before.iter().for_each(|trap| self.enter_handler(trap));
         self.harts[block.hart].satp = block.satp;
         let node = self.arrive(block.hart, block.mode, block.pc);
         self.nodes[node].instructions += block.instructions;
@@ -164,7 +197,8 @@ impl Profile {
             Some(frame) if way == Way::Unseen && frame.way != Way::Trap => {
                 stack.pop();
                 let Node { parent, name: old, .. } = self.nodes[frame.node];
-                let node = if old == name { frame.node } else { self.child(parent, name) };
+                let stays = old == name || old == Name::More;
+                let node = if stays { frame.node } else { self.child(parent, name) };
                 Frame { node, ..frame }
             }
             top => {
@@ -176,10 +210,23 @@ impl Profile {
         frame.node
     }
 
+    /// The stack with this frame above `parent`, or where it is counted if there is no room for another.
     fn child(&mut self, parent: Option<usize>, name: Name) -> usize {
-        let nodes = &mut self.nodes;
+        if let Some(&node) = self.children.get(&(parent, name)) {
+            return node;
+        }
+        let below = parent.map(|index| self.nodes[index]);
+        let is_full = self.nodes.len() >= self.most_stacks || self.frames >= self.most_frames;
+        let name = match (below, parent) {
+            (Some(Node { name: Name::More, .. }), Some(index)) => return index,
+            (Some(_), _) if is_full => Name::More,
+            _ => name,
+        };
+        let depth = below.map_or(0, |below| below.depth + 1);
+        let Self { nodes, frames, .. } = self;
         *self.children.entry((parent, name)).or_insert_with(|| {
-            nodes.push(Node { parent, name, instructions: 0 });
+            *frames += depth + 1;
+            nodes.push(Node { parent, name, depth, instructions: 0 });
             nodes.len() - 1
         })
     }
@@ -216,6 +263,7 @@ impl Profile {
             Name::Unknown => "[unknown]".to_owned(),
             Name::Exception(cause) => format!("[exception_{cause}]"),
             Name::Interrupt(cause) => format!("[interrupt_{cause}]"),
+            Name::More => "[more]".to_owned(),
         }
     }
 }
@@ -256,6 +304,54 @@ mod tests {
             profile.block(&block(pc, instructions, mode, end));
         }
         assert_eq!(profile.folded(), "M;f 9\nM;main 17\nM;main;f 3\nM;main;g 10\nM;main;g;f 5\n");
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_counted_as_more() {
+        let blocks = [
+            (0x100, 1, BlockEnd::Call),
+            (0x200, 2, BlockEnd::Call),
+            // Of these there are two for which there is no room; the second goes on in another function.
+            (0x300, 4, BlockEnd::Call),
+            (0x200, 8, BlockEnd::Jump),
+            (0x100, 16, BlockEnd::Return),
+            (0x310, 32, BlockEnd::Return),
+            (0x208, 64, BlockEnd::Return),
+            (0x104, 128, BlockEnd::Next),
+        ];
+        let folded = |limit: fn(&mut Profile)| {
+            let mut profile = profile();
+            limit(&mut profile);
+            for (pc, instructions, end) in blocks {
+                let bytes = if end == BlockEnd::Call && pc == 0x300 { 0x10 } else { 4 * instructions };
+                profile.block(&Block { bytes, ..block(pc, instructions, Mode::Machine, end) });
+            }
+            profile.folded()
+        };
+        let limited = "M;main 129\nM;main;f 66\nM;main;f;[more] 60\n";
+        assert_eq!(folded(|profile| profile.most_stacks = 3), limited);
+        assert_eq!(folded(|profile| profile.most_frames = 6), limited);
+        let whole = "M;main 129\nM;main;f 66\nM;main;f;g 36\nM;main;f;g;f 8\nM;main;f;g;main 16\n";
+        assert_eq!(folded(|_| ()), whole);
+    }
+
+    #[test]
+    fn address_spaces_and_traps_take_no_more_room_than_there_is() {
+        let mut profile = profile();
+        let (user, kernel) = (Mode::User, Mode::Supervisor);
+        for satp in 0..2 * MOST_SPACES as u64 {
+            profile.block(&Block { satp, ..block(0x100, 1, user, BlockEnd::Next) });
+            assert!(profile.harts[0].user.len() <= MOST_SPACES);
+        }
+        // A handler that cannot be fetched.
+        let (cause, epc, tval) = (1, 0x400, 0x400);
+        let trap =
+            Trap { hart: 0, is_interrupt: false, cause, epc, tval, from: kernel, to: kernel, handler: 0x400 };
+        for _ in 0..10 * DEEPEST {
+            profile.trap(&trap);
+            assert!(profile.harts[0].privileged.len() <= DEEPEST + 2);
+        }
+        assert!(profile.nodes.len() <= 4 * DEEPEST, "{}", profile.nodes.len());
     }
 
     #[test]

@@ -39,15 +39,15 @@ impl Instance {
             return Err("the plugin says that it created a device, but gives none or no table of functions"
                 .to_owned());
         }
-        let functions = functions(table);
+        let functions = device_functions(table);
         if functions.len() < FUNCTIONS_1_0.len() {
-            // SAFETY: as in `functions`.
+            // SAFETY: as in `device_functions`.
             let size = unsafe { (*table).size };
             return Err(format!("the device's table of functions is too short: {size} bytes"));
         }
         // What plugins in Rust cannot do, those in C can.
-        match FUNCTIONS_1_0.iter().zip(functions).find(|(_, function)| function.is_null()) {
-            Some((name, _)) => Err(format!("the device's table of functions has NULL for `{name}`")),
+        match null_of(&FUNCTIONS_1_0, functions) {
+            Some(name) => Err(format!("the device's table of functions has NULL for `{name}`")),
             None => Ok(Self { handle, desc: DeviceDesc::default() }),
         }
     }
@@ -120,7 +120,7 @@ impl Instance {
 
     /// Whether its table has the function for messages: since minor version 2 of the ABI.
     pub(super) fn takes_messages(&self) -> bool {
-        functions(self.table()).get(FUNCTIONS_1_0.len()).is_some_and(|function| !function.is_null())
+        device_functions(self.table()).get(FUNCTIONS_1_0.len()).is_some_and(|function| !function.is_null())
     }
 
     /// A block request completed (`BLK_DONE` or `BLK_ERROR`).
@@ -189,13 +189,29 @@ pub struct LoadRefusal {
     pub panicked: bool,
 }
 
-/// The functions of a table, as many as it has, as addresses: C's may be null, which their type in Rust excludes.
-fn functions<'a>(table: *const DevVtbl) -> &'a [*const c_void] {
+fn device_functions<'a>(table: *const DevVtbl) -> &'a [*const c_void] {
     // SAFETY: the table of a plugin lives as long as the process, and starts with its size in every version.
-    let size = unsafe { (*table).size };
-    let count = usize::try_from(size).unwrap_or(0).min(size_of::<DevVtbl>()).saturating_sub(8) / 8;
-    // SAFETY: that many functions follow the size, each as long as a pointer.
-    unsafe { core::slice::from_raw_parts(table.cast::<*const c_void>().add(1), count) }
+    unsafe { functions(table, 1) }
+}
+
+/// The functions of a table, as many as it has, as addresses: C's may be null, which their type in Rust excludes.
+///
+/// # Safety
+/// The table is aligned, lives as long as the process, and in every version starts with its size in bytes; behind
+/// `head` words, that size among them, there are only functions.
+pub(super) unsafe fn functions<'a, Table>(table: *const Table, head: usize) -> &'a [*const c_void] {
+    // SAFETY: it starts so.
+    let size = unsafe { *table.cast::<u64>() };
+    let words = usize::try_from(size).unwrap_or(0).min(size_of::<Table>()) / 8;
+    // SAFETY: that many words are there, and those behind the head are functions, each as long as a pointer.
+    unsafe {
+        core::slice::from_raw_parts(table.cast::<*const c_void>().add(head), words.saturating_sub(head))
+    }
+}
+
+/// The first of the functions with these names that is missing.
+pub(super) fn null_of<'a>(names: &[&'a str], functions: &[*const c_void]) -> Option<&'a str> {
+    names.iter().zip(functions).find(|(_, function)| function.is_null()).map(|(&name, _)| name)
 }
 
 impl Drop for Instance {

@@ -1,7 +1,11 @@
 //! Observers: found in a library by their own symbol, and told what happens through their own table.
 #![expect(unsafe_code, reason = "plugin island: calls through the observer's table")]
 
-use super::{MAX_FILE_BYTES, PluginError, config_error, library};
+use super::{
+    MAX_FILE_BYTES, PluginError, config_error,
+    instance::{functions, null_of},
+    library,
+};
 use libloading::os::unix::Library;
 use reprise_abi::{
     desc::ConfigError,
@@ -12,6 +16,10 @@ use thiserror::Error;
 
 /// Length of the 1.0 table, which every observer has. What comes later must be checked for before it is called.
 const ROOT_1_0: u64 = 56;
+/// Words of it before its functions: the size and the version.
+const HEAD: usize = 2;
+/// Its functions.
+const FUNCTIONS_1_0: [&str; 5] = ["describe", "create", "event", "finish", "drop"];
 
 /// Why a file is not an observer that can be used.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -111,7 +119,11 @@ fn root_of(library: &Library) -> Option<*const ObserverRoot> {
     (!root.is_null()).then_some(root)
 }
 
-fn describe(root: *const ObserverRoot) -> Result<ObserverDesc, String> {
+/// Whether a table can be used. What plugins in Rust cannot do, those in C can.
+fn check(root: *const ObserverRoot) -> Result<(), String> {
+    if !root.is_aligned() {
+        return Err("its observer's table is not aligned to 8 bytes".to_owned());
+    }
     // SAFETY: a table starts with its size and the version, in every version of it.
     let (size, major) = unsafe { ((*root).size, (*root).major) };
     if major != OBSERVE_MAJOR {
@@ -120,8 +132,17 @@ fn describe(root: *const ObserverRoot) -> Result<ObserverDesc, String> {
     if size < ROOT_1_0 {
         return Err(format!("its observer's table has {size} bytes, less than {ROOT_1_0}"));
     }
+    // SAFETY: the table is aligned and lives as long as the process; behind its head it has functions.
+    match null_of(&FUNCTIONS_1_0, unsafe { functions(root, HEAD) }) {
+        Some(name) => Err(format!("its observer's table has NULL for `{name}`")),
+        None => Ok(()),
+    }
+}
+
+fn describe(root: *const ObserverRoot) -> Result<ObserverDesc, String> {
+    check(root)?;
     let mut told = Told::default();
-    // SAFETY: the table is long enough, and the sink is valid for the call.
+    // SAFETY: `check` found the function, and the sink is valid for the call.
     let status = unsafe { ((*root).describe)(told.sink(), put) };
     if status != 0 {
         return Err(format!("it cannot describe itself: {}", told.text()));
@@ -163,5 +184,28 @@ impl Drop for Observer {
     fn drop(&mut self) {
         // SAFETY: the observer is live, and this is the last call.
         unsafe { ((*self.root).drop)(self.observer) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_whole_and_aligned() {
+        // It is looked at, and none of its functions is called.
+        let whole = [ROOT_1_0, u64::from(OBSERVE_MAJOR), 8, 8, 8, 8, 8];
+        let checked = |table: &[u64; 7]| check(table.as_ptr().cast());
+        assert_eq!(checked(&whole), Ok(()));
+        for (name, at) in FUNCTIONS_1_0.iter().zip(HEAD..) {
+            let mut table = whole;
+            table[at] = 0;
+            assert_eq!(checked(&table), Err(format!("its observer's table has NULL for `{name}`")));
+        }
+        let mut short = whole;
+        short[0] = ROOT_1_0 - 8;
+        assert_eq!(checked(&short), Err("its observer's table has 48 bytes, less than 56".to_owned()));
+        let askew = whole.as_ptr().cast::<u8>().wrapping_add(4).cast();
+        assert_eq!(check(askew), Err("its observer's table is not aligned to 8 bytes".to_owned()));
     }
 }
