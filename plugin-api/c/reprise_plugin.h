@@ -254,8 +254,8 @@ struct RepriseHostVtbl {
 /* Receives bytes during `RepriseDevVtbl.save` and error text during `RepriseDevVtbl.load`. */
 typedef void RepriseSink(void *sink, const uint8_t *data, uint64_t len);
 
-/* What the host may ask of a device. `dev` is the instance of `RepriseDevHandle`. No function may be null, also
- * where the device has nothing that it is for, except `RepriseDevVtbl.on_message` of a device without links. */
+/* What the host may ask of a device. `dev` is the instance of `RepriseDevHandle`. No function may be null, even
+ * where the device has nothing that it is for, but for `RepriseDevVtbl.on_message` of a device without links. */
 struct RepriseDevVtbl {
   /* Size of this table in bytes. */
   uint64_t size;

@@ -35,7 +35,7 @@ rules! {
     DESCRIBES = 2, "a descriptor follows from the options alone",
         "make `describe` a function of its argument: no counters, no environment";
     DEFAULTS = 3, "a device works with its default options",
-        "do what the error says; where it is about an option: give a default that `create` accepts, or make it required";
+        "do what the error says; if it is about an option: give a default that `create` accepts, or make it required";
     REFUSES = 4, "wrong options are refused, by name",
         "derive DeviceConfig, and give `create`'s ConfigError the path of the option that it is about";
     CREATES = 5, "any options give a device or an error, never a panic",

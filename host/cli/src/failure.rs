@@ -100,6 +100,12 @@ impl Failure {
         self
     }
 
+    /// What else went wrong, as notes, where this counts more.
+    pub(crate) fn beside(self, other: Option<&Self>) -> Self {
+        let Some(Self { kind: Kind::Plain { what, notes, .. }, .. }) = other else { return self };
+        std::iter::once(what).chain(notes).fold(self, Self::note)
+    }
+
     /// For `--error-format json`: one object on one line.
     pub(crate) fn to_json(&self) -> Value {
         let exit = self.exit as u8;
@@ -193,6 +199,15 @@ mod tests {
              = help: check the name\n"
         );
         assert_eq!(failure.to_json()["exit"], 6);
+    }
+
+    #[test]
+    fn what_counts_less_is_a_note() {
+        let other = Failure::new(Exit::Plugin, "observer \"x\" failed").note("its disk is full");
+        let failure = Failure::usage("no").beside(None).beside(Some(&other));
+        assert_eq!(failure.exit, Exit::Usage);
+        let text = "error: no\n  = note: observer \"x\" failed\n  = note: its disk is full\n";
+        assert_eq!(failure.to_string(), text);
     }
 
     #[test]

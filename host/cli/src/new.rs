@@ -1,6 +1,6 @@
 //! `reprise plugin new`: a crate with a small device that works, to be changed into another.
 
-use crate::{failure::Failure, inspect};
+use crate::{failure::Failure, inspect, observe};
 use clap::{Args, ValueEnum};
 use std::{
     env, fs,
@@ -96,7 +96,7 @@ impl NewArgs {
             "{} is there. Next:\n  cd {}\n  cargo test\n  cargo build --release\n  reprise plugin check \
              {}/release/libreprise_plugin_{file}.so\n",
             self.name,
-            folder.display(),
+            shell_word(&folder.display().to_string()),
             target.display()
         ))
     }
@@ -139,6 +139,15 @@ fn in_folder(path: &Path) -> String {
     format!("path = {}", quoted(&path.display().to_string()))
 }
 
+/// As a word of a shell's command line.
+fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
 /// A TOML string.
 fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
@@ -170,6 +179,11 @@ fn check_name(name: &str) -> Result<(), Failure> {
     }
     if name.ends_with('-') || name.contains("--") {
         return bad("a dash stands between two other characters");
+    }
+    if observe::is_named_so(name) {
+        return bad(
+            "a plugin whose name begins with `observe-` is taken for an observer, and this is a device",
+        );
     }
     // The board calls the first of them NAME0.
     if name.len() >= MAX_NAME {
@@ -211,11 +225,20 @@ mod tests {
 
     #[test]
     fn names_that_cannot_be() {
-        for name in ["a", "acme-timer", "x1-2"] {
+        for name in ["a", "acme-timer", "x1-2", "observer"] {
             assert!(check_name(name).is_ok(), "{name}");
         }
-        for name in ["", "A", "1a", "a_b", "a/b", "a--b", "a-", "ä", "std", &"x".repeat(32), API] {
+        for name in ["", "A", "1a", "a_b", "a/b", "a--b", "a-", "ä", "std", &"x".repeat(32), API, "observe-x"]
+        {
             assert!(check_name(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_shell_takes_the_folder_as_one_word() {
+        for (text, word) in [("a-b/c.d", "a-b/c.d"), ("a b/c", "'a b/c'"), ("it's", r"'it'\''s'"), ("", "''")]
+        {
+            assert_eq!(shell_word(text), word);
         }
     }
 

@@ -434,15 +434,23 @@ fn ended(
     let unseen = observe::finish(&mut replay.machine);
     let _closes_last = replay.control.take();
     drop(replay);
-    if let Some(recording) = recording {
-        words += &recording.seal(&end, &stand, log_error)?.words;
+    let sealed = recording.map(|recording| recording.seal(&end, &stand, log_error)).transpose();
+    let written = sealed.and_then(|sealed| {
+        summary.map_or(Ok(()), |summary| summary.write(&end, None, &stand)).map(|()| sealed)
+    });
+    let sealed = written.map_err(|failure| failure.beside(unseen.as_ref()))?;
+    words += sealed.as_ref().map_or("", |sealed| &sealed.words);
+    words = break_line + &end.words() + &words;
+    match end.failure() {
+        Some(failure) => {
+            run::say(&words);
+            Err(failure.beside(unseen.as_ref()))
+        }
+        None => {
+            run::say(&observe::tell(unseen, end.code(), words)?);
+            Ok(end.code())
+        }
     }
-    if let Some(summary) = summary {
-        summary.write(&end, None, &stand)?;
-    }
-    let code = end.failure().map_or(end.code(), |failure| failure.exit as u8);
-    run::say(&observe::tell(unseen, code, break_line + &end.words() + &words)?);
-    end.failure().map_or(Ok(end.code()), Err)
 }
 
 /// What a replay is connected to where it leaves the log.
@@ -497,9 +505,16 @@ impl Live {
             Err(no) => {
                 let end = End::of(stop, desk.signal().map(HostReason::Signal));
                 control.hub().ended(Some(&end));
+                let unseen = observe::finish(&mut machine);
                 drop(machine);
                 recording.discard();
-                return no;
+                return match no {
+                    Ok(code) => {
+                        run::say(&observe::tell(unseen, code, String::new())?);
+                        Ok(code)
+                    }
+                    Err(failure) => Err(failure.beside(unseen.as_ref())),
+                };
             }
         };
         io.link().notice(&format!(

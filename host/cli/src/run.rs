@@ -287,24 +287,15 @@ impl Running<'_> {
         };
         // Everything that the guest said is out, and the terminal as it was, before we speak.
         drop(io);
-        // What the guest wrote comes first: whatever fails after it, it is on the disk.
-        let committed = commit(&disks, &end);
-        if let Some(summary) = summary {
-            summary.write(&end, None, &stand)?;
-        }
-        let mut words = end.words() + &committed?;
-        let mut log_bytes = 0;
-        if let Some(sealed) = recorded? {
-            words += &sealed.words;
-            log_bytes = sealed.log_bytes;
-        }
+        let written = write(&end, &stand, &disks, summary, recorded);
+        let Sealed { words, log_bytes } = written.map_err(|failure| failure.beside(unseen.as_ref()))?;
         match end.failure() {
             Some(failure) => {
                 say(&words);
-                Err(failure)
+                Err(failure.beside(unseen.as_ref()))
             }
             None => {
-                words = observe::tell(unseen, end.code(), words)?;
+                let words = observe::tell(unseen, end.code(), words)?;
                 let interrupted = matches!(end, End::Host(_));
                 Ok(Ended { code: end.code(), words, status, host_time, interrupted, log_bytes })
             }
@@ -451,6 +442,26 @@ pub(crate) fn log_level(verbose: u8) -> LogLevel {
         1 => LogLevel::Info,
         _ => LogLevel::Debug,
     }
+}
+
+/// Write down what is left of a run, whose recording has come to this. Returns all that there is to say.
+fn write(
+    end: &End,
+    stand: &Stand,
+    disks: &BTreeMap<PortKey, HostDisk>,
+    summary: Option<Summary>,
+    recorded: Result<Option<Sealed>, Failure>,
+) -> Result<Sealed, Failure> {
+    // What the guest wrote comes first: whatever fails after it, it is on the disk.
+    let committed = commit(disks, end);
+    if let Some(summary) = summary {
+        summary.write(end, None, stand)?;
+    }
+    let words = end.words() + &committed?;
+    Ok(match recorded? {
+        Some(sealed) => Sealed { words: words + &sealed.words, ..sealed },
+        None => Sealed { words, log_bytes: 0 },
+    })
 }
 
 /// Write overlays back, for those who asked, after a clean end only. A disk that fails does not cost the others theirs.

@@ -212,8 +212,8 @@ pub const MAX_MESSAGE: u64 = 64 << 10;
 /// Receives bytes during [`DevVtbl::save`] and error text during [`DevVtbl::load`].
 pub type Sink = unsafe extern "C" fn(sink: *mut c_void, data: *const u8, len: u64);
 
-/// What the host may ask of a device. `dev` is the instance of [`crate::root::DevHandle`]. No function may be null, also
-/// where the device has nothing that it is for, except [`DevVtbl::on_message`] of a device without links.
+/// What the host may ask of a device. `dev` is the instance of [`crate::root::DevHandle`]. No function may be null,
+/// even where the device has nothing that it is for, but for [`DevVtbl::on_message`] of a device without links.
 #[repr(C)]
 #[derive(Debug)]
 pub struct DevVtbl {
