@@ -123,7 +123,8 @@
 //! * **Everything declared**: regions, pins, timers, bottom halves, ports and links are in the descriptor; their ids
 //!   are their indices there. None can be made later.
 //! * **Everything saved**: each field of a [`DeviceState`] is saved unless it says how it comes back. Timers, bottom
-//!   halves, pin levels, port queues and block requests in flight are the host's, and saved by it. `static`s are not saved at all.
+//!   halves, pin levels, port queues and block requests in flight are the host's, and saved by it. `static`s are
+//!   not saved at all.
 //! * **Loading touches nothing**: there is no [`Ctx`] in [`Device::after_load`]. Refuse there what your registers could
 //!   not have held (an index out of range, say): a snapshot may come from anywhere.
 //! * **A device cannot fail**: a guest's mistake has an architected result. A panic is caught, stops the machine, and
