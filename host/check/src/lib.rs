@@ -1,8 +1,8 @@
 //! The validator of device plugins: `reprise plugin check`.
 //!
-//! A device is driven through its ABI, without a machine, by steps that follow from a seed: [`script`] and [`rings`]
-//! make them, [`subject`] does them to a device in a [`world`], and [`compare`] says where two plays of the same steps
-//! differ. The tests are in [`parts`], each in a [`process`] of its own; [`runner`] starts them, [`rule`] has what they
+//! A device is driven through its ABI, without a machine, by steps that follow from a seed: `script` and `rings`
+//! make them, `subject` does them to a device in a `world`, and `compare` says where two plays of the same steps
+//! differ. The tests are in `parts`, each in a `process` of its own; `runner` starts them, `rule` has what they
 //! can find. The rules are explained in `docs/plugins/rules.md`.
 #![expect(
     clippy::disallowed_methods,
