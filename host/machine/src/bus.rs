@@ -58,14 +58,15 @@ impl AddressMap {
     }
 }
 
-/// The harts' only way out: borrowed from the machine for one run of a hart.
-pub(crate) struct MachineBus<'a> {
+/// The harts' only way out: borrowed from the machine for one run of a hart. `SEEN`: somebody watches what passes here;
+/// where nobody does, nothing is tested for it at an access.
+pub(crate) struct MachineBus<'a, const SEEN: bool> {
     pub(crate) services: &'a mut Services,
     pub(crate) slots: &'a mut [Slot],
     pub(crate) map: &'a mut AddressMap,
 }
 
-impl MachineBus<'_> {
+impl<const SEEN: bool> MachineBus<'_, SEEN> {
     /// The region that an access of `size` bytes at `gpa` reaches, and the offset in it.
     fn route(&mut self, gpa: u64, size: u8) -> Result<(Mapping, u64), AccessFault> {
         let m = self.map.find(gpa).ok_or(AccessFault)?;
@@ -143,16 +144,16 @@ impl MachineBus<'_> {
     }
 }
 
-impl Bus for MachineBus<'_> {
+impl<const SEEN: bool> Bus for MachineBus<'_, SEEN> {
     fn load(&mut self, gpa: u64, size: u8, icount: u64) -> Result<u64, AccessFault> {
-        if self.services.observers.want(KIND_MMIO_READ) {
+        if SEEN {
             return self.read_seen(gpa, size, icount);
         }
         self.read(gpa, size, icount).and_then(Self::finish)
     }
 
     fn store(&mut self, gpa: u64, size: u8, value: u64, icount: u64) -> Result<(), AccessFault> {
-        if self.services.observers.want(KIND_MMIO_WRITE) {
+        if SEEN {
             return self.write_seen(gpa, size, value, icount);
         }
         self.write(gpa, size, value, icount).and_then(Self::finish).map(|_| ())

@@ -11,8 +11,8 @@ use reprise_abi::{
     desc::ConfigError,
     observe::{
         ACCESS_ATOMIC, ACCESS_LOAD, ACCESS_STORE, END_CALL, END_JUMP, END_NEXT, END_RETURN, END_TRAP,
-        END_TRAP_RETURN, EventRaw, KIND_ACCESS, KIND_BLOCK, KIND_EXCEPTION, KIND_INTERRUPT, KIND_TRAP_RETURN,
-        MachineDesc, ObservedDevice, Setup,
+        END_TRAP_RETURN, EventRaw, KIND_ACCESS, KIND_BLOCK, KIND_EXCEPTION, KIND_INTERRUPT, KIND_MMIO_READ,
+        KIND_MMIO_WRITE, KIND_TRAP_RETURN, MachineDesc, ObservedDevice, Setup,
     },
 };
 use reprise_cpu::{
@@ -45,6 +45,11 @@ impl Observers {
     #[inline(always)]
     pub(crate) fn want(&self, kind: u32) -> bool {
         self.wants & 1 << kind != 0
+    }
+
+    /// Whether somebody is to be told of the harts' accesses to devices.
+    pub(crate) fn want_mmio(&self) -> bool {
+        self.want(KIND_MMIO_READ) || self.want(KIND_MMIO_WRITE)
     }
 
     fn count_wants(&mut self) {

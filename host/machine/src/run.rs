@@ -18,7 +18,7 @@ use reprise_abi::{
     hot::CtxRaw,
     observe::{KIND_BLOCK_REQUEST, KIND_BOTTOM_HALF, KIND_INPUT_PIN, KIND_LINE, KIND_MESSAGE, KIND_TIMER},
 };
-use reprise_cpu::{ExitReason, Irq};
+use reprise_cpu::{Exit, ExitReason, Irq};
 use reprise_replay::{EndReason, log::Tail};
 
 /// How long the machine runs before it looks outside, in instructions: a host matter, invisible to the guest.
@@ -164,12 +164,19 @@ impl Machine {
         let icount = self.services.clock.icount();
         let limit = self.limit(limit).max(icount + 1);
         self.services.attention = false;
-        let mut bus = MachineBus { services: &mut self.services, slots: &mut self.slots, map: &mut self.map };
-        let exit = self.cluster.run(hart, &mut bus, icount, limit);
+        let exit = match self.services.observers.want_mmio() {
+            false => self.run_hart::<false>(hart, icount, limit),
+            true => self.run_hart::<true>(hart, icount, limit),
+        };
         self.services.clock.set_icount(exit.icount);
         match exit.reason {
             ExitReason::Limit | ExitReason::Wfi | ExitReason::Attention => {}
         }
+    }
+
+    fn run_hart<const SEEN: bool>(&mut self, hart: usize, icount: u64, limit: u64) -> Exit {
+        let (services, slots, map) = (&mut self.services, &mut self.slots, &mut self.map);
+        self.cluster.run(hart, &mut MachineBus::<SEEN> { services, slots, map }, icount, limit)
     }
 
     fn limit(&self, limit: u64) -> u64 {
