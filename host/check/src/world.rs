@@ -12,8 +12,8 @@ use std::{cell::Cell, collections::VecDeque, fmt};
 /// How long a block request takes.
 const BLK_LATENCY_NS: u64 = 1000;
 const SECTOR: u64 = 512;
-/// The least that an SD card has.
-const DISK_BYTES: usize = 512 << 10;
+/// Small, for it goes with the state from process to process.
+const DISK_BYTES: usize = 64 << 10;
 const PAGE_SHIFT: u32 = 12;
 /// 2023-11-14, so that a wall clock is not near zero.
 const WALL_CLOCK_NS: u64 = 1_700_000_000_000_000_000;
