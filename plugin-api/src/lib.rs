@@ -175,7 +175,6 @@ pub mod config;
 pub mod ctx;
 pub mod device;
 pub mod export;
-pub mod link;
 pub mod net;
 pub mod observe;
 pub mod outside;
@@ -189,7 +188,7 @@ pub use ctx::{BlockInfo, BlockOp, Ctx, DmaError, LogLevel, Ram};
 pub use device::{
     Access, Bh, BlockDone, Device, Fault, InPin, Link, OutPin, Port, PortEvent, Region, Reset, Size, Timer,
 };
-pub use reprise_abi::desc;
+pub use reprise_abi::{desc, link};
 pub use reprise_derive::{DeviceConfig, DeviceState};
 pub use state::{DeviceState, Reader, StateError, Writer};
 

@@ -16,7 +16,6 @@ mod finding;
 mod parts;
 mod process;
 mod progress;
-mod protocol;
 mod report;
 mod rings;
 mod rule;

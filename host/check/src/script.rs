@@ -1,10 +1,11 @@
 //! What happens to a device in a test: steps that follow from a seed and from its descriptor, never from what the
 //! device does. So the same steps can be played again, in another process, or with a save and a load in between.
 
-use crate::{protocol, world::hex};
+use crate::world::hex;
 use reprise_abi::{
     desc::{DeviceDesc, LinkRole, PortKind},
     hot,
+    link::random_word,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -147,7 +148,7 @@ fn random_message(desc: &DeviceDesc, rng: &mut Rng, links: &[u32]) -> Op {
         return Op::Message { link, at, data: None };
     }
     if rng.below(16) != 0
-        && let Some(word) = protocol::word(end, rng)
+        && let Some(word) = random_word(&end.protocol, end.role, &mut |end| rng.below(end))
     {
         return Op::Message { link, at, data: Some(word) };
     }

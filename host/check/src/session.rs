@@ -201,11 +201,7 @@ pub(crate) fn file_name(path: &Path) -> String {
 
 /// The device that was there a test ago cannot be created.
 pub(crate) fn uncreated(error: &ConfigError) -> Box<Finding> {
-    Box::new(Finding::new(Rule::DEFAULTS, format!("cannot be created: {}", in_words(error))))
-}
-
-pub(crate) fn in_words(error: &ConfigError) -> String {
-    if error.path.is_empty() { error.message.clone() } else { format!("{}: {}", error.path, error.message) }
+    Box::new(Finding::new(Rule::DEFAULTS, format!("cannot be created: {error}")))
 }
 
 /// The rule that a breach is of.

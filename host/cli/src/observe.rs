@@ -9,7 +9,6 @@ use clap::Args;
 use reprise_machine::{
     Machine, ObserverFault,
     board::CatalogError,
-    desc::ConfigError,
     plugin::{ObserverError, ObserverPlugin},
 };
 use serde_json::{Map, Value, json};
@@ -150,9 +149,8 @@ fn parsed(text: &str, kind: &Value) -> Result<Value, String> {
 pub(crate) fn attach(watchers: &[Watcher], machine: &mut Machine) -> Result<(), Failure> {
     for watcher in watchers {
         let attached = machine.observe(&watcher.name, &watcher.plugin, watcher.options.clone());
-        attached.map_err(|ConfigError { path, message }| {
-            let what = if path.is_empty() { message } else { format!("{path}: {message}") };
-            Failure::config(format!("observer \"{}\": {what}", watcher.name))
+        attached.map_err(|error| {
+            Failure::config(format!("observer \"{}\": {error}", watcher.name))
                 .at(format!("--observe {}", watcher.words))
         })?;
     }

@@ -106,8 +106,7 @@ impl<const SEEN: bool> MachineBus<'_, SEEN> {
         let mut result = self.read(gpa, size, icount)?;
         // Only so many bits reach the guest.
         result.value &= u64::MAX >> (64 - 8 * u32::from(size));
-        self.tell(KIND_MMIO_READ, gpa, size, result);
-        let (device, region, offset) = self.place(gpa);
+        let (device, region, offset) = self.tell(KIND_MMIO_READ, gpa, size, result);
         let value = (result.status == IO_OK).then_some(result.value);
         self.services.did(device, "mmio_read", || Did::Read { region, offset, size, value });
         Self::finish(result)
@@ -118,25 +117,21 @@ impl<const SEEN: bool> MachineBus<'_, SEEN> {
     #[inline(never)]
     fn write_seen(&mut self, gpa: u64, size: u8, value: u64, icount: u64) -> Result<(), AccessFault> {
         let result = self.write(gpa, size, value, icount)?;
-        self.tell(KIND_MMIO_WRITE, gpa, size, IoRes { value, ..result });
+        let (device, region, offset) = self.tell(KIND_MMIO_WRITE, gpa, size, IoRes { value, ..result });
         if result.status != IO_OK {
-            let (device, region, offset) = self.place(gpa);
             self.services.did(device, "mmio_write", || Did::Refused { region, offset, size });
         }
         Self::finish(result).map(|_| ())
     }
 
-    fn tell(&mut self, kind: u32, gpa: u64, size: u8, result: IoRes) {
-        let (device, region, offset) = self.place(gpa);
+    /// Tells the observers, and returns device, region and offset of the address, which somebody has just answered at.
+    fn tell(&mut self, kind: u32, gpa: u64, size: u8, result: IoRes) -> (usize, u32, u64) {
+        let m = self.map.find(gpa).expect("it was answered");
+        let (device, region, offset) = (m.device, m.region, gpa - m.base);
         let refused = result.status != IO_OK;
         let words = [region.into(), offset, size.into(), result.value, refused.into(), gpa];
         self.services.observe(kind, device, words);
-    }
-
-    /// Device, region and offset of an address that somebody has just answered at.
-    fn place(&mut self, gpa: u64) -> (usize, u32, u64) {
-        let m = self.map.find(gpa).expect("it was answered");
-        (m.device, m.region, gpa - m.base)
+        (device, region, offset)
     }
 
     fn finish(result: IoRes) -> Result<u64, AccessFault> {

@@ -15,7 +15,7 @@ use crate::{
     observers::Observers,
     outside::{Disk, Input, Outside, StopHandle},
     pace::Pacer,
-    plugin::{Instance, Plugin, in_words},
+    plugin::{Instance, Plugin},
     port::PortSlot,
     ram_digest::RamDigest,
     schedule::Schedule,
@@ -351,7 +351,7 @@ fn choose_engine(cluster: &mut Cluster, asked: Option<Engine>) -> Result<(), Bui
 fn create(device: &DeviceSpec, plugins: &BTreeMap<String, Plugin>) -> Result<Instance, BuildError> {
     let plugin = plugins.get(&device.plugin).expect("the board was resolved with these plugins");
     let created = plugin.create(&device.kind, &device.config_json);
-    created.map_err(|error| BuildError::Create { device: device.id.clone(), message: in_words(error) })
+    created.map_err(|error| BuildError::Create { device: device.id.clone(), message: error.to_string() })
 }
 
 fn counts(board: &Board, count: impl Fn(&DeviceSpec) -> usize) -> Vec<usize> {

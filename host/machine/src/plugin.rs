@@ -188,11 +188,6 @@ fn describe(root: &Root) -> Result<Vec<DeviceDesc>, String> {
     if kinds.is_empty() { Err("it has no devices".to_owned()) } else { Ok(kinds) }
 }
 
-/// With the option that it is about, if it is about one.
-pub(crate) fn in_words(ConfigError { path, message }: ConfigError) -> String {
-    if path.is_empty() { message } else { format!("{path}: {message}") }
-}
-
 fn config_error(json: &str) -> ConfigError {
     serde_json::from_str(json)
         .unwrap_or_else(|_| ConfigError { path: String::new(), message: json.to_owned() })

@@ -3,7 +3,7 @@
 
 use crate::{
     machine::Machine,
-    plugin::{Instance, Plugin, in_words},
+    plugin::{Instance, Plugin},
 };
 use reprise_abi::{
     desc::{DeviceDesc, Pins},
@@ -94,7 +94,7 @@ impl Machine {
         let device = || self.services.device_ids[index].clone();
         let created = new.create(&slot.kind, &slot.config_json);
         let mut instance =
-            created.map_err(|error| ReloadError::Create { device: device(), why: in_words(error) })?;
+            created.map_err(|error| ReloadError::Create { device: device(), why: error.to_string() })?;
         if let Some(what) = incompatible(slot.instance.desc(), instance.desc()) {
             return Err(ReloadError::Changed { device: device(), what });
         }

@@ -2,6 +2,7 @@
 //! meaning, so hosts and plugins of different ages understand each other.
 
 use crate::schema::StateSchema;
+use core::fmt;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -346,6 +347,16 @@ pub struct ConfigError {
     pub path: String,
     /// What is wrong with it, lower case, without a period.
     pub message: String,
+}
+
+impl fmt::Display for ConfigError {
+    /// With the option that it is about, if it is about one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.path.as_str() {
+            "" => f.write_str(&self.message),
+            path => write!(f, "{path}: {}", self.message),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod backend;
 pub mod c;
 pub mod desc;
 pub mod hot;
+pub mod link;
 pub mod observe;
 pub mod root;
 pub mod schema;

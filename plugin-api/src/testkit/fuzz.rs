@@ -7,7 +7,7 @@ use super::{
 use crate::{
     Device, Fault, PortEvent, Reset, Size,
     desc::{LinkRole, PortKind},
-    link::{i2c, spi},
+    link::random_word,
     state,
 };
 
@@ -180,7 +180,7 @@ impl<D: Device> FakeHost<D> {
         let nobody = described.role == LinkRole::Controller && rng.below(8) == 0;
         if !nobody
             && rng.below(8) != 0
-            && let Some(word) = word(&described.protocol, described.role, rng)
+            && let Some(word) = random_word(&described.protocol, described.role, &mut |end| rng.below(end))
         {
             return Op::Tell(link, at, Some(word));
         }
@@ -216,29 +216,6 @@ impl<D: Device> FakeHost<D> {
         let offset = rng.below(span) & !(size.bytes() - 1);
         if write { Op::Write(index, offset, size, random_value(rng)) } else { Op::Read(index, offset, size) }
     }
-}
-
-/// As the other end of a link would say it, where the protocol is one of [`crate::link`].
-fn word(protocol: &str, role: LinkRole, rng: &mut Rng) -> Option<Vec<u8>> {
-    let byte = rng.next() as u8;
-    let of_i2c = [
-        i2c::Ask::Start { read: byte & 1 != 0 },
-        i2c::Ask::Write(byte),
-        i2c::Ask::Write(byte & 7),
-        i2c::Ask::Read,
-        i2c::Ask::Stop,
-    ];
-    let answers = [i2c::Answer::Ack, i2c::Answer::Nack, i2c::Answer::Data(byte)];
-    Some(match (protocol, role) {
-        (i2c::PROTOCOL, LinkRole::Target) => of_i2c[rng.below(5) as usize].encode().to_vec(),
-        (i2c::PROTOCOL, LinkRole::Controller) => answers[rng.below(3) as usize].encode().to_vec(),
-        (spi::PROTOCOL, LinkRole::Target) if rng.below(16) == 0 => {
-            spi::Ask::Select(byte & 1 != 0).encode().to_vec()
-        }
-        (spi::PROTOCOL, LinkRole::Target) => spi::Ask::Exchange(byte).encode().to_vec(),
-        (spi::PROTOCOL, LinkRole::Controller) => vec![byte],
-        _ => return None,
-    })
 }
 
 /// Values that registers care about.

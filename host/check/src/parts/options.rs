@@ -5,7 +5,7 @@ use crate::{
     rings,
     rule::Rule,
     script::{self, Reach, Rng},
-    session::{Outcome, Session, in_words, uncreated},
+    session::{Outcome, Session, uncreated},
     subject::{Maker, Subject},
     world::Breach,
 };
@@ -107,7 +107,7 @@ fn refusals(
                 return Some(Finding::new(Rule::REFUSES, format!("takes {text}, which its schema excludes")));
             }
             Err(error) if error.path.split(['.', '[']).next() != Some(&name) => {
-                let what = format!("refuses {text} without naming the option: {}", in_words(&error));
+                let what = format!("refuses {text} without naming the option: {error}");
                 return Some(Finding::new(Rule::REFUSES, what));
             }
             Err(_) => {}
@@ -193,7 +193,7 @@ fn lives_with(session: &Session, options: String) -> Option<Finding> {
     let mut subject = match Subject::new(&maker) {
         Ok(subject) => subject,
         Err(error) if error.message.contains("panicked") || error.message.contains("descriptor") => {
-            return bad(in_words(&error));
+            return bad(error.to_string());
         }
         Err(_) => return None,
     };
