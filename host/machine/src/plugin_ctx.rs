@@ -97,15 +97,14 @@ impl Frame<'_> {
         known
     }
 
-    /// Somebody watches. Devices say the level at each access: told is another one. Out of line, so that who is not
-    /// watched keeps nothing for it.
-    #[cold]
+    /// A pin has another level. Out of line: devices say the level at each access, and mostly it is the same.
     #[inline(never)]
-    fn pin_is_seen(&mut self, pin: u32, high: bool) {
-        if self.services.wires.level(self.device, pin) != high {
+    fn drive(&mut self, pin: u32, high: bool) {
+        if self.services.observers.want(KIND_PIN) {
             self.services.observe(KIND_PIN, self.device, [pin.into(), high.into()]);
             self.did(|| Did::Pin { pin, high });
         }
+        self.services.attention |= self.services.wires.set(self.device, pin, high);
     }
 
     fn has_timer(&mut self, timer: u32) -> bool {
@@ -165,13 +164,14 @@ impl Frame<'_> {
 unsafe extern "C" fn set_pin(host: *mut c_void, pin: u32, level: u32) {
     // SAFETY: `host` is this callback's frame.
     let f = unsafe { frame(host) };
-    let declared = f.services.wires.declared(f.device);
-    if f.declared("output pin", pin, declared) {
-        let high = level != 0;
-        if f.services.observers.want(KIND_PIN) {
-            f.pin_is_seen(pin, high);
+    let high = level != 0;
+    match f.services.wires.level(f.device, pin) {
+        Some(before) if before == high => {}
+        Some(_) => f.drive(pin, high),
+        None => {
+            let declared = f.services.wires.declared(f.device);
+            f.declared("output pin", pin, declared);
         }
-        f.services.attention |= f.services.wires.set(f.device, pin, high);
     }
 }
 

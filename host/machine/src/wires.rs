@@ -33,9 +33,10 @@ impl Wires {
         self.levels[device].len()
     }
 
-    /// What a device drives a pin to.
-    pub(crate) fn level(&self, device: usize, pin: u32) -> bool {
-        self.levels[device][pin as usize]
+    /// What a device drives a pin to, if it declared it.
+    #[inline(always)]
+    pub(crate) fn level(&self, device: usize, pin: u32) -> Option<bool> {
+        self.levels[device].get(pin as usize).copied()
     }
 
     /// A device has so many output pins now: the ones that it had, and maybe more, which no wire begins at.
