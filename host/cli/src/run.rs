@@ -6,10 +6,10 @@ use crate::{
     control::{Answer, Control, Driven, Facts, Refusal, Reply, What},
     disk::{DiskSpec, HostDisk},
     ending::{End, Stand, Summary},
-    failure::Failure,
+    failure::{Exit, Failure},
     flight::{self, Flight},
     from,
-    io::{HostOutside, IoThread, PortPlan},
+    io::{HostOutside, IoThread, Link, PortPlan},
     observe::{self, Watcher},
     plugins::{Installed, Plugins},
     rebuild::{Start, not_built, unusable},
@@ -259,7 +259,7 @@ impl Running<'_> {
         let trail = recording.as_mut().and_then(|recording| recording.trail.take());
         let failed = || recording.as_ref().is_some_and(Recording::has_failed);
         let over = || io.link().end_reason().is_some() || failed();
-        let mut driven = Driving::of(machine, trail, shelf, recording.is_some());
+        let mut driven = Driving::of(machine, trail, shelf, Arc::clone(io.link()), recording.is_some());
         driven.sources = sources;
         driven.flight = flight.map(|flight| attached(flight, &driven.machine, &io));
         let (stop, host_time) = control.hub().drive(&mut driven, &over);
@@ -335,12 +335,20 @@ struct Driving<'a> {
 }
 
 impl<'a> Driving<'a> {
-    fn of(mut machine: Machine, mut trail: Option<Trail>, shelf: Shelf<'a>, is_recorded: bool) -> Self {
+    fn of(
+        mut machine: Machine,
+        mut trail: Option<Trail>,
+        shelf: Shelf<'a>,
+        link: Arc<Link>,
+        is_recorded: bool,
+    ) -> Self {
         if let Some(trail) = &mut trail {
+    /// To the I/O thread, and the outside halves of plugins on it.
+    link: Arc<Link>,
             trail.plan(&mut machine);
         }
         let sources = Sources::default();
-        Self { machine, trail, shelf, flight: None, sources, is_recorded, broken: None }
+        Self { machine, trail, shelf, flight: None, sources, link, is_recorded, broken: None }
     }
 }
 
@@ -392,13 +400,15 @@ impl Driven for Driving<'_> {
         let keeper = match (self.is_recorded, &self.flight) {
             (true, _) => "this run is recorded",
             (false, Some(_)) => "this run has a flight recorder",
-            (false, None) => return self.sources.reload(wish, &mut self.machine, &mut self.shelf),
+            (false, None) => {
+                return self.sources.reload(wish, &mut self.machine, &mut self.shelf, &self.link);
+            }
         };
         let why = format!(
             "{keeper}, and a recording has one build of a plugin from its beginning to its end: save a snapshot of a \
              run that is not, and begin with record --from, --plugin NAME=FILE.so"
         );
-        Err(Refusal::new(why))
+        Err(Refusal::new(why).with_exit(Exit::Usage))
     }
 
     fn shelve(&mut self, wish: Wish, reply: Reply) {
