@@ -8,11 +8,12 @@ use crate::{
     ending::{End, Stand, Summary},
     failure::{Exit, Failure},
     flight::{self, Flight},
+    foreign::OtherBuilds,
     from,
     io::{HostOutside, IoThread, Link, PortPlan},
     observe::{self, Watcher},
     plugins::{Installed, Plugins},
-    rebuild::{Start, not_built, unusable},
+    rebuild::{Start, not_built},
     record::{self, Recording, Sealed},
     recording::{Hash, Manifest, ParentRow, PluginRow},
     reload::{self, Sources},
@@ -78,6 +79,8 @@ pub(crate) struct Parts {
     pub(crate) summary: Option<Summary>,
     /// Where it begins, if not at power-on.
     pub(crate) start: Option<Start>,
+    /// Plugins that are not of the build that was there.
+    pub(crate) others: OtherBuilds,
     /// The recording that it was in there.
     pub(crate) parent: Option<ParentRow>,
     /// Who watches it.
@@ -115,6 +118,7 @@ impl Parts {
             clock_ns,
             summary,
             start: None,
+            others: OtherBuilds::default(),
             parent: None,
             watchers,
         })
@@ -131,7 +135,8 @@ impl Parts {
         let shelf = self.shelf(args, recording.map(Recording::manifest));
         let recording = recording.map(Recording::path);
         let sources = Sources::of(&self.plugins);
-        let Self { board, plugins, boot, disks, plans, clock_ns, summary, start, watchers, .. } = self;
+        let Self { board, plugins, boot, disks, plans, clock_ns, summary, start, others, watchers, .. } =
+            self;
         let what = if recording.is_some() { What::Record } else { What::Run };
         let mut facts = Facts::of(&board, &plans, what, recording);
         facts.has_flight_recorder = args.flight_recorder.is_some();
@@ -152,7 +157,10 @@ impl Parts {
         };
         let mut machine = match start {
             None => Machine::new(setup).map_err(|error| not_built(&error))?,
-            Some(start) => Machine::restored(setup, &start.snapshot).map_err(|error| unusable(&error))?,
+            Some(start) => {
+                let board = setup.board.clone();
+                Machine::restored(setup, &start.snapshot).map_err(|error| others.judge(&error, &board))?
+            }
         };
         observe::attach(&watchers, &mut machine)?;
         io.link().attach(machine.stop_handle());
@@ -329,6 +337,8 @@ struct Driving<'a> {
     /// What keeps the last stretch.
     flight: Option<Flight>,
     sources: Sources,
+    /// To the I/O thread, and the outside halves of plugins on it.
+    link: Arc<Link>,
     is_recorded: bool,
     /// It is of no use any more, for this reason.
     broken: Option<String>,
@@ -343,8 +353,6 @@ impl<'a> Driving<'a> {
         is_recorded: bool,
     ) -> Self {
         if let Some(trail) = &mut trail {
-    /// To the I/O thread, and the outside halves of plugins on it.
-    link: Arc<Link>,
             trail.plan(&mut machine);
         }
         let sources = Sources::default();
