@@ -334,6 +334,115 @@ struct ReprisePlugin {
   RepriseCreate *create;
 };
 
+/* `gpio/1`: a bank of up to 64 lines that change together, each of which either end may drive.
+ *
+ * The controller is who offers the lines (a GPIO controller, a port expander), a target is what hangs on them (a
+ * keypad, a display with a parallel bus). A target's address is the number of the bank; its own lines begin with
+ * line 0 of it. A single line with one driver is a pin, which boards wire one by one, and no link.
+ *
+ * Both ends say the same sort of message, `Lines`: all of what this end does to the bank from now on. It is said when
+ * it changes, and once again after a reset if it is not `Lines.RELEASED`: at power-on, and at every reset, each end
+ * takes the other to have let go of all lines. Saying the same again changes nothing. There are no answers: an end
+ * knows the levels from its own lines and the last ones of the other, by `Lines.level`. A controller whose message
+ * finds nobody at a bank has the lines to itself.
+ *
+ * The level of a line, strongest first: low if an end drives it low, so that open drains are wired together and a short
+ * circuit is low; high if an end drives it high; high if an end pulls it up; low, because what floats has to be
+ * something.
+ *
+ * A message is 16 bytes: two numbers of 64 bits, little-endian. Bit *n* of the first is 1 if this end drives line *n*.
+ * Bit *n* of the second is the level that it drives it to, or, where it does not, 1 if it pulls it up. */
+
+/* The name in descriptors. */
+#define REPRISE_GPIO_PROTOCOL "gpio/1"
+
+/* The most lines of a bank. */
+#define REPRISE_GPIO_LINES 64u
+
+/* `i2c/1`: one byte of an I²C bus at a time. NXP UM10204, §3.1.
+ *
+ * The address byte is not sent as data: it selects the target, by its 7 bits. A target answers each `Ask` but
+ * `Ask.Stop` with one `Answer`; where nobody is at an address, nobody pulls the acknowledge bit low. */
+
+/* The name in descriptors. */
+#define REPRISE_I2C_PROTOCOL "i2c/1"
+
+/* 7-bit addresses. */
+#define REPRISE_I2C_ADDRESSES 128u
+
+/* First of two bytes from the controller: START; then 1 to read, 0 to write. */
+#define REPRISE_I2C_ASK_START 0u
+
+/* The same: a byte for the target, which follows. */
+#define REPRISE_I2C_ASK_WRITE 1u
+
+/* The same: a byte of the target is wanted; then 0. */
+#define REPRISE_I2C_ASK_READ 2u
+
+/* The same: STOP; then 0. It has no answer. */
+#define REPRISE_I2C_ASK_STOP 3u
+
+/* First of two bytes from the target: acknowledged; then 0. */
+#define REPRISE_I2C_ANSWER_ACK 0u
+
+/* The same: not acknowledged; then 0. */
+#define REPRISE_I2C_ANSWER_NACK 1u
+
+/* The same: the byte that was wanted, which follows. */
+#define REPRISE_I2C_ANSWER_DATA 2u
+
+/* `spi/1`: one byte each way at a time. A target's address is the number of its chip select.
+ *
+ * A target answers each `Ask.Exchange` with the byte that it shifted out meanwhile, in a message of one byte; it
+ * answers nothing else. Where nobody is, the line floats: controllers read 0xff.
+ *
+ * Chip selects are lines with levels, and what a guest's driver calls active is its own business: most targets are
+ * selected by a low one, so a low line is what is told as `Ask.Select`, and a target that wants a high one takes it
+ * the other way round. After a reset all lines are high. Only targets whose line is low are exchanged with, so those
+ * see no clocks while somebody else is spoken to; the clock's mode is not told. */
+
+/* The name in descriptors. */
+#define REPRISE_SPI_PROTOCOL "spi/1"
+
+/* First of two bytes from the controller: the chip select; then 1 if it went low, 0 if it is high again. */
+#define REPRISE_SPI_ASK_SELECT 0u
+
+/* The same: eight clocks with the byte that follows. The answer is the byte that came back, alone. */
+#define REPRISE_SPI_ASK_EXCHANGE 1u
+
+/* `stream/1`: bytes both ways, each way with credit, as between a UART and the modem or GPS receiver behind it.
+ *
+ * The controller is the end that the guest drives (the UART), the target what is connected to it; from there on both
+ * are the same. A target's address is the number of the line. Credit is how many characters the other end has room
+ * for: an end sends no more than it was given, so nothing is lost and nobody asks. At power-on, and at every reset,
+ * both ends have none, and each gives what it has room for in its `reset` or later; what was given adds up. An end
+ * that is spoken to beyond its credit drops what it has no room for, as a receiver overruns.
+ *
+ * A controller whose message finds nobody on a line has nobody to send to: what it sends is gone, at its own pace.
+ *
+ * How fast characters pass is the sender's own timer, or nobody's: a link takes no time. Modem control lines (RTS, CTS,
+ * DTR, DCD) are pins. */
+
+/* The name in descriptors. */
+#define REPRISE_STREAM_PROTOCOL "stream/1"
+
+/* First byte of characters, at least one, which follow. Each takes one of the credit. */
+#define REPRISE_STREAM_DATA 0u
+
+/* First byte of credit: there is room for so many characters more, in 32 bits, little-endian. */
+#define REPRISE_STREAM_CREDIT 1u
+
+/* First byte of a damaged character; then what was received of it, and 0 for wrong parity, 1 for a missing stop bit.
+ * Takes one of the credit. */
+#define REPRISE_STREAM_FAULTY 2u
+
+/* All of a break: the line is held low for longer than a character. */
+#define REPRISE_STREAM_BREAK 3u
+
+/* First byte of a format; then bits per second in 32 bits, little-endian, data bits (5 to 8), parity (0 none, 1 odd,
+ * 2 even, 3 mark, 4 space), and half bits of stop (2 to 4). */
+#define REPRISE_STREAM_FORMAT 4u
+
 #if defined(__cplusplus) && __cplusplus >= 201103L
 #define REPRISE_SIZE_(type, size) static_assert(sizeof(type) == size, #type)
 #elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L

@@ -27,7 +27,7 @@ pub(crate) fn build(package: &str, library: &str, name: &str, edits: &[Edit<'_>]
         ("Cargo.toml", r#""host/*", "plugin-api", "#, r#""plugin-api", "#),
         (
             "Cargo.toml",
-            r#""tests", "tests/broken", "tests/plugins/bad", "tests/plugins/metronome","#,
+            r#""tests", "tests/broken", "tests/plugins/bad", "tests/plugins/links", "tests/plugins/metronome","#,
             r#""tests/broken","#,
         ),
     ]);

@@ -64,8 +64,12 @@ const BAD: &[(&str, &str, &str)] = &[
 ];
 
 /// The same where only the words of a link's protocol lead to the mistake.
-const BAD_ON_LINKS: &[(&str, &str, &str)] =
-    &[("devices", "link-panics", "R007"), ("devices", "link-resets", "R045")];
+const BAD_ON_LINKS: &[(&str, &str, &str)] = &[
+    ("devices", "link-panics", "R007"),
+    ("devices", "link-resets", "R045"),
+    ("devices", "link-lined", "R007"),
+    ("devices", "link-credited", "R007"),
+];
 
 /// The library of an example of `tests/plugins/bad`, which is built once.
 fn library(name: &str) -> PathBuf {

@@ -25,6 +25,7 @@ mod flight;
 mod golden;
 mod host;
 mod i2c;
+mod links;
 mod net;
 mod new;
 mod observe;

@@ -105,6 +105,13 @@ fn a_snapshot_says_which_build_it_is_of() {
     assert!(ended.errors.contains("plugin \"ns16550a\" is not here as it was recorded"), "{}", ended.errors);
     from("after", &["--trust-plugins"]).success().says("@R RESET BOOTS=2 OK");
     from("after", &["--plugin", &format!("uart0={loud}")]).success().says("@R RESET BOOTS=2 OK");
+    // A build that does not take the state is told apart from a damaged snapshot, with what changed.
+    let state = uart("field-kept.so", &[(CHIP, "thre_interrupt", "thre_waits")]);
+    let ended = from("before", &["--plugin", &format!("uart0={state}")]);
+    assert_eq!(ended.code, Some(4), "{}", ended.errors);
+    let removed =
+        "field `chip.thre_interrupt`: removed: records that have it are refused for an unknown field";
+    assert!(ended.errors.contains(removed), "{}", ended.errors);
 }
 
 #[test]
@@ -133,10 +140,117 @@ fn what_cannot_take_its_place_is_refused_with_the_reason() {
         let why = refused(&mut client, device, file);
         assert!(why.contains(part), "{device}: {why}");
     }
+    // A script is told the cause by the exit code.
+    let socket = scratch.path("control");
+    let exits = [
+        ("uart9", timer.as_str(), 2),
+        ("uart0", timer.as_str(), 3),
+        ("uart0", "Cargo.toml", 3),
+        ("uart0", "/nonexistent.so", 3),
+        ("uart0", state.as_str(), 4),
+    ];
+    for (device, file, code) in exits {
+        let ended = Reprise::new(["plugin", "reload", device, &socket, "--file", file]).end();
+        assert_eq!(ended.code, Some(code), "{device}, {file}: {}", ended.errors);
+    }
     assert_eq!(digest(&mut client), before);
     client.execute("cont");
     started.press("q");
     started.end().success().says("@R reset boots=2 ok");
+    // Nobody is there.
+    let ended = Reprise::new(["plugin", "reload", "uart0", &socket, "--file", &wide]).end();
+    assert_eq!(ended.code, Some(6), "{}", ended.errors);
+}
+
+/// The UART, with an outside half in the same file. It holds a lock while it is open, and keeps a diary of that and of
+/// what the guest says. That of build B gives keys.
+const WITH_HALF: &str = r#"export_devices!(Uart);
+    mod half {
+        use reprise_plugin_api::outside::{Backend, Clock, Outside};
+        use std::{fs::{self, File, OpenOptions}, io::Write};
+        #[derive(reprise_plugin_api::DeviceConfig)]
+        pub struct Options {
+            /// Where the diary is.
+            #[config(default = "")]
+            pub path: String,
+        }
+        pub struct Half(String, File);
+        impl Backend for Half {
+            type Config = Options;
+            fn name() -> &'static str { "ns16550a" }
+            fn summary() -> &'static str { "a diary" }
+            fn open(options: Options) -> Result<Self, String> {
+                let path = options.path;
+                File::create_new(format!("{path}.lock")).map_err(|error| format!("locked: {error}"))?;
+                let mut diary = OpenOptions::new().append(true).create(true).open(&path).unwrap();
+                diary.write_all(b"\nopen BUILD\n").unwrap();
+                Ok(Self(path, diary))
+            }
+            fn poll(&mut self, cx: &mut Outside<'_>) {
+                cx.connected(true);
+                let mut bytes = [0; 256];
+                while let count @ 1.. = cx.take(&mut bytes) {
+                    self.1.write_all(&bytes[..count]).unwrap();
+                }
+                if "BUILD" == "B" {
+                    cx.give(b"q");
+                    cx.arm(Clock::Realtime, cx.now_ns(Clock::Realtime) + 10_000_000);
+                }
+            }
+        }
+        impl Drop for Half {
+            fn drop(&mut self) {
+                self.1.write_all(b"\nclose BUILD\n").unwrap();
+                fs::remove_file(format!("{}.lock", self.0)).unwrap();
+            }
+        }
+        reprise_plugin_api::export_backend!(Half);
+    }"#;
+
+fn with_half(name: &str, option: &str) -> String {
+    let code = WITH_HALF.replace("BUILD", name).replace("pub path: String", &format!("pub {option}: String"));
+    let code = code.replace("options.path", &format!("options.{option}"));
+    uart(&format!("half-{name}.so"), &[(UART, "export_devices!(Uart);", &code)])
+}
+
+/// The half on the I/O thread goes with the device: it gives back what it holds, and the new one begins with the same
+/// options; one that does not take them leaves all as it was.
+#[test]
+fn the_outside_half_of_a_plugin_begins_anew() {
+    let scratch = Scratch::new("reload-half");
+    let builds = [("A", "path"), ("B", "path"), ("C", "place")].map(|(name, option)| with_half(name, option));
+    let without = build_folder().join("libreprise_plugin_ns16550a.so");
+    let (diary, installed) = (scratch.path("diary"), scratch.path("libreprise_plugin_ns16550a.so"));
+    std::fs::copy(&builds[0], &installed).unwrap();
+    let socket = scratch.path("control");
+    let port = format!("uart0.serial=plugin:ns16550a,path={diary}");
+    let run = Reprise::new(["--plugin-path", &installed, "run", "--port", &port, "--control", &socket]);
+    let started = run.args(["-bios", &guest("reset.elf")]).start();
+    let mut client = Qmp::connect(&socket);
+    client.execute("stop");
+    let before = digest(&mut client);
+    let why = refused(&mut client, "uart0", &builds[2]);
+    let refusal = "the new build's backend of port uart0.serial cannot be opened: path: unknown option";
+    assert!(why.starts_with(refusal) && !why.contains("nor does"), "{why}");
+    let why = refused(&mut client, "uart0", without.to_str().unwrap());
+    assert_eq!(why, "the new build has no backend for ports, and uart0.serial has the old one's");
+    assert_eq!(digest(&mut client), before);
+    let answer = reload(&mut client, "uart0", Some(&builds[1]));
+    assert_eq!((&answer["devices"], &answer["ports"]), (&json!(["uart0"]), &json!(["uart0.serial"])));
+    let said = client.human(&format!("plugin_reload uart0 {}", builds[1]));
+    assert!(
+        said.ends_with("plugin \"ns16550a\" of uart0; its backend of uart0.serial began anew\n"),
+        "{said}"
+    );
+    client.execute("cont");
+    started.end().success();
+    let kept = std::fs::read_to_string(&diary).unwrap();
+    let is_about_itself = |line: &&str| line.starts_with("open ") || line.starts_with("close ");
+    let lines: Vec<&str> = kept.lines().filter(is_about_itself).collect();
+    let expected = ["open A", "close A", "open A", "close A", "open B", "close B", "open B", "close B"];
+    assert_eq!(lines, expected, "{kept}");
+    let last = kept.rsplit_once("open B").unwrap().1;
+    assert!(last.contains("@R reset boots=2 ok"), "{kept}");
 }
 
 #[test]

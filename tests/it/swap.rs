@@ -5,6 +5,12 @@ use crate::reprise::{Ended, Reprise, Scratch, build_folder, guest, root};
 use serde_json::{Value, json};
 
 const LIB: &str = "tests/broken/src/lib.rs";
+/// A field that older records do not have, and that nobody says what it is in those.
+const REMEMBERS_MORE: [Edit<'static>; 3] = [
+    (LIB, "    dma_gpa: u64,\n}", "    dma_gpa: u64,\n    writes: u64,\n}"),
+    (LIB, "bottom_halves: 0, dma_gpa: 0 })", "bottom_halves: 0, dma_gpa: 0, writes: 9 })"),
+    (LIB, "bottom_halves, dma_gpa } = self;", "bottom_halves, dma_gpa, writes: _ } = self;"),
+];
 /// A read of its register, of which the guest makes 500 in each round of a million instructions.
 const READ: &str = "Ok(if cx.now_ns() >= self.after_vtime_ns { self.value(cx) } else { 0 })";
 /// The build that is recorded does what this does: from 5 ms on it is the device of a later version that changes.
@@ -196,12 +202,7 @@ fn other_timers_and_other_dma_are_named_with_the_callback() {
 #[test]
 fn a_build_that_only_remembers_more_is_told_from_one_that_acts() {
     let recorded = Recorded::new("swap-layout");
-    let edits = [
-        (LIB, "    dma_gpa: u64,\n}", "    dma_gpa: u64,\n    writes: u64,\n}"),
-        (LIB, "bottom_halves: 0, dma_gpa: 0 })", "bottom_halves: 0, dma_gpa: 0, writes: 9 })"),
-        (LIB, "bottom_halves, dma_gpa } = self;", "bottom_halves, dma_gpa, writes: _ } = self;"),
-    ];
-    let (report, text) = recorded.diverges("layout", &edits);
+    let (report, text) = recorded.diverges("layout", &REMEMBERS_MORE);
     assert_eq!((&report["kind"], &report["cause"]), (&"digest".into(), &"other-state".into()), "{text}");
     assert_eq!(report["first_difference"], Value::Null);
     assert_eq!(report["build"]["state"], json!([{ "what": "device.broken0.writes", "a": "-", "b": "0x9" }]));
@@ -209,6 +210,43 @@ fn a_build_that_only_remembers_more_is_told_from_one_that_acts() {
         text.contains("To the end of the recording this build of plugin \"broken\" (broken0) does"),
         "{text}"
     );
+}
+
+/// A recording that begins in a snapshot has states of the recorded build in it, which the new one has to load.
+#[test]
+fn a_beginning_that_the_new_build_does_not_take_is_no_damage() {
+    let recorded = Recorded::new("swap-beginning");
+    let cut = recorded.scratch.path("cut.rec");
+    recorded.reprise(&["trim", &recorded.path(), "-o", &cut, "--from", "50%"]).end().success();
+    let with = |command: &str, file: &str, more: &[&str]| {
+        let option = format!("broken0={file}");
+        recorded.reprise(&[command, &cut, "--plugin", &option]).args(more.iter().copied()).end()
+    };
+    let file = changed("beginning", &REMEMBERS_MORE);
+    let ended = with("verify", &file, &["--json"]);
+    assert_eq!(ended.code, Some(4), "{}", ended.errors);
+    let answer: Value = serde_json::from_str(&ended.console).unwrap();
+    let report = &answer["divergence"];
+    assert_eq!((&answer["result"], &report["kind"]), (&"diverged".into(), &"beginning".into()), "{answer}");
+    assert_eq!((&report["plugin"], &report["device"]), (&"broken".into(), &"broken0".into()));
+    let changes = report["changes"].as_array().unwrap();
+    assert!(changes.iter().any(|change| change["path"] == "writes" && change["breaks"] == true), "{answer}");
+    for part in [
+        "error: this build of plugin \"broken\" does not take the state of broken0 that was saved\n",
+        "= note: section \"device.broken0\": ",
+        "= note: field `writes`: new, but without `since = ",
+    ] {
+        assert!(ended.errors.contains(part), "no {part:?} in\n{}", ended.errors);
+    }
+    let replay = with("replay", &file, &[]);
+    assert!(replay.code == Some(4) && replay.errors.contains("field `writes`: new"), "{}", replay.errors);
+    // Without the recorded build the refusal is all that there is to say.
+    let bare = Reprise::new(["verify", &cut, "--plugin", &format!("broken0={file}")]).end();
+    assert_eq!(bare.code, Some(4), "{}", bare.errors);
+    assert!(bare.errors.contains("the recorded build is not here"), "{}", bare.errors);
+    // What is damaged is damaged with any build; one that reads the state goes on from it.
+    let same = changed("same", &[(LIB, "breaks the rules of replay on purpose", "does so in other words")]);
+    with("verify", &same, &[]).success().says("identical");
 }
 
 #[test]

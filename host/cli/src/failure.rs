@@ -21,6 +21,14 @@ pub(crate) enum Exit {
     Plugin = 7,
 }
 
+impl Exit {
+    /// By its number.
+    pub(crate) fn of(code: u64) -> Option<Self> {
+        let all = [Self::Usage, Self::Config, Self::Diverged, Self::Corrupt, Self::Io, Self::Plugin];
+        all.into_iter().find(|exit| *exit as u64 == code)
+    }
+}
+
 /// The end of a command that did not work.
 #[derive(Debug)]
 pub(crate) struct Failure {

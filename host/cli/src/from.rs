@@ -5,6 +5,7 @@ use crate::{
     disk::HostDisk,
     ending::Summary,
     failure::Failure,
+    foreign::OtherBuilds,
     origin::{Choices, Found, Origin},
     plugins::Plugins,
     rebuild::{self, Start},
@@ -93,10 +94,19 @@ impl Taken {
     pub(crate) fn parts(self, args: &RunArgs, catalog: &Plugins, watched: bool) -> Result<Parts, Failure> {
         let Self { path, store, facts, snapshot } = self;
         let moved = moved_disks(&args.disk, &facts.disks, "snapshot")?;
-        let rows = facts.disks.clone();
+        let (rows, disk_rows) = (facts.plugins.clone(), facts.disks.clone());
         let run = facts.recording.clone();
         let origin = Origin::saved(path.clone(), store, facts);
-        let Found { board, plugins, files } = origin.find(&Choices::of(&args.plugins)?, catalog)?;
+        let choices = Choices::of(&args.plugins)?;
+        let Found { board, plugins, files } = origin.find(&choices, catalog)?;
+        let names = rows.iter().filter(|row| plugins.get(&row.name).is_some_and(|p| p.hash() != row.blake3));
+        let others: Vec<String> = names.map(|row| row.name.clone()).collect();
+        // Only what somebody has named can be here beside the one that was saved.
+        let recorded = match others.is_empty() {
+            true => None,
+            false => origin.find(&choices.as_recorded(), catalog).ok().map(|found| found.board),
+        };
+        let others = OtherBuilds { plugins: others, recorded, at: path.clone() };
         let start = Start::at(&board, snapshot);
         // A log that begins there has to say what it depends on.
         let start = start.and_then(|start| if watched { start.as_beginning() } else { Ok(start) });
@@ -108,7 +118,7 @@ impl Taken {
         let images = files.read()?;
         let seed = start.stand.seed;
         let boot = files.clone().source(&board, &seed, &images)?;
-        let disks = rows.iter().map(|row| {
+        let disks = disk_rows.iter().map(|row| {
             rebuild::check_place(row, &board, &path)?;
             let facts = recording::facts(row, moved.get(&row.device))?;
             let disk = HostDisk::resumed(&facts, watched).map_err(|failure| {
@@ -133,6 +143,7 @@ impl Taken {
             clock_ns,
             summary,
             start,
+            others,
             parent,
         })
     }

@@ -23,6 +23,7 @@ mod durable;
 mod ending;
 mod failure;
 mod flight;
+mod foreign;
 mod from;
 mod inspect;
 mod io;

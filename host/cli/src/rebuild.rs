@@ -4,6 +4,7 @@ use crate::{
     args::{EngineArgs, RecordingArgs},
     disk::{DiskFacts, HostDisk, ImageBlocks},
     failure::{Exit, Failure, reason},
+    foreign::OtherBuilds,
     origin::{Choices, Found, Origin},
     plugins::{Installed, Plugins},
     record,
@@ -274,9 +275,22 @@ impl Replica {
         };
         let built = match start {
             None => Machine::new(setup).map_err(|error| not_built(&error)),
-            Some(start) => Machine::restored(setup, &start.snapshot).map_err(|error| unusable(&error)),
+            Some(start) => {
+                let mut others = self.other_builds();
+                if recorded {
+                    others.plugins.clear();
+                }
+                return Machine::restored(setup, &start.snapshot)
+                    .map_err(|error| others.judge(&error, board));
+            }
         };
         built.map_err(|failure| failure.at(self.store.path().display()))
+    }
+
+    fn other_builds(&self) -> OtherBuilds {
+        let at = self.store.path().to_owned();
+        let plugins = self.made.others(&self.store).map(|(name, _)| name.to_owned()).collect();
+        OtherBuilds { plugins, recorded: self.recorded.as_ref().map(|made| made.board.clone()), at }
     }
 
     fn disk(&self, disk: &ReplayedDisk) -> Result<HostDisk, Failure> {

@@ -6,13 +6,14 @@ use crate::{
     control::{Answer, Control, Driven, Facts, Refusal, Reply, What},
     disk::{DiskSpec, HostDisk},
     ending::{End, Stand, Summary},
-    failure::Failure,
+    failure::{Exit, Failure},
     flight::{self, Flight},
+    foreign::OtherBuilds,
     from,
-    io::{HostOutside, IoThread, PortPlan},
+    io::{HostOutside, IoThread, Link, PortPlan},
     observe::{self, Watcher},
     plugins::{Installed, Plugins},
-    rebuild::{Start, not_built, unusable},
+    rebuild::{Start, not_built},
     record::{self, Recording, Sealed},
     recording::{Hash, Manifest, ParentRow, PluginRow},
     reload::{self, Sources},
@@ -78,6 +79,8 @@ pub(crate) struct Parts {
     pub(crate) summary: Option<Summary>,
     /// Where it begins, if not at power-on.
     pub(crate) start: Option<Start>,
+    /// Plugins that are not of the build that was there.
+    pub(crate) others: OtherBuilds,
     /// The recording that it was in there.
     pub(crate) parent: Option<ParentRow>,
     /// Who watches it.
@@ -115,6 +118,7 @@ impl Parts {
             clock_ns,
             summary,
             start: None,
+            others: OtherBuilds::default(),
             parent: None,
             watchers,
         })
@@ -131,7 +135,8 @@ impl Parts {
         let shelf = self.shelf(args, recording.map(Recording::manifest));
         let recording = recording.map(Recording::path);
         let sources = Sources::of(&self.plugins);
-        let Self { board, plugins, boot, disks, plans, clock_ns, summary, start, watchers, .. } = self;
+        let Self { board, plugins, boot, disks, plans, clock_ns, summary, start, others, watchers, .. } =
+            self;
         let what = if recording.is_some() { What::Record } else { What::Run };
         let mut facts = Facts::of(&board, &plans, what, recording);
         facts.has_flight_recorder = args.flight_recorder.is_some();
@@ -152,7 +157,10 @@ impl Parts {
         };
         let mut machine = match start {
             None => Machine::new(setup).map_err(|error| not_built(&error))?,
-            Some(start) => Machine::restored(setup, &start.snapshot).map_err(|error| unusable(&error))?,
+            Some(start) => {
+                let board = setup.board.clone();
+                Machine::restored(setup, &start.snapshot).map_err(|error| others.judge(&error, &board))?
+            }
         };
         observe::attach(&watchers, &mut machine)?;
         io.link().attach(machine.stop_handle());
@@ -259,7 +267,7 @@ impl Running<'_> {
         let trail = recording.as_mut().and_then(|recording| recording.trail.take());
         let failed = || recording.as_ref().is_some_and(Recording::has_failed);
         let over = || io.link().end_reason().is_some() || failed();
-        let mut driven = Driving::of(machine, trail, shelf, recording.is_some());
+        let mut driven = Driving::of(machine, trail, shelf, Arc::clone(io.link()), recording.is_some());
         driven.sources = sources;
         driven.flight = flight.map(|flight| attached(flight, &driven.machine, &io));
         let (stop, host_time) = control.hub().drive(&mut driven, &over);
@@ -329,18 +337,26 @@ struct Driving<'a> {
     /// What keeps the last stretch.
     flight: Option<Flight>,
     sources: Sources,
+    /// To the I/O thread, and the outside halves of plugins on it.
+    link: Arc<Link>,
     is_recorded: bool,
     /// It is of no use any more, for this reason.
     broken: Option<String>,
 }
 
 impl<'a> Driving<'a> {
-    fn of(mut machine: Machine, mut trail: Option<Trail>, shelf: Shelf<'a>, is_recorded: bool) -> Self {
+    fn of(
+        mut machine: Machine,
+        mut trail: Option<Trail>,
+        shelf: Shelf<'a>,
+        link: Arc<Link>,
+        is_recorded: bool,
+    ) -> Self {
         if let Some(trail) = &mut trail {
             trail.plan(&mut machine);
         }
         let sources = Sources::default();
-        Self { machine, trail, shelf, flight: None, sources, is_recorded, broken: None }
+        Self { machine, trail, shelf, flight: None, sources, link, is_recorded, broken: None }
     }
 }
 
@@ -392,13 +408,15 @@ impl Driven for Driving<'_> {
         let keeper = match (self.is_recorded, &self.flight) {
             (true, _) => "this run is recorded",
             (false, Some(_)) => "this run has a flight recorder",
-            (false, None) => return self.sources.reload(wish, &mut self.machine, &mut self.shelf),
+            (false, None) => {
+                return self.sources.reload(wish, &mut self.machine, &mut self.shelf, &self.link);
+            }
         };
         let why = format!(
             "{keeper}, and a recording has one build of a plugin from its beginning to its end: save a snapshot of a \
              run that is not, and begin with record --from, --plugin NAME=FILE.so"
         );
-        Err(Refusal::new(why))
+        Err(Refusal::new(why).with_exit(Exit::Usage))
     }
 
     fn shelve(&mut self, wish: Wish, reply: Reply) {

@@ -63,15 +63,21 @@ pub(crate) fn verify(args: &VerifyArgs, catalog: &Plugins) -> Result<u8, Failure
     failure.map_or(Ok(0), Err)
 }
 
-/// Damage that keeps the machine from being built is an answer too.
+/// Damage, or another build of a plugin, that keeps the machine from being built is an answer too.
 fn unstarted(args: &VerifyArgs, failure: Failure) -> Failure {
-    if failure.exit == Exit::Corrupt {
+    let result = match failure.exit {
+        Exit::Corrupt => Some("corrupt"),
+        // Another build of a plugin that does not take what the recorded one has saved.
+        Exit::Diverged => Some("diverged"),
+        Exit::Usage | Exit::Config | Exit::Io | Exit::Plugin => None,
+    };
+    if let Some(result) = result {
         let verdict = Verdict {
-            result: "corrupt",
+            result,
             stand: None,
             passed: Passed::default(),
             at: Value::Null,
-            divergence: Value::Null,
+            divergence: failure.report().cloned().unwrap_or_default(),
         };
         // The failure is told in any case.
         drop(tell(args, &verdict));

@@ -60,7 +60,7 @@ pub mod offload {
         NET_USO6 as USO6,
     };
 }
-pub use reload::ReloadError;
+pub use reload::{ReloadError, Successors};
 pub use reprise_cpu::{Engine, EngineError};
 pub use reprise_replay as replay;
 pub use reprise_replay::{Gate, Seed};

@@ -56,6 +56,9 @@ pub enum ReloadError {
     },
 }
 
+/// Devices of another build in the state of those that a machine has, which are not in it yet.
+pub struct Successors(Vec<(usize, Instance)>);
+
 impl Machine {
     /// The plugin that a device is made of, by name; `None`: there is no such device.
     #[must_use]
@@ -64,20 +67,24 @@ impl Machine {
         Some(&self.slots[index].plugin)
     }
 
-    /// Go on with another build of a plugin: all devices that are made of it, or none. To be called between two
-    /// [`Machine::run`]. Returns the ids of the devices.
+    /// Make the devices of a plugin by another build of it, in the state that they have. To be called between two
+    /// [`Machine::run`], and before the next one [`Machine::succeed`] has them take the old ones' places, or nobody does.
     ///
     /// The new build must have the regions, ports, links and device tree node of the old one. Pins, timers and bottom
     /// halves it may have more of, behind those that were there: the board has no use for them yet.
     ///
     /// # Errors
-    /// See [`ReloadError`]; the machine stays what it was.
-    pub fn reload(&mut self, plugin: &str, new: &Plugin) -> Result<Vec<String>, ReloadError> {
+    /// See [`ReloadError`].
+    pub fn successors(&self, plugin: &str, new: &Plugin) -> Result<Successors, ReloadError> {
         let devices = (0..self.slots.len()).filter(|&device| self.slots[device].plugin == plugin);
         let made = devices.map(|device| Ok((device, self.successor(device, new)?)));
-        let made: Vec<(usize, Instance)> = made.collect::<Result<_, ReloadError>>()?;
+        made.collect::<Result<_, ReloadError>>().map(Successors)
+    }
+
+    /// Go on with the devices of another build. Returns their ids.
+    pub fn succeed(&mut self, successors: Successors) -> Vec<String> {
         let mut ids = Vec::new();
-        for (device, instance) in made {
+        for (device, instance) in successors.0 {
             let desc = instance.desc();
             self.services.deadlines.declare(device, desc.timers.len());
             self.services.bottom_halves.declare(device, desc.bottom_halves.len());
@@ -85,7 +92,7 @@ impl Machine {
             self.slots[device].instance = instance;
             ids.push(self.services.device_ids[device].clone());
         }
-        Ok(ids)
+        ids
     }
 
     /// A device of the new build in the state of the one that is there.

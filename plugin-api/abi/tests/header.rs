@@ -12,8 +12,8 @@
 use reprise_abi::{c::CPlugin, hot, root::DevHandle};
 use std::{env, fmt::Write as _, fs, path::Path};
 use syn::{
-    Attribute, BinOp, Expr, Fields, Item, ItemConst, ItemStruct, Lit, Meta, PointerMutability, ReturnType,
-    Type, TypeFnPtr, Visibility,
+    Attribute, BinOp, Expr, ExprLit, Fields, File, Item, ItemConst, ItemStruct, Lit, Meta, PointerMutability,
+    ReturnType, Type, TypeFnPtr, Visibility,
 };
 
 /// Where the sources and the header are, from this crate's folder.
@@ -34,6 +34,9 @@ const SIZES: &[(&str, usize)] = &[
 
 /// The types of functions, which in C are not types of pointers to them.
 const FUNCTIONS: &[&str] = &["Sink", "Entry", "Describe", "DescribeWith", "Create"];
+
+/// The protocols of links, each a file of `link`.
+const PROTOCOLS: [&str; 4] = ["gpio", "i2c", "spi", "stream"];
 
 const LINE_CHARS: usize = 120;
 
@@ -89,7 +92,8 @@ fn the_header_is_what_the_sources_say() {
     let mut items = read("hot.rs").items;
     items.extend(read("root.rs").items.into_iter().filter(is_handle));
     items.extend(read("c.rs").items);
-    let now = header(&items);
+    let protocols = PROTOCOLS.map(|name| (name, read(&format!("link/{name}.rs"))));
+    let now = header(&items, &protocols);
     let path = here.join(HEADER);
     if env::var_os("REPRISE_UPDATE").is_some() {
         fs::write(&path, &now).unwrap();
@@ -103,7 +107,7 @@ fn is_handle(item: &Item) -> bool {
     matches!(item, Item::Struct(item) if item.ident == "DevHandle")
 }
 
-fn header(items: &[Item]) -> String {
+fn header(items: &[Item], protocols: &[(&str, File)]) -> String {
     let mut out = PREAMBLE.to_owned();
     out.push('\n');
     for (name, _) in SIZES {
@@ -113,7 +117,7 @@ fn header(items: &[Item]) -> String {
     let mut structs = Vec::new();
     for item in items {
         match item {
-            Item::Const(item) if is_public(&item.vis) => out += &constant(item),
+            Item::Const(item) if is_public(&item.vis) => out += &constant(item, ""),
             Item::Struct(item) => {
                 structs.push(item.ident.to_string());
                 out += &structure(item);
@@ -135,8 +139,30 @@ fn header(items: &[Item]) -> String {
             _ => panic!("something that is no constant, struct or type has no place in the header"),
         }
     }
+    out.extend(protocols.iter().map(|(name, file)| protocol(name, file)));
     out += &assertions(&structs);
     out + EPILOGUE
+}
+
+/// What a protocol is, and the numbers of its words. Its types are Rust's alone.
+fn protocol(name: &str, file: &File) -> String {
+    let lines: Vec<String> = file.attrs.iter().filter_map(doc_line).collect();
+    let text = in_c(&lines.join("\n"));
+    let paragraphs = text.split("\n\n").map(|paragraph| {
+        let words: Vec<&str> = paragraph.split_whitespace().collect();
+        broken(&words, "", " * ", "").trim_start().to_owned()
+    });
+    let paragraphs: Vec<String> = paragraphs.collect();
+    let mut out = format!("\n/* {} */\n", paragraphs.join("\n *\n * "));
+    let prefix = format!("{}_", name.to_uppercase());
+    for item in &file.items {
+        if let Item::Const(item) = item
+            && is_public(&item.vis)
+        {
+            out += &constant(item, &prefix);
+        }
+    }
+    out
 }
 
 fn is_public(vis: &Visibility) -> bool {
@@ -167,10 +193,17 @@ fn type_name(rust: &str) -> String {
     }
 }
 
-fn constant(item: &ItemConst) -> String {
+/// `prefix` is of a module whose names would mean nothing alone.
+fn constant(item: &ItemConst, prefix: &str) -> String {
+    let name = format!("REPRISE_{prefix}{}", item.ident);
     let Type::Path(path) = &*item.ty else {
-        // A name rather than a number: said in the preamble.
-        return String::new();
+        return match &*item.expr {
+            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) if !prefix.is_empty() => {
+                format!("\n{}#define {name} \"{}\"\n", comment(&item.attrs, ""), text.value())
+            }
+            // A name rather than a number: said in the preamble.
+            _ => String::new(),
+        };
     };
     let of = path.path.get_ident().unwrap().to_string();
     let suffix = match of.as_str() {
@@ -178,7 +211,6 @@ fn constant(item: &ItemConst) -> String {
         "u64" => "ull",
         _ => panic!("constant {} is a {of}", item.ident),
     };
-    let name = format!("REPRISE_{}", item.ident);
     format!("\n{}#define {name} {}\n", comment(&item.attrs, ""), expression(&item.expr, suffix))
 }
 

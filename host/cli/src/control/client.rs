@@ -358,7 +358,8 @@ impl Peer {
 
     fn refused(&self, answer: &Value) -> Failure {
         let why = answer["error"]["desc"].as_str().unwrap_or("what answers there does not speak QMP");
-        Failure::new(Exit::Io, format!("the machine refuses: {why}")).at(self.path.display())
+        let exit = answer["error"]["x-exit"].as_u64().and_then(Exit::of).unwrap_or(Exit::Io);
+        Failure::new(exit, format!("the machine refuses: {why}")).at(self.path.display())
     }
 
     fn human(&mut self, line: &str) -> Result<String, Failure> {

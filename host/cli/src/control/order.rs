@@ -3,7 +3,7 @@
 use super::driven::Driven;
 use crate::{
     ending::hex,
-    failure::Failure,
+    failure::{Exit, Failure},
     flight,
     place::Place,
     reload,
@@ -64,23 +64,34 @@ pub(crate) enum Form {
 pub(crate) struct Refusal {
     class: &'static str,
     pub(super) desc: String,
+    /// What a command that was told this ends with, where that is more than that it was refused.
+    exit: Option<Exit>,
 }
 
 impl Refusal {
     pub(crate) fn new(desc: impl Into<String>) -> Self {
-        Self { class: "GenericError", desc: desc.into() }
+        Self { class: "GenericError", desc: desc.into(), exit: None }
     }
 
     pub(super) fn not_found(desc: impl Into<String>) -> Self {
-        Self { class: "CommandNotFound", desc: desc.into() }
+        Self { class: "CommandNotFound", ..Self::new(desc) }
     }
 
     pub(super) fn ended() -> Self {
         Self::new("the machine has ended")
     }
 
+    /// The same, for scripts.
+    pub(crate) fn with_exit(self, exit: Exit) -> Self {
+        Self { exit: Some(exit), ..self }
+    }
+
     pub(super) fn to_json(&self) -> Value {
-        json!({ "class": self.class, "desc": self.desc })
+        let mut error = json!({ "class": self.class, "desc": self.desc });
+        if let Some(exit) = self.exit {
+            error["x-exit"] = (exit as u8).into();
+        }
+        error
     }
 }
 

@@ -82,7 +82,7 @@ impl Backend {
             BackendSpec::Plugin(spec) => {
                 let (plugin, options) =
                     spec.loaded.as_ref().expect("whoever read the arguments has loaded it");
-                let half = plugin.open(options).map_err(|error| {
+                let half = Half::open(&spec.name, *plugin, options).map_err(|error| {
                     let option = if error.path.is_empty() {
                         String::new()
                     } else {
@@ -92,7 +92,7 @@ impl Backend {
                         .at(format!("plugin:{}", spec.name))
                         .note(format!("{option}{}", error.message))
                 });
-                Self::Plugin(Half::new(&spec.name, half?))
+                Self::Plugin(half?)
             }
             BackendSpec::Pty => {
                 let (ours, theirs, name) = open_pty().map_err(|e| failed(&e))?;

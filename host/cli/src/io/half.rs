@@ -1,11 +1,15 @@
 //! Backends that are plugins: the outside halves of devices, on the I/O thread.
 
 use super::link::Link;
-use crate::failure::printable;
+use crate::{
+    failure::printable,
+    plugins::{as_path, plugin_name},
+};
 use mio::{Interest, Registry, Token, unix::SourceFd};
 use reprise_machine::{
     PortChange,
-    plugin::{Backend, BackendOutside, Panicked},
+    desc::ConfigError,
+    plugin::{Backend, BackendOutside, BackendPlugin, Panicked},
 };
 use reprise_net::ExternalTimers;
 use std::{io::ErrorKind, time::Instant};
@@ -17,6 +21,9 @@ const LINE: usize = 1000;
 pub(super) struct Half {
     /// The plugin's name.
     name: String,
+    /// What it was opened from: build and options.
+    plugin: BackendPlugin,
+    options: String,
     /// `None`: it panicked.
     backend: Option<Backend>,
     /// When it wants to be polled, on the clock of [`Half::realtime_ns`].
@@ -36,9 +43,50 @@ pub(super) struct Place<'a> {
 }
 
 impl Half {
-    pub(super) fn new(name: &str, backend: Backend) -> Self {
-        let name = name.to_owned();
-        Self { name, backend: Some(backend), realtime_at: None, connected: false, origin: Instant::now() }
+    /// Open one with these options (a JSON object).
+    pub(super) fn open(name: &str, plugin: BackendPlugin, options: &str) -> Result<Self, ConfigError> {
+        Ok(Self {
+            backend: Some(plugin.open(options)?),
+            name: name.to_owned(),
+            plugin,
+            options: options.to_owned(),
+            realtime_at: None,
+            connected: false,
+            origin: Instant::now(),
+        })
+    }
+
+    /// The build that it is of.
+    pub(super) fn plugin(&self) -> BackendPlugin {
+        self.plugin
+    }
+
+    /// Whether it is of the plugin of this name.
+    pub(super) fn is_of(&self, plugin: &str) -> bool {
+        let name = as_path(&self.name).map_or(Some(self.name.replace('_', "-")), |file| plugin_name(&file));
+        name.is_some_and(|name| name == plugin.replace('_', "-"))
+    }
+
+    /// Begin anew, by another build with the same options. What it held is given back first, for the new one wants the
+    /// same. An error: why the new one could not be opened, and whether the old build serves the port again.
+    pub(super) fn restart(&mut self, new: BackendPlugin, place: Place<'_>) -> Result<(), (String, bool)> {
+        self.backend = None;
+        place.timers.cancel(place.timer);
+        let mut poll = Poll { half: self, place, progress: false };
+        poll.connected(false);
+        let error = match Self::open(&self.name, new, &self.options) {
+            Ok(fresh) => {
+                *self = fresh;
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        let again = Self::open(&self.name, self.plugin, &self.options);
+        let is_back = again.is_ok();
+        if let Ok(old) = again {
+            *self = old;
+        }
+        Err((error.to_string(), is_back))
     }
 
     /// Nanoseconds of host time since it was opened.

@@ -2,13 +2,14 @@
 
 use super::{frames, user::User};
 use crate::control::{Hub, Reach};
-use reprise_machine::{ControlInput, Input, PortChange, PortStand, StopHandle};
+use reprise_machine::{ControlInput, Input, PortChange, PortStand, StopHandle, plugin::BackendPlugin};
 use reprise_net::ExternalClock;
 use std::{
     collections::VecDeque,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{self, Sender},
     },
     time::Duration,
 };
@@ -42,6 +43,17 @@ pub(crate) enum EndReason {
     },
 }
 
+/// Another build of an outside half.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    /// The plugin's name.
+    pub(super) plugin: String,
+    /// `None`: the new build has none.
+    pub(super) new: Option<BackendPlugin>,
+    /// The ports whose backend begins anew, or why none does.
+    pub(super) reply: Sender<Result<Vec<String>, String>>,
+}
+
 /// What is on its way.
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -54,6 +66,10 @@ pub(super) struct State {
     /// Something happened for which [`Link::wait`] returns.
     kicked: bool,
     end: Option<EndReason>,
+    /// Another build of a plugin's outside half waits for the I/O thread.
+    pub(super) exchange: Option<Exchange>,
+    /// There is no I/O thread any more.
+    gone: bool,
     /// The machine has ended: write out what is left and end.
     pub(super) finish: bool,
 }
@@ -326,7 +342,28 @@ impl Link {
         }
     }
 
+    /// Have the outside halves of a plugin begin anew by another build. Returns the ports that they serve.
+    ///
+    /// # Errors
+    /// One cannot; the old build serves all of them as far as it still can.
+    pub(crate) fn exchange(&self, plugin: &str, new: Option<BackendPlugin>) -> Result<Vec<String>, String> {
+        let (reply, answer) = mpsc::channel();
+        let mut state = self.state();
+        if !state.gone {
+            state.exchange = Some(Exchange { plugin: plugin.to_owned(), new, reply });
+        }
+        drop(state);
+        self.wake_io();
+        answer.recv().unwrap_or_else(|_| Err("the I/O thread has ended".to_owned()))
+    }
+
     // For the I/O thread.
+
+    /// It ends: who waits for it waits no longer.
+    pub(super) fn leave(&self) {
+        let mut state = self.state();
+        (state.gone, state.exchange) = (true, None);
+    }
 
     pub(super) fn input(&self, port: usize, data: Vec<u8>) {
         let mut state = self.state();

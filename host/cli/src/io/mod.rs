@@ -18,7 +18,7 @@ mod stream;
 mod thread;
 mod user;
 
-pub(crate) use link::EndReason;
+pub(crate) use link::{EndReason, Link};
 pub(crate) use outside::{HostOutside, log_line};
 pub(crate) use spec::{BackendSpec, FORMS, NET_FORMS, PluginSpec};
 pub(crate) use status::{counted, grouped, mips};

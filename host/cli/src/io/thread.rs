@@ -5,7 +5,7 @@ use super::{
     escape::{self, Command, Escape, Typed},
     frames::{Assembler, NoFrame},
     half::Place,
-    link::{EndReason, INPUT_LIMIT, Link, PortState},
+    link::{EndReason, Exchange, INPUT_LIMIT, Link, PortState},
     monitor::Monitor,
     signals::{self, HANG_UP, Signal, Signals},
     spec::BackendSpec,
@@ -20,7 +20,7 @@ use crate::{
     terminal::{self, RawTerminal},
 };
 use mio::{Events, Interest, Poll, Token, Waker};
-use reprise_machine::{ControlInput, PortChange};
+use reprise_machine::{ControlInput, PortChange, plugin::BackendPlugin};
 use reprise_net::ExternalTimers;
 use rustix::{
     io::Errno,
@@ -128,6 +128,7 @@ struct Watch(Arc<Link>);
 
 impl Drop for Watch {
     fn drop(&mut self) {
+        self.0.leave();
         if thread::panicking() {
             self.0.end(EndReason::Output { what: "the outside".into(), why: "the I/O thread failed".into() });
         }
@@ -224,6 +225,7 @@ impl Worker {
         loop {
             self.link.clock.set_alarm(self.timers.next_deadline());
             self.monitor();
+            self.exchange();
             let progress = self.signals() | self.timers() | self.input() | self.output();
             let finish = self.link.state().finish;
             // At once: output that nobody takes does not hold it up.
@@ -239,6 +241,51 @@ impl Worker {
                 Err(error) => return self.fail("the poll", &error),
             }
         }
+    }
+
+    /// Another build of a plugin is there: its outside halves begin anew.
+    fn exchange(&mut self) {
+        let Some(Exchange { plugin, new, reply }) = self.link.state().exchange.take() else { return };
+        let of_it = |(index, backend): (usize, &Backend)| match backend {
+            Backend::Plugin(half) if half.is_of(&plugin) => Some(index),
+            _ => None,
+        };
+        let ports: Vec<usize> = self.backends.iter().enumerate().filter_map(of_it).collect();
+        let names: Vec<String> = ports.iter().map(|port| self.link.state().ports[*port].name()).collect();
+        let done = match (new, names.first()) {
+            (_, None) => Ok(names),
+            (None, Some(port)) => {
+                Err(format!("the new build has no backend for ports, and {port} has the old one's"))
+            }
+            (Some(new), Some(_)) => self.restart(&ports, new).map(|()| names),
+        };
+        // Nobody waits for it only if the machine's thread has failed.
+        drop(reply.send(done));
+    }
+
+    /// All of them, or none.
+    fn restart(&mut self, ports: &[usize], new: BackendPlugin) -> Result<(), String> {
+        for (done, &port) in ports.iter().enumerate() {
+            let old = match &self.backends[port] {
+                Backend::Plugin(half) => half.plugin(),
+                _ => continue,
+            };
+            let Err((why, mut is_back)) = self.restart_one(port, new) else { continue };
+            for &port in &ports[..done] {
+                is_back &= self.restart_one(port, old).is_ok();
+            }
+            let name = self.link.state().ports[port].name();
+            let end = if is_back { "" } else { "; nor does the old one serve its ports any more" };
+            return Err(format!("the new build's backend of port {name} cannot be opened: {why}{end}"));
+        }
+        Ok(())
+    }
+
+    fn restart_one(&mut self, port: usize, new: BackendPlugin) -> Result<(), (String, bool)> {
+        let Backend::Plugin(half) = &mut self.backends[port] else { return Ok(()) };
+        let (link, registry, timers) = (&*self.link, self.poll.registry(), &mut self.timers);
+        let token = Token(FIRST_PORT + port);
+        half.restart(new, Place { port, token, timer: timer_of(port), link, registry, timers })
     }
 
     /// Until somebody wants a turn by the host's clock.

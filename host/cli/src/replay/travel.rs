@@ -3,7 +3,7 @@
 use super::{Replay, find, is_over};
 use crate::{
     control::{Answer, Driven, Refusal, Reply},
-    failure::Failure,
+    failure::{Exit, Failure},
     io::grouped,
     place::Place,
     reload,
@@ -185,7 +185,7 @@ impl Driven for Replay<'_> {
             "a replay has one build of a plugin from its beginning to its end: begin another with \
              replay --plugin {device}=FILE.so, which says where that build first does something else"
         );
-        Err(Refusal::new(why))
+        Err(Refusal::new(why).with_exit(Exit::Usage))
     }
 
     fn shelve(&mut self, wish: Wish, reply: Reply) {

@@ -39,6 +39,10 @@ pub struct Backend {
     backend: *mut c_void,
 }
 
+// SAFETY: the table lives as long as the process, and nobody writes to it; by its contract calls do not overlap, on
+// whichever thread they are.
+unsafe impl Send for BackendPlugin {}
+
 // SAFETY: plugin-api demands `Send` of a backend, the table's contract that its calls do not overlap, and `&mut self`
 // keeps them apart.
 unsafe impl Send for Backend {}

@@ -8,6 +8,21 @@ pub const PROTOCOL: &str = "i2c/1";
 /// 7-bit addresses.
 pub const ADDRESSES: u32 = 128;
 
+/// First of two bytes from the controller: START; then 1 to read, 0 to write.
+pub const ASK_START: u8 = 0;
+/// The same: a byte for the target, which follows.
+pub const ASK_WRITE: u8 = 1;
+/// The same: a byte of the target is wanted; then 0.
+pub const ASK_READ: u8 = 2;
+/// The same: STOP; then 0. It has no answer.
+pub const ASK_STOP: u8 = 3;
+/// First of two bytes from the target: acknowledged; then 0.
+pub const ANSWER_ACK: u8 = 0;
+/// The same: not acknowledged; then 0.
+pub const ANSWER_NACK: u8 = 1;
+/// The same: the byte that was wanted, which follows.
+pub const ANSWER_DATA: u8 = 2;
+
 /// From the controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
@@ -40,10 +55,10 @@ impl Ask {
     #[must_use]
     pub const fn encode(self) -> [u8; 2] {
         match self {
-            Self::Start { read } => [0, read as u8],
-            Self::Write(byte) => [1, byte],
-            Self::Read => [2, 0],
-            Self::Stop => [3, 0],
+            Self::Start { read } => [ASK_START, read as u8],
+            Self::Write(byte) => [ASK_WRITE, byte],
+            Self::Read => [ASK_READ, 0],
+            Self::Stop => [ASK_STOP, 0],
         }
     }
 
@@ -51,10 +66,10 @@ impl Ask {
     #[must_use]
     pub const fn decode(message: &[u8]) -> Option<Self> {
         match *message {
-            [0, read @ 0..=1] => Some(Self::Start { read: read == 1 }),
-            [1, byte] => Some(Self::Write(byte)),
-            [2, 0] => Some(Self::Read),
-            [3, 0] => Some(Self::Stop),
+            [ASK_START, read @ 0..=1] => Some(Self::Start { read: read == 1 }),
+            [ASK_WRITE, byte] => Some(Self::Write(byte)),
+            [ASK_READ, 0] => Some(Self::Read),
+            [ASK_STOP, 0] => Some(Self::Stop),
             _ => None,
         }
     }
@@ -65,9 +80,9 @@ impl Answer {
     #[must_use]
     pub const fn encode(self) -> [u8; 2] {
         match self {
-            Self::Ack => [0, 0],
-            Self::Nack => [1, 0],
-            Self::Data(byte) => [2, byte],
+            Self::Ack => [ANSWER_ACK, 0],
+            Self::Nack => [ANSWER_NACK, 0],
+            Self::Data(byte) => [ANSWER_DATA, byte],
         }
     }
 
@@ -75,9 +90,9 @@ impl Answer {
     #[must_use]
     pub const fn decode(message: &[u8]) -> Option<Self> {
         match *message {
-            [0, 0] => Some(Self::Ack),
-            [1, 0] => Some(Self::Nack),
-            [2, byte] => Some(Self::Data(byte)),
+            [ANSWER_ACK, 0] => Some(Self::Ack),
+            [ANSWER_NACK, 0] => Some(Self::Nack),
+            [ANSWER_DATA, byte] => Some(Self::Data(byte)),
             _ => None,
         }
     }

@@ -11,6 +11,11 @@
 /// The name in descriptors.
 pub const PROTOCOL: &str = "spi/1";
 
+/// First of two bytes from the controller: the chip select; then 1 if it went low, 0 if it is high again.
+pub const ASK_SELECT: u8 = 0;
+/// The same: eight clocks with the byte that follows. The answer is the byte that came back, alone.
+pub const ASK_EXCHANGE: u8 = 1;
+
 /// From the controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
@@ -25,8 +30,8 @@ impl Ask {
     #[must_use]
     pub const fn encode(self) -> [u8; 2] {
         match self {
-            Self::Select(low) => [0, low as u8],
-            Self::Exchange(byte) => [1, byte],
+            Self::Select(low) => [ASK_SELECT, low as u8],
+            Self::Exchange(byte) => [ASK_EXCHANGE, byte],
         }
     }
 
@@ -34,8 +39,8 @@ impl Ask {
     #[must_use]
     pub const fn decode(message: &[u8]) -> Option<Self> {
         match *message {
-            [0, low @ 0..=1] => Some(Self::Select(low == 1)),
-            [1, byte] => Some(Self::Exchange(byte)),
+            [ASK_SELECT, low @ 0..=1] => Some(Self::Select(low == 1)),
+            [ASK_EXCHANGE, byte] => Some(Self::Exchange(byte)),
             _ => None,
         }
     }

@@ -3,7 +3,11 @@
 use reprise_plugin_api::{
     ConfigError, Ctx, Device, DeviceState, Link, Reset,
     desc::DeviceDesc,
-    link::i2c::{self, Answer, Ask},
+    link::{
+        gpio::{self, Lines},
+        i2c::{self, Answer, Ask},
+        stream::{self, Word},
+    },
 };
 
 /// Has no answer to a START.
@@ -67,5 +71,61 @@ impl Device for Resets {
             Some(Ask::Stop) | None => return,
         };
         cx.send(link, at, &answer.encode());
+    }
+}
+
+/// Takes it that the other end has only the lower half of the bank.
+#[derive(DeviceState)]
+pub(crate) struct Lined {
+    first_high: u32,
+}
+
+impl Device for Lined {
+    type Config = ();
+
+    fn describe((): &()) -> DeviceDesc {
+        DeviceDesc::new("link-lined", "breaks a rule").target("bank", gpio::PROTOCOL, 1)
+    }
+
+    fn create((): ()) -> Result<Self, ConfigError> {
+        Ok(Self { first_high: 0 })
+    }
+
+    fn reset(&mut self, _: &mut Ctx<'_>, _: Reset) {
+        self.first_high = 0;
+    }
+
+    fn on_message(&mut self, _: &mut Ctx<'_>, _: Link, _: u32, message: Option<&[u8]>) {
+        if let Some(lines) = message.and_then(Lines::decode).filter(|lines| lines.driven != 0) {
+            self.first_high = u32::try_from(lines.driven).expect("no more than 32 lines").trailing_zeros();
+        }
+    }
+}
+
+/// Adds up credit without an end.
+#[derive(DeviceState)]
+pub(crate) struct Credited {
+    credit: u32,
+}
+
+impl Device for Credited {
+    type Config = ();
+
+    fn describe((): &()) -> DeviceDesc {
+        DeviceDesc::new("link-credited", "breaks a rule").controller("line", stream::PROTOCOL, 1)
+    }
+
+    fn create((): ()) -> Result<Self, ConfigError> {
+        Ok(Self { credit: 0 })
+    }
+
+    fn reset(&mut self, _: &mut Ctx<'_>, _: Reset) {
+        self.credit = 0;
+    }
+
+    fn on_message(&mut self, _: &mut Ctx<'_>, _: Link, _: u32, message: Option<&[u8]>) {
+        if let Some(Word::Credit(more)) = message.and_then(Word::decode) {
+            self.credit = self.credit.checked_add(more).expect("nobody has so much room");
+        }
     }
 }

@@ -51,4 +51,6 @@ reprise_plugin_api::export_devices!(
     Bad<reset::Timers>,
     links::Panics,
     links::Resets,
+    links::Lined,
+    links::Credited,
 );
