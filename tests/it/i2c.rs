@@ -77,10 +77,11 @@ fn a_backend_that_cannot_be_is_told() {
         ("plugin:nobody", "no such plugin"),
         ("plugin:lm75", "it has no backend for ports"),
         ("plugin:sensor-feed", "the socket's path is missing"),
-        ("plugin:sensor-feed,path", "\"path\" is no option: write NAME=VALUE"),
+        ("plugin:sensor-feed,path", "path: a value is missing: write NAME=VALUE"),
+        ("plugin:sensor-feed,,path=x", "\"\" is no option: write NAME=VALUE"),
         ("plugin:sensor-feed,path=/nowhere/x", "cannot listen on /nowhere/x"),
-        ("plugin:sensor-feed,path=x,every_ms=often", "option `every_ms`: expected an integer"),
-        ("plugin:sensor-feed,path=x,evry=1", "option `evry`: unknown option"),
+        ("plugin:sensor-feed,path=x,every_ms=often", "every_ms: \"often\" is no integer"),
+        ("plugin:sensor-feed,path=x,evry=1", "the plugin has no option \"evry\""),
     ] {
         let errors = told(backend);
         assert!(errors.contains(said), "{backend}: {errors}");

@@ -30,6 +30,7 @@ mod io;
 mod network;
 mod new;
 mod observe;
+mod options;
 mod origin;
 mod place;
 mod plugins;

@@ -2,6 +2,7 @@
 
 use crate::{
     failure::{Exit, Failure},
+    options,
     plugins::{self, Plugins},
     run,
 };
@@ -11,7 +12,7 @@ use reprise_machine::{
     board::CatalogError,
     plugin::{ObserverError, ObserverPlugin},
 };
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 /// Plugins of observers are called so, or as the observer is.
 const PREFIX: &str = "observe-";
@@ -87,58 +88,10 @@ impl Watcher {
     fn of(words: &str, catalog: &Plugins) -> Result<Self, Failure> {
         let (name, rest) = words.split_once(',').unwrap_or((words, ""));
         let plugin = load(name, catalog).map_err(|failure| failure.at(format!("--observe {words}")))?;
-        let options = options(rest, &plugin.desc().schema);
+        let given = rest.split(',').filter(|word| !word.is_empty()).map(options::pair);
+        let options = options::by_schema(given, &plugin.desc().schema);
         let options = options.map_err(|why| why.at(format!("--observe {words}")))?;
         Ok(Self { name: name.to_owned(), words: words.to_owned(), plugin, options })
-    }
-}
-
-/// `key=value,…` by the schema of what may be there.
-fn options(text: &str, schema: &Value) -> Result<Value, Failure> {
-    let mut options = Map::new();
-    let known = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
-    for word in text.split(',').filter(|word| !word.is_empty()) {
-        let (key, value) = word.split_once('=').unwrap_or((word, "true"));
-        let Some(property) = known.get(key) else {
-            let names: Vec<&str> = known.keys().map(String::as_str).collect();
-            return Err(Failure::usage(format!("the observer has no option \"{key}\""))
-                .help(format!("it has: {}", names.join(", "))));
-        };
-        let of = |kind: &Value| parsed(value, kind).map_err(|why| Failure::usage(format!("{key}: {why}")));
-        match property["type"].as_str() {
-            Some("array") => {
-                let item = of(&property["items"])?;
-                let items = options.entry(key).or_insert_with(|| json!([]));
-                items.as_array_mut().expect("made as a list").push(item);
-            }
-            _ => {
-                if options.insert(key.to_owned(), of(property)?).is_some() {
-                    return Err(Failure::usage(format!("{key}: is there twice")));
-                }
-            }
-        }
-    }
-    Ok(Value::Object(options))
-}
-
-fn parsed(text: &str, kind: &Value) -> Result<Value, String> {
-    match kind["type"].as_str() {
-        Some("boolean") => match text {
-            "true" | "on" | "yes" => Ok(json!(true)),
-            "false" | "off" | "no" => Ok(json!(false)),
-            _ => Err(format!("\"{text}\" is neither on nor off")),
-        },
-        Some("integer") => {
-            let digits = text.replace('_', "");
-            let number = match digits.strip_prefix("0x") {
-                Some(digits) => u64::from_str_radix(digits, 16).map(Value::from),
-                None => {
-                    digits.parse::<i64>().map(Value::from).or_else(|_| digits.parse::<u64>().map(Value::from))
-                }
-            };
-            number.map_err(|_| format!("\"{text}\" is no integer"))
-        }
-        _ => Ok(json!(text)),
     }
 }
 
@@ -182,32 +135,5 @@ pub(crate) fn tell(failed: Option<Failure>, code: u8, words: String) -> Result<S
             Err(failure)
         }
         Some(failure) => Ok(words + &failure.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn options_follow_the_schema() {
-        let schema = json!({ "properties": {
-            "out": { "type": "string" }, "elf": { "type": "array", "items": { "type": "string" } },
-            "depth": { "type": "integer" }, "all": { "type": "boolean" },
-        } });
-        let good = options("elf=a.elf,out=x,elf=b.elf,depth=0x1_0,all", &schema).unwrap();
-        assert_eq!(good, json!({ "elf": ["a.elf", "b.elf"], "out": "x", "depth": 16, "all": true }));
-        assert_eq!(options("", &schema).unwrap(), json!({}));
-        for (text, why) in [
-            (
-                "outt=x",
-                "error: the observer has no option \"outt\"\n  = help: it has: all, depth, elf, out\n",
-            ),
-            ("out=x,out=y", "error: out: is there twice\n"),
-            ("depth=x", "error: depth: \"x\" is no integer\n"),
-            ("all=maybe", "error: all: \"maybe\" is neither on nor off\n"),
-        ] {
-            assert_eq!(options(text, &schema).unwrap_err().to_string(), why);
-        }
     }
 }

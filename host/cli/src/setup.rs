@@ -6,7 +6,7 @@ use crate::{
     disk::{DiskSpec, HostDisk},
     failure::{Failure, reason},
     io::{BackendSpec, FORMS, NET_FORMS, PluginSpec, PortPlan},
-    network,
+    network, options,
     plugins::Plugins,
 };
 use reprise_machine::{
@@ -83,20 +83,10 @@ pub(crate) fn ports(
 /// The plugin of a backend, and its options as JSON.
 fn half(spec: &PluginSpec, catalog: &Plugins) -> Result<(BackendPlugin, String), Failure> {
     let plugin = catalog.backend(&spec.name).map_err(|error| Failure::usage(error.to_string()))?;
-    let schema = plugin.schema();
-    let mut options = serde_json::Map::new();
-    for (name, text) in &spec.options {
-        let kind = schema.pointer(&format!("/properties/{name}/type")).and_then(serde_json::Value::as_str);
-        // What is not of the type stays text, and the plugin says what is wrong with that.
-        let value = match kind {
-            Some("integer" | "number" | "boolean") => text.parse().unwrap_or_else(|_| text.as_str().into()),
-            _ => text.as_str().into(),
-        };
-        if options.insert(name.clone(), value).is_some() {
-            return Err(Failure::usage(format!("option `{name}` is given twice")));
-        }
-    }
-    Ok((plugin, serde_json::Value::Object(options).to_string()))
+    let given = spec.options.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
+    let options = options::by_schema(given, &plugin.schema());
+    let options = options.map_err(|why| why.at(format!("plugin:{}", spec.name)))?;
+    Ok((plugin, options.to_string()))
 }
 
 fn port_argument(board: &Board, argument: &str) -> Result<(PortKey, BackendSpec), Failure> {

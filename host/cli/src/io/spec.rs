@@ -1,5 +1,6 @@
 //! Backends of ports as text: `stdio`, `null`, `pty`, `file:P`, `unix:P`, `tcp:HOST:PORT`.
 
+use crate::options;
 use reprise_machine::plugin::BackendPlugin;
 use reprise_net::Config;
 use std::{fmt, path::PathBuf};
@@ -46,7 +47,7 @@ pub(crate) struct PluginSpec {
     /// The plugin.
     pub(crate) name: String,
     /// Its options as they were given.
-    pub(crate) options: Vec<(String, String)>,
+    pub(crate) options: Vec<(String, Option<String>)>,
     /// Once the plugin is loaded: it, and the options as JSON.
     pub(crate) loaded: Option<(BackendPlugin, String)>,
 }
@@ -126,7 +127,10 @@ impl fmt::Display for BackendSpec {
             Self::Tcp { address, connect } => write!(f, "tcp:{address}{}", how(connect)),
             Self::Plugin(spec) => {
                 write!(f, "plugin:{}", spec.name)?;
-                spec.options.iter().try_for_each(|(name, value)| write!(f, ",{name}={value}"))
+                spec.options.iter().try_for_each(|(name, value)| match value {
+                    Some(value) => write!(f, ",{name}={value}"),
+                    None => write!(f, ",{name}"),
+                })
             }
             Self::User { id, config: _ } => write!(f, "user,id={id}"),
         }
@@ -147,9 +151,9 @@ fn plugin(text: &str) -> Result<BackendSpec, String> {
     if name.is_empty() {
         return Err("the plugin's name is missing: write plugin:NAME".into());
     }
-    let option = |word: &str| match word.split_once('=') {
-        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
-        None => Err(format!("\"{word}\" is no option: write NAME=VALUE")),
+    let option = |word: &str| match options::pair(word) {
+        ("", _) => Err(format!("\"{word}\" is no option: write NAME=VALUE")),
+        (name, value) => Ok((name.to_owned(), value.map(str::to_owned))),
     };
     let options = words.map(option).collect::<Result<_, _>>()?;
     Ok(BackendSpec::Plugin(PluginSpec { name, options, loaded: None }))
@@ -175,9 +179,9 @@ mod tests {
         let unix = BackendSpec::Unix { path: "/x/y".into(), connect: true };
         let tcp = BackendSpec::Tcp { address: "127.0.0.1:5".into(), connect: false };
         let tcp6 = BackendSpec::Tcp { address: "[::1]:5".into(), connect: true };
-        let options = vec![("path".into(), "/x".into()), ("every".into(), "5".into())];
+        let options = vec![("path".into(), Some("/x".into())), ("loud".into(), None)];
         let plugin = BackendSpec::Plugin(PluginSpec { name: "feed".into(), options, loaded: None });
-        assert_eq!(plugin.to_string(), "plugin:feed,path=/x,every=5");
+        assert_eq!(plugin.to_string(), "plugin:feed,path=/x,loud");
         for (text, expected) in [
             ("stdio", BackendSpec::Stdio),
             ("console", BackendSpec::Stdio),
@@ -188,7 +192,7 @@ mod tests {
             ("tcp::5", tcp.clone()),
             ("tcp:5", tcp),
             ("tcp:[::1]:5,connect", tcp6),
-            ("plugin:feed,path=/x,every=5", plugin),
+            ("plugin:feed,path=/x,loud", plugin),
         ] {
             assert_eq!(BackendSpec::parse(text), Ok(expected), "{text}");
         }
