@@ -13,6 +13,7 @@ mod descriptors;
 mod forward;
 mod lookup;
 mod names;
+mod outbox;
 mod own;
 mod proxies;
 mod reactor;

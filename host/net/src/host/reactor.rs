@@ -246,6 +246,7 @@ impl Reactor {
             }
             self.core.guest_frame(now, message, &mut self.sockets, &mut self.guest);
         }
+        self.sockets.flush();
         left
     }
 

@@ -6,11 +6,12 @@ use super::{
     descriptors::Descriptors,
     lookup::Lookups,
     names::Names,
+    outbox::Outbox,
     stream::{Call, Connection, Stage, Stream, failure},
 };
 use crate::{
     config::{self, Config},
-    edges::{Datagram, EchoReply, Failure, FlowId, Host, HostEvent, Moved, Target},
+    edges::{EchoReply, Failure, FlowId, Host, HostEvent, Moved, Target, Train},
     service::dns::Asker,
     upstream::{Destination, Handshake},
 };
@@ -56,6 +57,7 @@ pub(super) struct Sockets {
     children: Vec<Child>,
     commands: usize,
     most_commands: usize,
+    outbox: Outbox,
     lookups: Lookups,
     pub(super) descriptors: Descriptors,
     log: Log,
@@ -92,6 +94,7 @@ impl Sockets {
             children: Vec::new(),
             commands: 0,
             most_commands: config.limits.commands as usize,
+            outbox: Outbox::default(),
             lookups: given.lookups,
             descriptors: given.descriptors,
             log: given.log,
@@ -285,6 +288,18 @@ impl Sockets {
         }
     }
 
+    /// Sends the datagrams that were gathered. It must be called before anybody waits for anything.
+    pub(super) fn flush(&mut self) {
+        let Some(flow) = self.outbox.flow() else { return };
+        match self.open.get_mut(&flow) {
+            Some(Socket::Datagram(socket)) => {
+                let unsent = self.outbox.send(socket).into_iter();
+                self.events.extend(unsent.map(|unsent| HostEvent::Unsent(flow, unsent)));
+            }
+            Some(Socket::Stream(_) | Socket::Lookup { .. } | Socket::Dns) | None => self.outbox.clear(),
+        }
+    }
+
     fn fail(&mut self, flow: FlowId, failure: Failure) {
         self.remove(flow);
         self.events.push(HostEvent::Failed(flow, failure));
@@ -383,11 +398,18 @@ impl Host for Sockets {
     }
 
     fn udp_send(&mut self, flow: FlowId, to: SocketAddr, hops: u8, bytes: &[u8]) -> Result<(), Failure> {
-        self.datagrams(flow).map_or(Err(Failure::Exhausted), |socket| socket.send(to, hops, bytes))
+        self.datagrams(flow).ok_or(Failure::Exhausted)?;
+        if self.outbox.is_full(flow, hops, bytes.len()) {
+            self.flush();
+        }
+        self.outbox.push(flow, to, hops, bytes);
+        Ok(())
     }
 
-    fn udp_recv(&mut self, flow: FlowId, buffer: &mut [u8]) -> Option<Datagram> {
-        self.datagrams(flow)?.recv(buffer)
+    fn udp_recv(&mut self, flow: FlowId, buffer: &mut [u8], into: &mut Vec<Train>) {
+        if let Some(socket) = self.datagrams(flow) {
+            socket.recv_trains(buffer, into);
+        }
     }
 
     fn ping_open(&mut self, flow: FlowId, family: &IpAddr) -> Result<(), Failure> {
@@ -425,6 +447,9 @@ impl Host for Sockets {
     }
 
     fn close(&mut self, flow: FlowId, reset: bool) {
+        if self.outbox.flow() == Some(flow) {
+            self.flush();
+        }
         if self.is_dns(flow) {
             self.names.closed(flow, &mut self.events);
         }

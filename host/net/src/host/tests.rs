@@ -5,6 +5,7 @@ mod pings;
 mod resources;
 mod rules;
 mod streams;
+mod trains;
 
 use super::*;
 use crate::{

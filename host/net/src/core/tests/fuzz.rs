@@ -231,7 +231,12 @@ fn disturb(chance: &mut Chance, bench: &mut Bench) {
         1 => sock.peer_ended = true,
         2 if id.kind() == Kind::Tcp => sock.broken = true,
         3 => sock.room = chance.below(3000) as usize,
-        4 => sock.datagrams.push_back((from, vec![8; chance.below(9000) as usize])),
+        4 => {
+            let bytes = chance.below(9000) as usize;
+            // Some are trains.
+            let piece = if bytes % 4 == 3 { bytes / (bytes % 60 + 1) + 1 } else { bytes };
+            sock.datagrams.push_back((from, piece, vec![8; bytes]));
+        }
         5 => sock.replies.push_back((from.ip(), 3, vec![8; chance.below(3000) as usize])),
         6 => {
             let icmp_type = chance.pick(&[1, 2, 3, 4, 11, 77]);
