@@ -4,12 +4,12 @@
 //! the EXTERNAL clock. One call does a bounded amount of work.
 
 mod arp;
-mod checksum;
+pub(crate) mod checksum;
 mod icmp;
 mod ingress;
 mod network;
 mod output;
-mod packet;
+pub(crate) mod packet;
 mod reassembly;
 mod route;
 mod services;

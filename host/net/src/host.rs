@@ -17,6 +17,7 @@ mod outbox;
 mod own;
 mod proxies;
 mod reactor;
+mod record;
 pub(crate) mod services;
 mod sockets;
 mod stream;

@@ -87,6 +87,10 @@ impl DatagramSocket {
         descriptors.check(&self.socket)
     }
 
+    pub(super) fn is_ping(&self) -> bool {
+        self.ping
+    }
+
     pub(super) fn local(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }

@@ -1,5 +1,6 @@
 //! The thread, with real sockets of this machine's loopback and a guest that is smoltcp in the test's own thread.
 
+mod captures;
 mod inbox;
 mod pings;
 mod resources;
