@@ -40,8 +40,8 @@ pub(super) enum Stage {
     Open(Rings),
 }
 
-/// With ten thousand connections, none is in a cache. So this is short and holds what a segment's connection is found by;
-/// the record and the socket, which are not, come from memory at the same time.
+/// With ten thousand connections, none is in a cache. So this is short and holds what a segment's connection is found
+/// by; the record and the socket, which are not, come from memory at the same time.
 pub(super) struct Flow {
     pub(super) key: Key,
     pub(super) stage: Stage,

@@ -1,8 +1,8 @@
 //! Sequences of TCP segments out of any order, as files in `sequences/`: a line for the world, and one for each step.
 //! Numbers are relative to where either side began, so that they mean the same whatever those are.
 //!
-//! The fuzzer ([`super::fuzz`]) writes one that fails to `sequences/failed-SEED`. When what it found is mended, the file
-//! gets a name that says what that was, and is committed: from then on it is tried here.
+//! The fuzzer ([`super::fuzz`]) writes one that fails to `sequences/failed-SEED`. When what it found is mended, the
+//! file gets a name that says what that was, and is committed: from then on it is tried here.
 //! `cargo test -p reprise-net --lib sequences_are_made_anew -- --ignored` writes the others: for each thing that can
 //! come of a sequence ([`Player::reached`]), the shortest that it comes of.
 #![expect(clippy::disallowed_methods, reason = "a test that keeps files")]
