@@ -10,8 +10,8 @@
 )]
 
 use reprise_net::{
-    Answer, Core, Datagram, EchoReply, Egress, Failure, FlowId, Guest, Host, HostEvent, Moved, Network,
-    Request, Services, Setup, Target, Verdict,
+    Answer, Core, EchoReply, Egress, Failure, FlowId, Guest, Host, HostEvent, Moved, Network, Request,
+    Services, Setup, Target, Train, Verdict,
     config::Limits,
     frame::{HEADER_BYTES, Header, NEEDS_CSUM, Offload},
     policy::Transport,
@@ -68,9 +68,7 @@ impl Host for Sockets {
         Ok(())
     }
 
-    fn udp_recv(&mut self, _: FlowId, _: &mut [u8]) -> Option<Datagram> {
-        None
-    }
+    fn udp_recv(&mut self, _: FlowId, _: &mut [u8], _: &mut Vec<Train>) {}
 
     fn ping_open(&mut self, _: FlowId, _: &IpAddr) -> Result<(), Failure> {
         Ok(())

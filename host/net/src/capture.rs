@@ -4,6 +4,8 @@
 //! Times are those of the EXTERNAL clock, in nanoseconds from the machine's beginning, not of any wall clock. So the
 //! same packet has the same time wherever it is looked at, and times between packets are those that the guest saw.
 
+pub(crate) mod packets;
+
 use std::io::{self, Write};
 
 /// Block types: §4.

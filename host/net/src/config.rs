@@ -112,7 +112,7 @@ pub struct Capture {
     pub file: PathBuf,
     /// The guest's side: Ethernet frames as the guest sees them.
     pub guest: bool,
-    /// The host's side; never, as the checks refuse it.
+    /// The host's side: what goes to and comes from its sockets, as packets made up for the purpose.
     pub host: bool,
     /// Bytes kept of a frame.
     pub snap_length: u32,

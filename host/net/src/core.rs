@@ -4,18 +4,19 @@
 //! the EXTERNAL clock. One call does a bounded amount of work.
 
 mod arp;
-mod checksum;
+pub(crate) mod checksum;
 mod icmp;
 mod ingress;
 mod network;
 mod output;
-mod packet;
+pub(crate) mod packet;
 mod reassembly;
 mod route;
 mod services;
 mod slab;
 mod stats;
 mod tcp;
+mod train;
 mod udp;
 
 pub use network::{Network, Prefix};
@@ -27,7 +28,7 @@ pub use udp::UdpInfo;
 
 use crate::{
     config::Limits,
-    edges::{FlowId, Guest, Host, HostEvent, Kind},
+    edges::{FlowId, Guest, Host, HostEvent, Kind, TRAIN_BYTES, Train},
     frame::Offload,
     policy::Transport,
 };
@@ -43,10 +44,13 @@ use std::{
 use tcp::Tcp;
 use udp::Udp;
 
-/// Bytes that the longest datagram takes beyond itself when it is sent in fragments over the smallest MTU.
-const FRAGMENTS_BYTES: usize = 128 * 64;
-/// The longest datagram.
+/// Bytes that the longest train takes beyond itself when all of it is sent in fragments over the smallest MTU, as
+/// 128 datagrams that are each a little longer than it: 252 frames, of 84 bytes of headers at most.
+const FRAGMENTS_BYTES: usize = 256 * 84;
+/// The longest datagram of IPv4.
 const MAX_DATAGRAM_BYTES: usize = 65_507;
+/// Trains of datagrams that are received at once.
+const TRAINS: usize = 16;
 /// No link is narrower (RFC 791), whatever a driver says.
 const MTU_LEAST: u16 = 576;
 /// Flows that have a turn in one call.
@@ -62,6 +66,30 @@ struct Turn<'a> {
     now: u64,
     host: &'a mut dyn Host,
     guest: &'a mut dyn Guest,
+}
+
+/// Where datagrams are received.
+struct Inbox {
+    buffer: Vec<u8>,
+    trains: Vec<Train>,
+}
+
+impl Inbox {
+    /// Receives as many trains as there is room for towards the guest; `None` if there is none for even one.
+    fn fill(&mut self, id: FlowId, turn: &mut Turn<'_>) -> Option<&[Train]> {
+        let most = (turn.guest.room() / (TRAIN_BYTES + FRAGMENTS_BYTES)).min(TRAINS);
+        if most == 0 {
+            return None;
+        }
+        self.trains.clear();
+        turn.host.udp_recv(id, &mut self.buffer[..most * TRAIN_BYTES], &mut self.trains);
+        Some(&self.trains)
+    }
+
+    /// The datagrams of a few.
+    fn pieces<'a>(&'a self, trains: &'a [Train]) -> impl Iterator<Item = &'a [u8]> {
+        trains.iter().flat_map(|train| train.pieces(&self.buffer))
+    }
 }
 
 /// What is left to do for a socket of datagrams.
@@ -99,7 +127,7 @@ pub struct Core {
     queued: BTreeSet<FlowId>,
     stalled: Vec<FlowId>,
     /// Datagrams are read into it.
-    buffer: Vec<u8>,
+    inbox: Inbox,
     answers: Vec<Answer>,
     next_sweep: u64,
     /// When those that stalled are tried again; at once if they stalled for room and there is some.
@@ -129,7 +157,7 @@ impl Core {
             readable: VecDeque::new(),
             queued: BTreeSet::new(),
             stalled: Vec::new(),
-            buffer: vec![0; MAX_DATAGRAM_BYTES],
+            inbox: Inbox { buffer: vec![0; TRAINS * TRAIN_BYTES], trains: Vec::new() },
             answers: Vec::new(),
             next_sweep: 0,
             next_retry: 0,
@@ -199,6 +227,7 @@ impl Core {
                 self.send_answers(&mut turn);
             }
             HostEvent::Writable(_) => {}
+            HostEvent::Unsent(id, unsent) => self.udp.unsent(id, &unsent, &mut turn, &mut self.out),
             HostEvent::Icmp(id, error) => match id.kind() {
                 Kind::Udp => self.udp.error(id, &error, &mut turn, &mut self.out),
                 Kind::Ping => self.pings.error(id, &error, &mut turn, &mut self.out),
@@ -249,7 +278,7 @@ impl Core {
     pub fn poll(&mut self, now: u64, host: &mut dyn Host, guest: &mut dyn Guest) {
         let mut turn = Turn { now, host, guest };
         self.tcp.poll(POLL_TURNS, &mut turn, &mut self.out);
-        let room = || Output::has_room(turn.guest, MAX_DATAGRAM_BYTES + FRAGMENTS_BYTES);
+        let room = || Output::has_room(turn.guest, TRAIN_BYTES + FRAGMENTS_BYTES);
         if !self.stalled.is_empty() && (now >= self.next_retry || self.was_full && room()) {
             self.retry_stalled();
             self.next_retry = now.saturating_add(STALLED_NS);
@@ -269,21 +298,24 @@ impl Core {
     }
 
     fn turn_of(&mut self, id: FlowId, turn: &mut Turn<'_>) {
-        let buffer = &mut self.buffer[..];
+        let inbox = &mut self.inbox;
         let next = match id.kind() {
-            Kind::Udp => self.udp.poll(id, turn, &mut self.out, buffer),
+            Kind::Udp => self.udp.poll(id, turn, &mut self.out, inbox),
             Kind::UdpForward => {
                 let guest = self.services.guest_address(turn.now);
-                self.udp.poll_forward(id, guest, &self.router, turn, &mut self.out, buffer)
+                self.udp.poll_forward(id, guest, &self.router, turn, &mut self.out, inbox)
             }
-            Kind::Ping => self.pings.poll(id, turn, &mut self.out, buffer),
+            Kind::Ping => {
+                let buffer = &mut inbox.buffer[..MAX_DATAGRAM_BYTES];
+                self.pings.poll(id, turn, &mut self.out, buffer)
+            }
             Kind::Tcp => Next::Idle,
         };
         match next {
             Next::Idle => drop(self.queued.remove(&id)),
             Next::More => self.readable.push_back(id),
             Next::Stalled => {
-                self.was_full |= !Output::has_room(turn.guest, MAX_DATAGRAM_BYTES + FRAGMENTS_BYTES);
+                self.was_full |= !Output::has_room(turn.guest, TRAIN_BYTES + FRAGMENTS_BYTES);
                 self.stalled.push(id);
             }
         }

@@ -122,12 +122,39 @@ pub enum Moved {
     Failed(Failure),
 }
 
-/// A datagram that has arrived.
+/// Bytes that one train takes at most of the buffer that it is received into.
+pub const TRAIN_BYTES: usize = 65_536;
+
+/// Datagrams of one sender that have arrived together: one, or several that are all as long as the first, but for the
+/// last, which may be shorter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Datagram {
+pub struct Train {
+    /// Where they begin in the buffer.
+    pub at: usize,
+    /// Of all.
     pub bytes: usize,
-    /// Who sent it, as the host sees it.
+    /// Of each but the last.
+    pub piece: usize,
+    /// Who sent them, as the host sees it.
     pub from: SocketAddr,
+}
+
+impl Train {
+    /// Each datagram of it. An empty one is one too.
+    pub fn pieces<'a>(&self, buffer: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let bytes = &buffer[self.at..self.at + self.bytes];
+        let empty = bytes.is_empty().then_some(bytes);
+        empty.into_iter().chain(bytes.chunks(self.piece.max(1)))
+    }
+}
+
+/// A datagram that did not go out after all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsent {
+    pub to: SocketAddr,
+    pub failure: Failure,
+    /// What it carried.
+    pub payload: Vec<u8>,
 }
 
 /// An echo reply that has arrived.
@@ -158,13 +185,14 @@ pub trait Host {
     /// # Errors
     /// There is no socket to close.
     fn udp_open(&mut self, flow: FlowId, family: &IpAddr) -> Result<(), Failure>;
-    /// Sends a datagram with this hop limit. If the socket has no room it is lost, as datagrams are.
+    /// Sends a datagram with this hop limit, now or soon, in the order of these calls. If the socket has no room it is
+    /// lost, as datagrams are; if it turns out that it cannot be sent, [`HostEvent::Unsent`] says so.
     ///
     /// # Errors
     /// The host knows that it cannot arrive.
     fn udp_send(&mut self, flow: FlowId, to: SocketAddr, hops: u8, bytes: &[u8]) -> Result<(), Failure>;
-    /// The next datagram, cut to `buffer`; `None` until [`HostEvent::Readable`].
-    fn udp_recv(&mut self, flow: FlowId, buffer: &mut [u8]) -> Option<Datagram>;
+    /// The next datagrams, each train at its own [`TRAIN_BYTES`] of `buffer`; none until [`HostEvent::Readable`].
+    fn udp_recv(&mut self, flow: FlowId, buffer: &mut [u8], into: &mut Vec<Train>);
 
     /// Opens a socket for echo requests.
     ///
@@ -220,6 +248,8 @@ pub enum HostEvent {
     /// There may be room again.
     Writable(FlowId),
     Icmp(FlowId, IcmpError),
+    /// Of a socket for UDP.
+    Unsent(FlowId, Unsent),
     /// A service that lives on the host's side answers.
     Say(Answer),
 }

@@ -31,7 +31,8 @@ pub use core::{
     Verdict,
 };
 pub use edges::{
-    Datagram, EchoReply, Failure, FlowId, Guest, Host, HostEvent, IcmpError, Kind, Moved, Target,
+    EchoReply, Failure, FlowId, Guest, Host, HostEvent, IcmpError, Kind, Moved, TRAIN_BYTES, Target, Train,
+    Unsent,
 };
 pub use host::{Error, ForwardInfo, Handle, Info, Log, UserNet};
 pub use segment::segment;

@@ -280,11 +280,9 @@ impl Config {
         check_forwards(self, report);
         check_limits(&self.limits, report);
         if let Some(capture) = &self.capture {
-            if capture.host {
-                let help = "capture the guest's side, and the host's with a tool of the host's";
-                report.problem("capture.host", "what passes the host's sockets cannot be captured", help);
-            } else if !capture.guest {
-                report.problem("capture", "nothing is captured", "leave out `guest = false`, or all of it");
+            if !capture.guest && !capture.host {
+                let what = "neither the guest's side nor the host's is captured";
+                report.problem("capture", what, "turn one on, or leave it out");
             }
             if capture.snap_length < 64 {
                 report.problem("capture.snap_length", "shorter than a frame's headers", "at least 64 bytes");

@@ -171,7 +171,7 @@ pub struct CaptureSettings {
     /// The guest's side.
     #[serde(default = "yes")]
     pub guest: bool,
-    /// The host's side: refused, as nothing captures it yet.
+    /// The host's side.
     #[serde(default)]
     pub host: bool,
     /// Bytes kept of a frame.

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 /// A sum on its way, in whatever byte order the host adds fastest; folding puts it right.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Sum(u64);
+pub(crate) struct Sum(u64);
 
 impl Sum {
     /// What the pseudo header of TCP, UDP and ICMPv6 adds.
-    pub(super) fn pseudo(source: IpAddr, destination: IpAddr, protocol: u8, bytes: usize) -> Self {
+    pub(crate) fn pseudo(source: IpAddr, destination: IpAddr, protocol: u8, bytes: usize) -> Self {
         let mut sum = Self::default();
         match (source, destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -24,7 +24,7 @@ impl Sum {
 
     /// Adds bytes. An odd number of them only at the end of everything.
     #[must_use]
-    pub(super) fn add(self, bytes: &[u8]) -> Self {
+    pub(crate) fn add(self, bytes: &[u8]) -> Self {
         let mut sum = self.0;
         let (words, rest) = bytes.as_chunks::<4>();
         for word in words {
@@ -36,7 +36,7 @@ impl Sum {
     }
 
     /// Folded into 16 bits, not complemented: what a checksum field holds that the receiver will finish.
-    pub(super) fn folded(self) -> u16 {
+    pub(crate) fn folded(self) -> u16 {
         let mut sum = self.0;
         while sum >> 16 != 0 {
             sum = (sum & 0xffff) + (sum >> 16);
@@ -45,12 +45,12 @@ impl Sum {
     }
 
     /// The checksum.
-    pub(super) fn finished(self) -> u16 {
+    pub(crate) fn finished(self) -> u16 {
         !self.folded()
     }
 
     /// UDP's, in which none is written as all ones.
-    pub(super) fn finished_udp(self) -> u16 {
+    pub(crate) fn finished_udp(self) -> u16 {
         match self.finished() {
             0 => 0xffff,
             sum => sum,

@@ -155,6 +155,13 @@ impl Output {
         guest.frame(header, &self.frame[..length]);
     }
 
+    /// The first of so many identifications of packets.
+    pub(super) fn idents(&mut self, count: usize) -> u16 {
+        let first = self.ident.wrapping_add(1);
+        self.ident = self.ident.wrapping_add(count as u16);
+        first
+    }
+
     /// An IP packet for an address of the guest's, in fragments if the link is too narrow. `payload` has its checksum.
     pub(super) fn packet(&mut self, guest: &mut dyn Guest, head: &IpHead, payload: &[u8]) {
         let Some(mac) = self.neighbours.get(head.destination) else {
@@ -163,8 +170,7 @@ impl Output {
         };
         let head_bytes = head.bytes();
         let mtu = usize::from(self.network.mtu);
-        self.ident = self.ident.wrapping_add(1);
-        let ident = self.ident;
+        let ident = self.idents(1);
         if head_bytes + payload.len() <= mtu {
             self.ethernet(guest, mac, ethertype(head.destination), head_bytes + payload.len(), |to| {
                 head.write(to, payload.len(), ident, 0);

@@ -3,10 +3,10 @@
 use super::{checksum::Sum, stats::DropReason};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-pub(super) const ICMP: u8 = 1;
-pub(super) const TCP: u8 = 6;
-pub(super) const UDP: u8 = 17;
-pub(super) const ICMPV6: u8 = 58;
+pub(crate) const ICMP: u8 = 1;
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
+pub(crate) const ICMPV6: u8 = 58;
 
 /// Extension headers in a row that we follow.
 const MAX_EXTENSIONS: usize = 8;
@@ -169,20 +169,20 @@ fn check_options(mut options: &[u8]) -> Result<(), DropReason> {
 
 /// The header of a packet that we send.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct IpHead {
-    pub(super) source: IpAddr,
-    pub(super) destination: IpAddr,
-    pub(super) protocol: u8,
-    pub(super) hops: u8,
+pub(crate) struct IpHead {
+    pub(crate) source: IpAddr,
+    pub(crate) destination: IpAddr,
+    pub(crate) protocol: u8,
+    pub(crate) hops: u8,
 }
 
 impl IpHead {
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         if self.destination.is_ipv4() { 20 } else { 40 }
     }
 
     /// Writes the header of a packet with so many bytes of payload. `id` and `parts` are IPv4's fragment words.
-    pub(super) fn write(&self, to: &mut [u8], payload_bytes: usize, id: u16, parts: u16) {
+    pub(crate) fn write(&self, to: &mut [u8], payload_bytes: usize, id: u16, parts: u16) {
         match (self.source, self.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 to[0] = 0x45;

@@ -59,6 +59,11 @@ impl<T> Slab<T> {
         Some(value)
     }
 
+    /// What lives in a slot now.
+    pub(super) fn at(&self, index: u32) -> Option<&T> {
+        self.slots.get(index as usize)?.value.as_ref()
+    }
+
     /// The name of what lives in a slot now.
     pub(super) fn id_at(&self, index: u32) -> Option<FlowId> {
         let slot = self.slots.get(index as usize)?;

@@ -4,6 +4,7 @@ mod device;
 mod flight;
 mod flow;
 mod guard;
+mod index;
 mod rate;
 mod rings;
 mod segment;
@@ -24,6 +25,7 @@ use crate::{
 };
 use device::{Blueprint, capabilities};
 use flow::{Flow, Outcome, Over, Stage, is_senseless, refuse};
+use index::Index;
 use rate::Rate;
 use rings::Spare;
 pub(super) use segment::Segment;
@@ -36,7 +38,7 @@ use smoltcp::{
 };
 use std::{
     collections::{BTreeMap, VecDeque},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -55,20 +57,6 @@ const MAX_ASKED: u8 = 5;
 pub(super) struct Key {
     pub(super) guest: SocketAddr,
     pub(super) peer: SocketAddr,
-}
-
-/// A key as it is looked up: ports first, which tell most connections apart with one comparison.
-type Packed = (u32, u128, u128);
-
-impl Key {
-    fn packed(&self) -> Packed {
-        let bits = |ip: IpAddr| match ip {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-            IpAddr::V6(v6) => v6.to_bits(),
-        };
-        let ports = (u32::from(self.guest.port()) << 16) | u32::from(self.peer.port());
-        (ports, bits(self.peer.ip()), bits(self.guest.ip()))
-    }
 }
 
 /// What is known about a connection, for people.
@@ -92,8 +80,8 @@ struct Tombstone {
 
 pub(super) struct Tcp {
     limits: Limits,
-    flows: Slab<Box<Flow>>,
-    by_key: BTreeMap<Packed, FlowId>,
+    flows: Slab<Flow>,
+    by_key: Index,
     /// For IPv4 and IPv6: what smoltcp needs beside a socket.
     interfaces: [Interface; 2],
     seed: u64,
@@ -126,7 +114,7 @@ impl Tcp {
         Self {
             limits,
             flows: Slab::new(Kind::Tcp),
-            by_key: BTreeMap::new(),
+            by_key: Index::new(seed),
             interfaces: [interface(out, false, seed), interface(out, true, !seed)],
             seed,
             dirty: VecDeque::new(),
@@ -182,11 +170,16 @@ impl Tcp {
             peer: SocketAddr::new(packet.destination, segment.ports[1]),
         };
         let opens = segment.has(SYN) && !segment.has(ACK);
-        match self.by_key.get(&key.packed()) {
-            Some(&id) => self.segment_of(id, packet, &segment, turn, out),
+        match self.find(&key) {
+            Some(id) => self.segment_of(id, packet, &segment, turn, out),
             None if opens => self.syn(key, packet, router, turn, out),
             None => self.stray(&key, packet, &segment, turn, out),
         }
+    }
+
+    fn find(&self, key: &Key) -> Option<FlowId> {
+        let slot = self.by_key.get(key, |slot| self.flows.at(slot).is_some_and(|flow| flow.key == *key))?;
+        self.flows.id_at(slot)
     }
 
     fn stray(
@@ -238,8 +231,8 @@ impl Tcp {
             return out.stats.dropped(DropReason::Limit);
         }
         let syn = parked(packet);
-        let id = self.flows.insert(|id| Box::new(Flow::connecting(id, key, syn, now)));
-        self.by_key.insert(key.packed(), id);
+        let id = self.flows.insert(|id| Flow::connecting(id, key, syn, now));
+        self.by_key.insert(&key, id.index());
         self.half_open += 1;
         if let Err(failure) = turn.host.tcp_connect(id, &target) {
             self.failed(id, failure, turn, out);
@@ -343,13 +336,13 @@ impl Tcp {
         let key = Key { guest, peer };
         let full =
             self.flows.len() >= self.limits.tcp_flows as usize || self.called >= self.limits.accepts as usize;
-        if full || self.by_key.contains_key(&key.packed()) {
+        if full || self.find(&key).is_some() {
             out.stats.dropped(DropReason::Limit);
             return None;
         }
         self.tombstones.remove(&key);
         let ring = self.ring();
-        let id = self.flows.insert(|id| Box::new(Flow::connecting(id, key, Vec::new(), now)));
+        let id = self.flows.insert(|id| Flow::connecting(id, key, Vec::new(), now));
         let interface = &mut self.interfaces[usize::from(guest.is_ipv6())];
         let called = self.flows.get_mut(id).and_then(|flow| flow.call(ring, &mut self.spare, interface));
         if called.is_none() {
@@ -357,13 +350,13 @@ impl Tcp {
             return None;
         }
         self.called += 1;
-        self.by_key.insert(key.packed(), id);
+        self.by_key.insert(&key, id.index());
         self.wake(id);
         Some(id)
     }
 
     pub(super) fn has(&self, guest: SocketAddr, peer: SocketAddr) -> bool {
-        self.by_key.contains_key(&Key { guest, peer }.packed())
+        self.find(&Key { guest, peer }).is_some()
     }
 
     /// The host's side may have bytes or room.
@@ -542,14 +535,14 @@ impl Tcp {
         }
     }
 
-    fn remove(&mut self, id: FlowId) -> Option<Box<Flow>> {
+    fn remove(&mut self, id: FlowId) -> Option<Flow> {
         let flow = self.flows.remove(id)?;
         if matches!(flow.stage, Stage::Connecting { .. }) {
             self.half_open -= 1;
         }
         self.called -= usize::from(flow.called);
         self.memory_bytes -= flow.accounted;
-        self.by_key.remove(&flow.key.packed());
+        self.by_key.remove(&flow.key, id.index());
         self.timers.cancel(id.index());
         Some(flow)
     }
@@ -618,7 +611,7 @@ impl Tcp {
             to_guest_bytes: flow.to_guest,
             waiting_bytes: flow.waiting(),
         };
-        self.flows.values().map(|flow| info(flow)).collect()
+        self.flows.values().map(info).collect()
     }
 }
 

@@ -9,6 +9,7 @@ mod limits;
 mod link;
 pub(crate) mod parse;
 mod recovery;
+mod sequence;
 mod simulate;
 mod tcp;
 mod time;

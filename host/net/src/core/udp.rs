@@ -3,7 +3,7 @@
 
 use super::Next;
 use super::{
-    FRAGMENTS_BYTES, Turn,
+    Inbox, Turn,
     icmp::{Unreachable, udp_quote},
     network::Place,
     output::Output,
@@ -12,7 +12,7 @@ use super::{
     slab::Slab,
     stats::DropReason,
 };
-use crate::edges::{FlowId, IcmpError, Kind};
+use crate::edges::{FlowId, IcmpError, Kind, Train, Unsent};
 use crate::policy::Transport;
 use serde::Serialize;
 use std::{
@@ -28,7 +28,7 @@ const MAX_PEERS: usize = 64;
 /// Between two questions where a forward's guest is.
 const ASK_NS: u64 = 1_000_000_000;
 const MAX_FORWARD_PEERS: usize = 1024;
-/// Datagrams that one turn takes from one socket.
+/// Datagrams that one turn takes from one socket, and those that came together with the last of them.
 const TURN_DATAGRAMS: usize = 64;
 
 #[derive(Debug)]
@@ -189,24 +189,53 @@ impl Udp {
         id: FlowId,
         turn: &mut Turn<'_>,
         out: &mut Output,
-        buffer: &mut [u8],
+        inbox: &mut Inbox,
     ) -> Next {
         let Some(map) = self.maps.get_mut(id) else { return Next::Idle };
-        for _ in 0..TURN_DATAGRAMS {
-            if !Output::has_room(turn.guest, buffer.len() + FRAGMENTS_BYTES) {
-                return Next::Stalled;
+        let mut taken = 0;
+        while taken < TURN_DATAGRAMS {
+            match inbox.fill(id, turn) {
+                None => return Next::Stalled,
+                Some([]) => return Next::Idle,
+                Some(_) => {}
             }
-            let Some(got) = turn.host.udp_recv(id, buffer) else { return Next::Idle };
-            if !map.peers.contains(&got.from.ip().to_canonical()) && !map.peers.contains(&got.from.ip()) {
-                out.stats.dropped(DropReason::Unsolicited);
-                continue;
+            for trains in inbox.trains.chunk_by(|a, b| a.from == b.from) {
+                let count = inbox.pieces(trains).count();
+                taken += count;
+                let from = trains[0].from;
+                if !map.peers.contains(&from.ip().to_canonical()) && !map.peers.contains(&from.ip()) {
+                    (0..count).for_each(|_| out.stats.dropped(DropReason::Unsolicited));
+                    continue;
+                }
+                map.last_ns = turn.now;
+                map.answered = true;
+                let Some(from) = out.network.seen(from, map.guest.ip()) else { continue };
+                deliver(from, map.guest, (inbox, trains), turn, out);
             }
-            map.last_ns = turn.now;
-            map.answered = true;
-            let Some(from) = out.network.seen(got.from, map.guest.ip()) else { continue };
-            deliver(from, map.guest, &buffer[..got.bytes.min(buffer.len())], turn, out);
         }
         Next::More
+    }
+
+    /// The host could not send a datagram after all.
+    pub(super) fn unsent(&mut self, id: FlowId, unsent: &Unsent, turn: &mut Turn<'_>, out: &mut Output) {
+        let forward = || {
+            let is_it = |peer: &ForwardPeer| (peer.id, peer.peer) == (id, unsent.to);
+            self.forward_peers.iter().find_map(|(names, peer)| is_it(peer).then_some(*names))
+        };
+        let names = match self.maps.get(id) {
+            Some(map) => out.network.seen(unsent.to, map.guest.ip()).map(|to| (map.guest, to)),
+            None => forward(),
+        };
+        let Some((guest, to)) = names.filter(|(guest, to)| guest.is_ipv4() == to.is_ipv4()) else { return };
+        let quote = udp_quote([guest.port(), to.port()], &unsent.payload);
+        let head = IpHead { source: guest.ip(), destination: to.ip(), protocol: UDP, hops: 64 };
+        let mut bytes = vec![0; head.bytes() + quote.len()];
+        head.write(&mut bytes, quote.len(), 0, 0);
+        bytes[head.bytes()..].copy_from_slice(&quote);
+        let packet = if guest.is_ipv4() { Packet::v4(&bytes) } else { Packet::v6(&bytes) };
+        if let Ok(packet) = packet {
+            out.host_failed(turn.guest, &packet, unsent.failure);
+        }
     }
 
     /// What a router or the peer said about a datagram.
@@ -237,15 +266,13 @@ impl Udp {
         router: &Router,
         turn: &mut Turn<'_>,
         out: &mut Output,
-        buffer: &mut [u8],
+        inbox: &mut Inbox,
     ) -> Next {
         let Some(forward) = self.forwards.get_mut(id) else { return Next::Idle };
         let Some(guest) = forward.guest.or(guest) else { return Next::Stalled };
         let guest = SocketAddr::new(guest, forward.port);
-        for _ in 0..TURN_DATAGRAMS {
-            if !Output::has_room(turn.guest, buffer.len() + FRAGMENTS_BYTES) {
-                return Next::Stalled;
-            }
+        let mut taken = 0;
+        while taken < TURN_DATAGRAMS {
             if out.neighbours.get(guest.ip()).is_none() {
                 // They wait in the socket until the guest has said where it is; it is asked once a second.
                 if forward.asked_ns.is_none_or(|asked| turn.now.saturating_sub(asked) >= ASK_NS) {
@@ -254,20 +281,28 @@ impl Udp {
                 }
                 return Next::Stalled;
             }
-            let Some(got) = turn.host.udp_recv(id, buffer) else { return Next::Idle };
-            if !router.egress.admits(Transport::Udp, got.from.ip(), guest.port()) {
-                out.stats.dropped(DropReason::Policy);
-                continue;
+            match inbox.fill(id, turn) {
+                None => return Next::Stalled,
+                Some([]) => return Next::Idle,
+                Some(_) => {}
             }
-            let Some(seen) = out.network.seen(got.from, guest.ip()) else { continue };
-            let seen = name(&self.forward_peers, (id, got.from), guest, seen);
-            let known = ForwardPeer { id, peer: got.from, last_ns: turn.now };
-            self.forward_peers.insert((guest, seen), known);
-            if self.forward_peers.len() > MAX_FORWARD_PEERS {
-                let oldest = self.forward_peers.iter().min_by_key(|(_, peer)| peer.last_ns);
-                oldest.map(|(key, _)| *key).and_then(|key| self.forward_peers.remove(&key));
+            for trains in inbox.trains.chunk_by(|a, b| a.from == b.from) {
+                let count = inbox.pieces(trains).count();
+                taken += count;
+                let from = trains[0].from;
+                if !router.egress.admits(Transport::Udp, from.ip(), guest.port()) {
+                    (0..count).for_each(|_| out.stats.dropped(DropReason::Policy));
+                    continue;
+                }
+                let Some(seen) = out.network.seen(from, guest.ip()) else { continue };
+                let seen = name(&self.forward_peers, (id, from), guest, seen);
+                know(
+                    &mut self.forward_peers,
+                    (guest, seen),
+                    ForwardPeer { id, peer: from, last_ns: turn.now },
+                );
+                deliver(seen, guest, (inbox, trains), turn, out);
             }
-            deliver(seen, guest, &buffer[..got.bytes.min(buffer.len())], turn, out);
         }
         Next::More
     }
@@ -331,13 +366,21 @@ fn name(
     peers.iter().find_map(same).or_else(others).unwrap_or(seen)
 }
 
-fn deliver(from: SocketAddr, to: SocketAddr, data: &[u8], turn: &mut Turn<'_>, out: &mut Output) {
-    let head = IpHead { source: from.ip(), destination: to.ip(), protocol: UDP, hops: 63 };
-    // IPv6 does not count its header in the length.
-    let counted = if to.is_ipv4() { head.bytes() } else { 0 };
-    if counted + 8 + data.len() > 65_535 {
-        // A datagram of IPv6 that IPv4 cannot carry.
-        return out.stats.dropped(DropReason::Malformed);
+fn know(peers: &mut ForwardPeers, names: (SocketAddr, SocketAddr), known: ForwardPeer) {
+    peers.insert(names, known);
+    if peers.len() > MAX_FORWARD_PEERS {
+        let oldest = peers.iter().min_by_key(|(_, peer)| peer.last_ns);
+        oldest.map(|(key, _)| *key).and_then(|key| peers.remove(&key));
     }
-    out.datagram(turn.guest, &head, [from.port(), to.port()], data);
+}
+
+fn deliver(
+    from: SocketAddr,
+    to: SocketAddr,
+    (inbox, trains): (&Inbox, &[Train]),
+    turn: &mut Turn<'_>,
+    out: &mut Output,
+) {
+    let head = IpHead { source: from.ip(), destination: to.ip(), protocol: UDP, hops: 63 };
+    out.datagrams(turn.guest, &head, [from.port(), to.port()], inbox.pieces(trains));
 }

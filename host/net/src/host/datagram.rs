@@ -1,20 +1,25 @@
 //! Sockets of datagrams: UDP, and echo requests by the kernel's ping sockets.
 
-use super::{descriptors::Descriptors, stream::failure};
-use crate::edges::{Datagram, EchoReply, Failure, IcmpError};
+use super::{
+    descriptors::Descriptors,
+    outbox::{self, retried},
+    stream::failure,
+};
+use crate::edges::{EchoReply, Failure, IcmpError, TRAIN_BYTES, Train};
 use mio::{Interest, Registry, Token, net::UdpSocket};
 use nix::{
+    errno::Errno,
     libc,
     sys::socket::{
-        ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt,
-        sockopt::{Ipv4RecvErr, Ipv6RecvErr},
+        ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, recvmsg, setsockopt,
+        sockopt::{Ipv4RecvErr, Ipv6RecvErr, UdpGroSegment},
     },
 };
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::{
     io::{self, ErrorKind, IoSliceMut},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::fd::AsRawFd,
+    os::fd::{AsRawFd, RawFd},
 };
 
 /// Errors that one look takes from a socket.
@@ -26,6 +31,8 @@ pub(super) struct DatagramSocket {
     v6: bool,
     hops: Option<u8>,
     ping: bool,
+    /// Datagrams that are not longer may go out in trains.
+    pub(super) longest_train: usize,
 }
 
 impl DatagramSocket {
@@ -63,7 +70,13 @@ impl DatagramSocket {
             true => setsockopt(&socket, Ipv6RecvErr, &true)?,
             false => setsockopt(&socket, Ipv4RecvErr, &true)?,
         }
-        Ok(Self { socket: UdpSocket::from_std(socket.into()), v6, hops: None, ping })
+        let mut longest_train = 0;
+        if !ping {
+            // A kernel that does not know it hands over each datagram by itself.
+            let _one_by_one = setsockopt(&socket, UdpGroSegment, &true);
+            longest_train = if outbox::is_known(&socket)? { usize::MAX } else { 0 };
+        }
+        Ok(Self { socket: UdpSocket::from_std(socket.into()), v6, hops: None, ping, longest_train })
     }
 
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
@@ -74,11 +87,19 @@ impl DatagramSocket {
         descriptors.check(&self.socket)
     }
 
+    pub(super) fn is_ping(&self) -> bool {
+        self.ping
+    }
+
     pub(super) fn local(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    fn set_hops(&mut self, hops: u8) -> io::Result<()> {
+    pub(super) fn fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
+    pub(super) fn set_hops(&mut self, hops: u8) -> io::Result<()> {
         if self.hops == Some(hops) {
             return Ok(());
         }
@@ -106,11 +127,48 @@ impl DatagramSocket {
         Ok(())
     }
 
-    pub(super) fn recv(&self, buffer: &mut [u8]) -> Option<Datagram> {
+    /// The next trains, as many as the buffer has places for.
+    pub(super) fn recv_trains(&self, buffer: &mut [u8], into: &mut Vec<Train>) {
+        // An error here is one of an earlier datagram: there may be more behind it.
+        for _ in 0..ERRORS {
+            match retried(|| self.recv_some(buffer, into)) {
+                Ok(()) | Err(Errno::EAGAIN) => return,
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn recv_some(&self, buffer: &mut [u8], into: &mut Vec<Train>) -> nix::Result<()> {
+        let places = buffer.chunks_exact_mut(TRAIN_BYTES);
+        let mut parts: Vec<_> = places.map(|place| [IoSliceMut::new(place)]).collect();
+        // Not kept for the next call: it has the lengths of what was received in it.
+        let mut headers = MultiHeaders::preallocate(parts.len(), Some(nix::cmsg_space!(i32)));
+        let all = recvmmsg::<_, SockaddrStorage, _>(
+            self.fd(),
+            &mut headers,
+            parts.iter_mut(),
+            MsgFlags::MSG_DONTWAIT,
+            None,
+        )?;
+        for (place, got) in all.enumerate() {
+            let piece = got.cmsgs().ok().and_then(|mut all| {
+                all.find_map(|message| match message {
+                    ControlMessageOwned::UdpGroSegments(piece) => usize::try_from(piece).ok(),
+                    _ => None,
+                })
+            });
+            let Some(from) = got.address.and_then(|address| socket_address(&address)) else { continue };
+            let bytes = got.bytes;
+            into.push(Train { at: place * TRAIN_BYTES, bytes, piece: piece.unwrap_or(bytes), from });
+        }
+        Ok(())
+    }
+
+    fn recv(&self, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
         // An error here is one of an earlier datagram: there may be more behind it.
         for _ in 0..ERRORS {
             match self.socket.recv_from(buffer) {
-                Ok((bytes, from)) => return Some(Datagram { bytes, from }),
+                Ok(got) => return Some(got),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
                 Err(_) => {}
             }
@@ -137,14 +195,14 @@ impl DatagramSocket {
         let reply = if self.v6 { 129 } else { 0 };
         let mut message = vec![0; buffer.len() + 8];
         loop {
-            let got = self.recv(&mut message)?;
-            let Some((head, data)) = message[..got.bytes].split_first_chunk::<8>() else { continue };
+            let (bytes, from) = self.recv(&mut message)?;
+            let Some((head, data)) = message[..bytes].split_first_chunk::<8>() else { continue };
             if head[0] != reply {
                 continue;
             }
             buffer[..data.len()].copy_from_slice(data);
             let sequence = u16::from_be_bytes([head[6], head[7]]);
-            return Some(EchoReply { bytes: data.len(), from: got.from.ip(), sequence });
+            return Some(EchoReply { bytes: data.len(), from: from.ip(), sequence });
         }
     }
 

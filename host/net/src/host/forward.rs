@@ -163,7 +163,7 @@ impl Listener {
         match &self.socket {
             Socket::Tcp(listener) => {
                 let (stream, peer) = listener.accept()?;
-                Ok((Stream::Tcp(stream), peer))
+                Ok((Stream::Tcp(stream, None), peer))
             }
             Socket::Unix { listener, .. } => {
                 let (stream, _) = listener.accept()?;

@@ -1,7 +1,8 @@
 //! The name server's sockets: questions of the guest go to the host's servers, by UDP and TCP.
 
-use super::descriptors::Descriptors;
+use super::{descriptors::Descriptors, record::Witness};
 use crate::{
+    capture::Way,
     config::Config,
     core::Answer,
     edges::{Failure, FlowId, HostEvent, Moved},
@@ -65,6 +66,13 @@ pub(super) struct Names {
     queries: BTreeMap<QueryId, Query>,
     lines: BTreeMap<FlowId, Line>,
     descriptors: Descriptors,
+    /// Of the queries; a connection is known by the query's number.
+    pub(super) witness: Option<Witness>,
+}
+
+/// The name of a query's connection for who watches.
+fn line_of(query: QueryId) -> FlowId {
+    FlowId::from_token(query.0)
 }
 
 /// The query that a token names.
@@ -84,6 +92,7 @@ impl Names {
             queries: BTreeMap::new(),
             lines: BTreeMap::new(),
             descriptors,
+            witness: None,
         }
     }
 
@@ -139,7 +148,12 @@ impl Names {
         while let Some(action) = actions.pop_front() {
             match action {
                 Action::Answer { to, message } => self.answer(to, message, events),
-                Action::Close(query) => drop(self.queries.remove(&query)),
+                Action::Close(query) => {
+                    self.queries.remove(&query);
+                    if let Some(witness) = &mut self.witness {
+                        witness.closes(line_of(query), false);
+                    }
+                }
                 Action::Ask { query, server, tcp, message } => {
                     if self.ask(query, server, tcp, message).is_err() {
                         let mut more = Vec::new();
@@ -182,6 +196,10 @@ impl Names {
             self.descriptors.check(&stream)?;
             self.registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
             let unsent = framed(&message).ok_or(ErrorKind::InvalidInput)?;
+            if let Some(witness) = &mut self.witness {
+                let ends = stream.local_addr().ok().map(|ours| (ours, server));
+                witness.begins(line_of(query), ends, false, "of the name server");
+            }
             self.queries.insert(query, Query::Tcp { stream, unsent, incoming: Deframer::default() });
             return Ok(());
         }
@@ -194,6 +212,11 @@ impl Names {
         socket.connect(server)?;
         self.registry.register(&mut socket, token, Interest::READABLE)?;
         socket.send(&message)?;
+        if let Some(witness) = &mut self.witness
+            && let Ok(ours) = socket.local_addr()
+        {
+            witness.datagram(Way::Out, ours, server, 64, &message);
+        }
         self.queries.insert(query, Query::Udp(socket));
         Ok(())
     }
@@ -203,8 +226,25 @@ impl Names {
         let Some(query) = self.queries.get_mut(&id) else { return };
         let mut answers = Vec::new();
         let alive = match query {
-            Query::Udp(socket) => read_datagrams(socket, &mut answers),
-            Query::Tcp { stream, unsent, incoming } => talk(stream, unsent, incoming, &mut answers),
+            Query::Udp(socket) => {
+                let alive = read_datagrams(socket, &mut answers);
+                if let Some(witness) = &mut self.witness
+                    && let (Ok(ours), Ok(peer)) = (socket.local_addr(), socket.peer_addr())
+                {
+                    answers.iter().for_each(|answer| witness.datagram(Way::In, ours, peer, 64, answer));
+                }
+                alive
+            }
+            Query::Tcp { stream, unsent, incoming } => {
+                let witness = &mut self.witness;
+                let mut see = |way, bytes: &[u8]| {
+                    if let Some(witness) = witness {
+                        witness.opens(line_of(id));
+                        witness.moved(line_of(id), way, Moved::Bytes(bytes.len()), bytes);
+                    }
+                };
+                talk(stream, unsent, incoming, &mut answers, &mut see)
+            }
         };
         let now = self.now();
         let mut actions = Vec::new();
@@ -303,10 +343,14 @@ fn talk(
     unsent: &mut Vec<u8>,
     incoming: &mut Deframer,
     answers: &mut Vec<Vec<u8>>,
+    see: &mut dyn FnMut(Way, &[u8]),
 ) -> bool {
     while !unsent.is_empty() {
         match stream.write(unsent) {
-            Ok(count) => drop(unsent.drain(..count)),
+            Ok(count) => {
+                see(Way::Out, &unsent[..count]);
+                unsent.drain(..count);
+            }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => break,
             Err(_) => return false,
         }
@@ -315,7 +359,10 @@ fn talk(
     while answers.len() < MESSAGES {
         match stream.read(&mut buffer) {
             Ok(0) => return !answers.is_empty(),
-            Ok(count) => answers.extend(incoming.push(&buffer[..count])),
+            Ok(count) => {
+                see(Way::In, &buffer[..count]);
+                answers.extend(incoming.push(&buffer[..count]));
+            }
             Err(error) => return matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected),
         }
     }
@@ -408,7 +455,8 @@ mod tests {
         drop(server);
         stream.set_nonblocking(true).unwrap();
         let (mut stream, mut answers) = (TcpStream::from_std(stream), Vec::new());
-        let alive = talk(&mut stream, &mut Vec::new(), &mut Deframer::default(), &mut answers);
+        let alive =
+            talk(&mut stream, &mut Vec::new(), &mut Deframer::default(), &mut answers, &mut |_, _| ());
         assert!(alive && (MESSAGES..=4096 / 3 + 1).contains(&answers.len()), "{}", answers.len());
     }
 

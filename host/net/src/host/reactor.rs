@@ -7,11 +7,13 @@ use super::{
     lookup::{self, Lookups, Resolver},
     names,
     own::Own,
-    proxies, services,
+    proxies,
+    record::Record,
+    services,
     sockets::{Given, Sockets},
 };
 use crate::{
-    capture::{Capture, Frame, Side, Way},
+    capture::{Side, Way},
     clock::ExternalClock,
     config::{Config, Forward},
     core::{Core, DropReason, Network, Setup},
@@ -22,8 +24,7 @@ use crate::{
 use mio::{Events, Poll, Token};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
-    io::{self, BufWriter},
+    io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::Ordering, mpsc},
     time::{Duration, Instant},
@@ -63,18 +64,14 @@ impl Outside {
 /// The way to the guest, with a look at what goes there.
 struct ToGuest {
     guest: Box<dyn Guest + Send>,
-    capture: Option<Capture<BufWriter<File>>>,
+    record: Option<Record>,
     now: u64,
 }
 
 impl ToGuest {
-    fn capture(&mut self, way: Way, bytes: &[u8]) {
-        let Some(capture) = &mut self.capture else { return };
-        let frame =
-            Frame { at_ns: self.now, side: Side::Guest, way, bytes, length: bytes.len(), comment: "" };
-        if capture.frame(&frame).is_err() {
-            // A full disk must not end the network; the file is whole up to here.
-            self.capture = None;
+    fn capture(&self, way: Way, bytes: &[u8]) {
+        if let Some(record) = &self.record {
+            record.write(Side::Guest, way, bytes, "");
         }
     }
 }
@@ -110,11 +107,10 @@ pub(super) struct Reactor {
     stopped: bool,
 }
 
-fn open_capture(config: &Config, name: &str) -> Result<Option<Capture<BufWriter<File>>>, Error> {
+fn open_record(config: &Config, name: &str) -> Result<Option<Record>, Error> {
     let Some(settings) = &config.capture else { return Ok(None) };
     let wrong = |why| Error::Capture { file: settings.file.clone(), why };
-    let file = BufWriter::new(File::create(&settings.file).map_err(wrong)?);
-    Capture::new(file, name, settings.guest, settings.host, settings.snap_length).map(Some).map_err(wrong)
+    Record::create(settings, name).map(Some).map_err(wrong)
 }
 
 impl Reactor {
@@ -142,7 +138,7 @@ impl Reactor {
             limits: config.limits,
         };
         let registry = poll.registry().try_clone().map_err(Error::Start)?;
-        let capture = open_capture(&config, name)?;
+        let record = open_record(&config, name)?;
         let waker = Arc::clone(&shared);
         let lookups = Lookups::new(outside.resolver, Arc::new(move || waker.wake()));
         let given = Given {
@@ -151,11 +147,12 @@ impl Reactor {
             proxies: proxies::read(&config)?,
             patience: outside.patience,
             descriptors: outside.descriptors,
+            record: record.clone(),
         };
         let mut reactor = Self {
             core: Core::new(setup, seed),
             sockets: Sockets::new(&config, seed, registry, given).map_err(Error::Start)?,
-            guest: ToGuest { guest: outside.guest, capture, now: 0 },
+            guest: ToGuest { guest: outside.guest, record, now: 0 },
             poll,
             shared,
             clock: outside.clock,
@@ -216,6 +213,9 @@ impl Reactor {
 
     fn now(&mut self) -> u64 {
         self.guest.now = self.clock.now_ns();
+        if let Some(record) = &self.guest.record {
+            record.set_now(self.guest.now);
+        }
         self.guest.now
     }
 
@@ -241,11 +241,10 @@ impl Reactor {
         }
         let now = self.now();
         for message in &frames {
-            if self.guest.capture.is_some() {
-                self.guest.capture(Way::Out, message.get(HEADER_BYTES..).unwrap_or_default());
-            }
+            self.guest.capture(Way::Out, message.get(HEADER_BYTES..).unwrap_or_default());
             self.core.guest_frame(now, message, &mut self.sockets, &mut self.guest);
         }
+        self.sockets.flush();
         left
     }
 
@@ -285,9 +284,8 @@ impl Reactor {
         }
         if host_now >= self.housekeeping {
             self.housekeeping = host_now + HOUSEKEEPING;
-            if let Some(capture) = &mut self.guest.capture {
-                // As with a frame: a full disk ends the capture at the next one.
-                let _full = capture.flush();
+            if let Some(record) = &self.guest.record {
+                record.flush();
             }
         }
     }

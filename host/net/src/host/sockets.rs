@@ -6,11 +6,14 @@ use super::{
     descriptors::Descriptors,
     lookup::Lookups,
     names::Names,
+    outbox::Outbox,
+    record::{Record, Witness},
     stream::{Call, Connection, Stage, Stream, failure},
 };
 use crate::{
+    capture::Way,
     config::{self, Config},
-    edges::{Datagram, EchoReply, Failure, FlowId, Host, HostEvent, Moved, Target},
+    edges::{EchoReply, Failure, FlowId, Host, HostEvent, Moved, Target, Train},
     service::dns::Asker,
     upstream::{Destination, Handshake},
 };
@@ -56,6 +59,8 @@ pub(super) struct Sockets {
     children: Vec<Child>,
     commands: usize,
     most_commands: usize,
+    outbox: Outbox,
+    witness: Option<Witness>,
     lookups: Lookups,
     pub(super) descriptors: Descriptors,
     log: Log,
@@ -70,6 +75,7 @@ pub(super) struct Given {
     pub(super) proxies: BTreeMap<String, config::Proxy>,
     pub(super) patience: Duration,
     pub(super) descriptors: Descriptors,
+    pub(super) record: Option<Record>,
 }
 
 pub(super) fn token(id: FlowId) -> Token {
@@ -79,8 +85,11 @@ pub(super) fn token(id: FlowId) -> Token {
 
 impl Sockets {
     pub(super) fn new(config: &Config, seed: [u8; 32], registry: Registry, given: Given) -> io::Result<Self> {
+        let witness = || Witness::new(config, given.record.as_ref());
+        let mut names = Names::new(config, seed, registry.try_clone()?, given.descriptors);
+        names.witness = witness();
         Ok(Self {
-            names: Names::new(config, seed, registry.try_clone()?, given.descriptors),
+            names,
             registry,
             open: BTreeMap::new(),
             connecting: VecDeque::new(),
@@ -92,6 +101,8 @@ impl Sockets {
             children: Vec::new(),
             commands: 0,
             most_commands: config.limits.commands as usize,
+            outbox: Outbox::default(),
+            witness: witness(),
             lookups: given.lookups,
             descriptors: given.descriptors,
             log: given.log,
@@ -150,6 +161,10 @@ impl Sockets {
         let checked = self.descriptors.check(&connection.stream);
         match checked.and_then(|()| connection.stream.register(&self.registry, token(flow))) {
             Ok(()) => {
+                if let Some(witness) = &mut self.witness {
+                    let (called, comment) = connection.beginning();
+                    witness.begins(flow, connection.stream.ends(), called, &comment);
+                }
                 self.open.insert(flow, Socket::Stream(connection));
                 Ok(())
             }
@@ -217,6 +232,9 @@ impl Sockets {
 
     /// A connection has come to nothing, unless it is one to a proxy that has further addresses.
     fn call_next(&mut self, flow: FlowId, failure: Failure) {
+        if let Some(witness) = &mut self.witness {
+            witness.fails(flow, failure);
+        }
         if let Some(Socket::Stream(Connection { stage: Stage::Connecting { until, proxy }, .. })) =
             self.open.get_mut(&flow)
             && let Some(call) = proxy.take()
@@ -270,14 +288,24 @@ impl Sockets {
                 }
             }
             Some(Socket::Stream(connection)) => match connection.advance(event.is_writable() && !ended) {
-                Some(Ok(())) => self.events.push(HostEvent::Connected(flow)),
+                Some(Ok(())) => {
+                    if let Some(witness) = &mut self.witness {
+                        witness.opens(flow);
+                    }
+                    self.events.push(HostEvent::Connected(flow));
+                }
                 Some(Err(failure)) => self.call_next(flow, failure),
                 None => {}
             },
             Some(Socket::Datagram(socket)) => {
                 if event.is_error() {
-                    let errors = socket.errors().into_iter();
-                    self.events.extend(errors.map(|error| HostEvent::Icmp(flow, error)));
+                    let errors = socket.errors();
+                    if let Some(witness) = &mut self.witness
+                        && let Ok(local) = socket.local()
+                    {
+                        errors.iter().for_each(|error| witness.error(local, socket.is_ping(), error));
+                    }
+                    self.events.extend(errors.into_iter().map(|error| HostEvent::Icmp(flow, error)));
                 }
                 self.events.push(HostEvent::Readable(flow));
             }
@@ -285,7 +313,22 @@ impl Sockets {
         }
     }
 
+    /// Sends the datagrams that were gathered. It must be called before anybody waits for anything.
+    pub(super) fn flush(&mut self) {
+        let Some(flow) = self.outbox.flow() else { return };
+        match self.open.get_mut(&flow) {
+            Some(Socket::Datagram(socket)) => {
+                let unsent = self.outbox.send(socket).into_iter();
+                self.events.extend(unsent.map(|unsent| HostEvent::Unsent(flow, unsent)));
+            }
+            Some(Socket::Stream(_) | Socket::Lookup { .. } | Socket::Dns) | None => self.outbox.clear(),
+        }
+    }
+
     fn fail(&mut self, flow: FlowId, failure: Failure) {
+        if let Some(witness) = &mut self.witness {
+            witness.fails(flow, failure);
+        }
         self.remove(flow);
         self.events.push(HostEvent::Failed(flow, failure));
     }
@@ -343,6 +386,15 @@ impl Sockets {
         }
     }
 
+    /// Who watches, if somebody does, and where a socket of datagrams is.
+    fn witness(&mut self, flow: FlowId) -> Option<(&mut Witness, SocketAddr)> {
+        let witness = self.witness.as_mut()?;
+        match self.open.get(&flow)? {
+            Socket::Datagram(socket) => Some((witness, socket.local().ok()?)),
+            Socket::Stream(_) | Socket::Lookup { .. } | Socket::Dns => None,
+        }
+    }
+
     fn is_dns(&self, flow: FlowId) -> bool {
         matches!(self.open.get(&flow), Some(Socket::Dns))
     }
@@ -357,15 +409,24 @@ impl Host for Sockets {
         if self.is_dns(flow) {
             return self.names.stream_in(flow, bytes, &mut self.events);
         }
-        self.connection(flow)
-            .map_or(Moved::Failed(Failure::Reset), |connection| connection.stream.send(bytes))
+        let Some(connection) = self.connection(flow) else { return Moved::Failed(Failure::Reset) };
+        let moved = connection.stream.send(bytes);
+        if let Some(witness) = &mut self.witness {
+            witness.moved(flow, Way::Out, moved, bytes);
+        }
+        moved
     }
 
     fn tcp_recv(&mut self, flow: FlowId, buffer: &mut [u8]) -> Moved {
         if self.is_dns(flow) {
             return self.names.stream_out(flow, buffer, &mut self.events);
         }
-        self.connection(flow).map_or(Moved::Failed(Failure::Reset), |connection| connection.recv(buffer))
+        let Some(connection) = self.connection(flow) else { return Moved::Failed(Failure::Reset) };
+        let moved = connection.recv(buffer);
+        if let Some(witness) = &mut self.witness {
+            witness.moved(flow, Way::In, moved, buffer);
+        }
+        moved
     }
 
     fn tcp_shutdown(&mut self, flow: FlowId) {
@@ -374,6 +435,9 @@ impl Host for Sockets {
             self.events.push(HostEvent::Readable(flow));
         } else if let Some(connection) = self.connection(flow) {
             connection.stream.shutdown();
+            if let Some(witness) = &mut self.witness {
+                witness.ends(flow, Way::Out);
+            }
         }
     }
 
@@ -383,11 +447,27 @@ impl Host for Sockets {
     }
 
     fn udp_send(&mut self, flow: FlowId, to: SocketAddr, hops: u8, bytes: &[u8]) -> Result<(), Failure> {
-        self.datagrams(flow).map_or(Err(Failure::Exhausted), |socket| socket.send(to, hops, bytes))
+        self.datagrams(flow).ok_or(Failure::Exhausted)?;
+        if let Some((witness, local)) = self.witness(flow) {
+            witness.datagram(Way::Out, local, to, hops, bytes);
+        }
+        if self.outbox.is_full(flow, hops, bytes.len()) {
+            self.flush();
+        }
+        self.outbox.push(flow, to, hops, bytes);
+        Ok(())
     }
 
-    fn udp_recv(&mut self, flow: FlowId, buffer: &mut [u8]) -> Option<Datagram> {
-        self.datagrams(flow)?.recv(buffer)
+    fn udp_recv(&mut self, flow: FlowId, buffer: &mut [u8], into: &mut Vec<Train>) {
+        if let Some(socket) = self.datagrams(flow) {
+            socket.recv_trains(buffer, into);
+        }
+        if let Some((witness, local)) = self.witness(flow) {
+            for train in into.iter() {
+                let pieces = train.pieces(buffer);
+                pieces.for_each(|data| witness.datagram(Way::In, local, train.from, 64, data));
+            }
+        }
     }
 
     fn ping_open(&mut self, flow: FlowId, family: &IpAddr) -> Result<(), Failure> {
@@ -413,11 +493,19 @@ impl Host for Sockets {
         bytes: &[u8],
     ) -> Result<(), Failure> {
         let socket = self.datagrams(flow).ok_or(Failure::Exhausted)?;
-        socket.send_echo(to, hops, sequence, bytes)
+        socket.send_echo(to, hops, sequence, bytes)?;
+        if let Some((witness, local)) = self.witness(flow) {
+            witness.echo(Way::Out, (local, to), hops, sequence, bytes);
+        }
+        Ok(())
     }
 
     fn ping_recv(&mut self, flow: FlowId, buffer: &mut [u8]) -> Option<EchoReply> {
-        self.datagrams(flow)?.recv_echo(buffer)
+        let reply = self.datagrams(flow)?.recv_echo(buffer)?;
+        if let Some((witness, local)) = self.witness(flow) {
+            witness.echo(Way::In, (local, reply.from), 64, reply.sequence, &buffer[..reply.bytes]);
+        }
+        Some(reply)
     }
 
     fn question(&mut self, asker: Asker, bytes: &[u8]) {
@@ -425,8 +513,14 @@ impl Host for Sockets {
     }
 
     fn close(&mut self, flow: FlowId, reset: bool) {
+        if self.outbox.flow() == Some(flow) {
+            self.flush();
+        }
         if self.is_dns(flow) {
             self.names.closed(flow, &mut self.events);
+        }
+        if let Some(witness) = &mut self.witness {
+            witness.closes(flow, reset);
         }
         if let Some(Socket::Stream(connection)) = self.remove(flow)
             && reset

@@ -21,7 +21,8 @@ use std::{
 /// A socket with bytes.
 #[derive(Debug)]
 pub(super) enum Stream {
-    Tcp(TcpStream),
+    /// With where it was called, unless it was accepted.
+    Tcp(TcpStream, Option<SocketAddr>),
     Unix(UnixStream),
 }
 
@@ -56,7 +57,7 @@ fn moved(mut call: impl FnMut() -> io::Result<usize>, none: Moved) -> Moved {
 impl Stream {
     /// Begins to connect.
     pub(super) fn tcp(to: SocketAddr) -> io::Result<Self> {
-        Ok(Self::Tcp(TcpStream::connect(to)?))
+        Ok(Self::Tcp(TcpStream::connect(to)?, Some(to)))
     }
 
     pub(super) fn unix(path: &Path) -> io::Result<Self> {
@@ -79,15 +80,27 @@ impl Stream {
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         match self {
-            Self::Tcp(stream) => registry.register(stream, token, interest),
+            Self::Tcp(stream, _) => registry.register(stream, token, interest),
             Self::Unix(stream) => registry.register(stream, token, interest),
+        }
+    }
+
+    /// Our address and the peer's, if it is a connection of the internet's. While it is not connected, the peer's is
+    /// where it was called.
+    pub(super) fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
+        match self {
+            Self::Tcp(stream, called) => {
+                let peer = called.map_or_else(|| stream.peer_addr(), Ok);
+                Some((stream.local_addr().ok()?, peer.ok()?))
+            }
+            Self::Unix(_) => None,
         }
     }
 
     /// Whether the connection has come about: `None` if that is not decided.
     pub(super) fn connected(&self) -> Option<Result<(), Failure>> {
         let (error, peer) = match self {
-            Self::Tcp(stream) => (stream.take_error(), stream.peer_addr().map(drop)),
+            Self::Tcp(stream, _) => (stream.take_error(), stream.peer_addr().map(drop)),
             Self::Unix(stream) => (stream.take_error(), stream.peer_addr().map(drop)),
         };
         match (error, peer) {
@@ -100,7 +113,7 @@ impl Stream {
 
     /// Small segments are sent at once: the guest's stack has decided already.
     pub(super) fn settle(&self) {
-        if let Self::Tcp(stream) = self {
+        if let Self::Tcp(stream, _) = self {
             // A stream that is not settled works too.
             let _unsettled = stream.set_nodelay(true);
             let _unwatched = socket2::SockRef::from(stream).set_keepalive(true);
@@ -109,7 +122,7 @@ impl Stream {
 
     pub(super) fn send(&mut self, bytes: &[u8]) -> Moved {
         let call = || match self {
-            Self::Tcp(stream) => stream.write(bytes),
+            Self::Tcp(stream, _) => stream.write(bytes),
             Self::Unix(stream) => stream.write(bytes),
         };
         moved(call, Moved::WouldBlock)
@@ -117,7 +130,7 @@ impl Stream {
 
     pub(super) fn recv(&mut self, buffer: &mut [u8]) -> Moved {
         let call = || match self {
-            Self::Tcp(stream) => stream.read(buffer),
+            Self::Tcp(stream, _) => stream.read(buffer),
             Self::Unix(stream) => stream.read(buffer),
         };
         moved(call, Moved::End)
@@ -127,14 +140,14 @@ impl Stream {
         let how = std::net::Shutdown::Write;
         // It fails if the peer is gone, and then there is nobody to tell.
         let _gone = match self {
-            Self::Tcp(stream) => stream.shutdown(how),
+            Self::Tcp(stream, _) => stream.shutdown(how),
             Self::Unix(stream) => stream.shutdown(how),
         };
     }
 
     /// The peer shall notice that this was no orderly end.
     pub(super) fn reset(&self) {
-        if let Self::Tcp(stream) = self {
+        if let Self::Tcp(stream, _) = self {
             let _ends_orderly = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
         }
     }
@@ -143,7 +156,7 @@ impl Stream {
 impl AsRawFd for Stream {
     fn as_raw_fd(&self) -> RawFd {
         match self {
-            Self::Tcp(stream) => stream.as_raw_fd(),
+            Self::Tcp(stream, _) => stream.as_raw_fd(),
             Self::Unix(stream) => stream.as_raw_fd(),
         }
     }
@@ -189,6 +202,18 @@ pub(super) enum Stage {
 impl Connection {
     pub(super) fn new(stream: Stream, stage: Stage, child: Option<Child>) -> Self {
         Self { stream, stage, early: Vec::new(), readable: false, child }
+    }
+
+    /// Whether it was called, instead of calling; and what is to be said of it.
+    pub(super) fn beginning(&self) -> (bool, String) {
+        match &self.stage {
+            Stage::Open => (true, String::new()),
+            Stage::Connecting { proxy: Some(call), .. } => {
+                let what = "what the two say before it is open is left out";
+                (false, format!("to {} through proxy `{}`; {what}", call.to, call.proxy))
+            }
+            Stage::Connecting { proxy: None, .. } | Stage::Asking { .. } => (false, String::new()),
+        }
     }
 
     /// There may be bytes, or an end, or an error.

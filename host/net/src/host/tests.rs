@@ -1,10 +1,12 @@
 //! The thread, with real sockets of this machine's loopback and a guest that is smoltcp in the test's own thread.
 
+mod captures;
 mod inbox;
 mod pings;
 mod resources;
 mod rules;
 mod streams;
+mod trains;
 
 use super::*;
 use crate::{

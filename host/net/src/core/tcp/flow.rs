@@ -21,6 +21,7 @@ use smoltcp::{
     socket::tcp::State,
     time::{Duration, Instant},
 };
+use std::ops::{Deref, DerefMut};
 
 /// Bytes that one turn moves in each direction before others have theirs.
 const TURN_BYTES: usize = 256 << 10;
@@ -39,10 +40,17 @@ pub(super) enum Stage {
     Open(Rings),
 }
 
+/// With ten thousand connections, none is in a cache. So this is short and holds what a segment's connection is found
+/// by; the record and the socket, which are not, come from memory at the same time.
 pub(super) struct Flow {
-    pub(super) id: FlowId,
     pub(super) key: Key,
     pub(super) stage: Stage,
+    record: Box<Record>,
+}
+
+/// What is known of it beside its socket.
+pub(super) struct Record {
+    pub(super) id: FlowId,
     guard: Guard,
     /// How far its socket's time is ahead of the clock.
     ahead_ns: u64,
@@ -73,6 +81,20 @@ pub(super) struct Flow {
     pub(super) asked: u8,
     /// Memory that is accounted for it.
     pub(super) accounted: usize,
+}
+
+impl Deref for Flow {
+    type Target = Record;
+
+    fn deref(&self) -> &Record {
+        &self.record
+    }
+}
+
+impl DerefMut for Flow {
+    fn deref_mut(&mut self) -> &mut Record {
+        &mut self.record
+    }
 }
 
 /// What a turn came to.
@@ -107,10 +129,8 @@ fn announced_mss(syn: &Segment<'_>) -> u16 {
 
 impl Flow {
     pub(super) fn connecting(id: FlowId, key: Key, syn: Vec<u8>, now: u64) -> Self {
-        Self {
+        let record = Record {
             id,
-            key,
-            stage: Stage::Connecting { syn },
             guard: Guard::default(),
             ahead_ns: 0,
             guest_mss: 536,
@@ -130,7 +150,8 @@ impl Flow {
             to_guest: 0,
             asked: 0,
             accounted: 0,
-        }
+        };
+        Self { key, stage: Stage::Connecting { syn }, record: Box::new(record) }
     }
 
     /// The host has connected: answer the guest's SYN. Returns the SYN, which is the first ingress; `None` if there is
@@ -318,8 +339,8 @@ impl Flow {
     fn take_back(&mut self, iface: &mut Interface, now: u64, out: &Output) {
         self.ahead_ns = self.ahead_ns.saturating_add(LONGEST_TIMEOUT_NS);
         let instant = self.instant(now);
-        let Stage::Open(rings) = &mut self.stage else { return };
         let mut shut = Blueprint(capabilities(out, self.key.guest.is_ipv6()));
+        let Stage::Open(rings) = &mut self.stage else { return };
         rings.set_mut(|set| iface.poll_egress(instant, &mut shut, set));
     }
 
@@ -345,16 +366,16 @@ impl Flow {
     fn ingress(&mut self, iface: &mut Interface, bytes: &[u8], turn: &mut Turn<'_>, out: &mut Output) {
         let Some(to) = out.neighbours.get(self.key.guest.ip()) else { return };
         let (head, instant) = (self.head(), self.instant(turn.now));
-        let Stage::Open(rings) = &mut self.stage else { return };
+        let Self { stage: Stage::Open(rings), record, .. } = self else { return };
         let mut device = Device {
             ingress: Some(bytes),
             out,
             guest: turn.guest,
-            guard: &mut self.guard,
+            guard: &mut record.guard,
             to,
             source: head.source,
             destination: head.destination,
-            guest_mss: self.guest_mss,
+            guest_mss: record.guest_mss,
             sent: 0,
             starved: false,
         };
@@ -396,31 +417,31 @@ impl Flow {
 
     /// Returns whether the host's side broke.
     fn feed_host(&mut self, turn: &mut Turn<'_>, outcome: &mut Outcome) -> bool {
-        let Stage::Open(rings) = &mut self.stage else { return false };
+        let Self { stage: Stage::Open(rings), record, .. } = self else { return false };
         rings.socket_mut(|socket| {
             let mut budget = TURN_BYTES;
-            while self.writable && socket.can_recv() {
+            while record.writable && socket.can_recv() {
                 if budget == 0 {
                     outcome.more = true;
                     return false;
                 }
-                let moved = socket.recv(|bytes| match turn.host.tcp_send(self.id, bytes) {
+                let moved = socket.recv(|bytes| match turn.host.tcp_send(record.id, bytes) {
                     Moved::Bytes(count) => (count.min(bytes.len()), Moved::Bytes(count)),
                     other => (0, other),
                 });
                 match moved {
                     Ok(Moved::Bytes(count)) => {
-                        self.from_guest += count as u64;
+                        record.from_guest += count as u64;
                         budget = budget.saturating_sub(count);
                     }
-                    Ok(Moved::WouldBlock) => self.writable = false,
+                    Ok(Moved::WouldBlock) => record.writable = false,
                     Ok(Moved::End | Moved::Failed(_)) => return true,
                     Err(_) => break,
                 }
             }
             let ended = match socket.state() {
                 State::CloseWait | State::LastAck | State::Closing | State::TimeWait => true,
-                State::Closed => self.guest_ended,
+                State::Closed => record.guest_ended,
                 State::Listen
                 | State::SynSent
                 | State::SynReceived
@@ -428,9 +449,9 @@ impl Flow {
                 | State::FinWait1
                 | State::FinWait2 => false,
             };
-            if ended && !self.told_host && socket.recv_queue() == 0 {
-                self.told_host = true;
-                turn.host.tcp_shutdown(self.id);
+            if ended && !record.told_host && socket.recv_queue() == 0 {
+                record.told_host = true;
+                turn.host.tcp_shutdown(record.id);
             }
             false
         })
@@ -438,26 +459,26 @@ impl Flow {
 
     /// Returns whether the host's side broke.
     fn feed_guest(&mut self, turn: &mut Turn<'_>, outcome: &mut Outcome) -> bool {
-        let Stage::Open(rings) = &mut self.stage else { return false };
+        let Self { stage: Stage::Open(rings), record, .. } = self else { return false };
         rings.socket_mut(|socket| {
             let mut budget = TURN_BYTES;
-            while self.readable && socket.can_send() {
+            while record.readable && socket.can_send() {
                 if budget == 0 {
                     outcome.more = true;
                     return false;
                 }
-                let moved = socket.send(|buffer| match turn.host.tcp_recv(self.id, buffer) {
+                let moved = socket.send(|buffer| match turn.host.tcp_recv(record.id, buffer) {
                     Moved::Bytes(count) => (count.min(buffer.len()), Moved::Bytes(count)),
                     other => (0, other),
                 });
                 match moved {
                     Ok(Moved::Bytes(count)) => {
-                        self.to_guest += count as u64;
+                        record.to_guest += count as u64;
                         budget = budget.saturating_sub(count);
                     }
-                    Ok(Moved::WouldBlock) => self.readable = false,
+                    Ok(Moved::WouldBlock) => record.readable = false,
                     Ok(Moved::End) => {
-                        (self.readable, self.host_ended) = (false, true);
+                        (record.readable, record.host_ended) = (false, true);
                         socket.close();
                     }
                     Ok(Moved::Failed(_)) => return true,
@@ -474,16 +495,16 @@ impl Flow {
         let Some(to) = out.neighbours.get(self.key.guest.ip()) else {
             return Outcome { unresolved: true, ..Outcome::default() };
         };
-        let Stage::Open(rings) = &mut self.stage else { return Outcome::default() };
+        let Self { stage: Stage::Open(rings), record, .. } = self else { return Outcome::default() };
         let mut device = Device {
             ingress: None,
             out,
             guest: turn.guest,
-            guard: &mut self.guard,
+            guard: &mut record.guard,
             to,
             source: head.source,
             destination: head.destination,
-            guest_mss: self.guest_mss,
+            guest_mss: record.guest_mss,
             sent: 0,
             starved: false,
         };

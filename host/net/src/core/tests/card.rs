@@ -3,8 +3,8 @@
 use super::{harness, parse::GUEST_MAC};
 use crate::{
     Network,
-    core::checksum::Sum,
-    frame::{GSO_TCPV4, GSO_TCPV6, HEADER_BYTES, Header, NEEDS_CSUM},
+    core::{checksum::Sum, packet::UDP},
+    frame::{GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, HEADER_BYTES, Header, NEEDS_CSUM},
 };
 use smoltcp::{
     phy::{self, ChecksumCapabilities, DeviceCapabilities, Medium},
@@ -130,6 +130,28 @@ pub(crate) fn udp_frames(from: &str, to: &str, data: &[u8]) -> Vec<Vec<u8>> {
         frame
     };
     pieces.map(piece).collect()
+}
+
+/// A message with a datagram of the guest's, or with a train of datagrams of `piece` bytes unless that is 0.
+pub(crate) fn udp_message(from: &str, to: &str, data: &[u8], piece: usize) -> Vec<u8> {
+    let (head, mut payload) = harness::datagram(from, to, data);
+    let mut header = Header::default();
+    if piece > 0 {
+        let sum = Sum::pseudo(head.source, head.destination, UDP, payload.len()).folded();
+        payload[6..8].copy_from_slice(&sum.to_be_bytes());
+        header = Header {
+            flags: NEEDS_CSUM,
+            gso_type: GSO_UDP_L4,
+            gso_size: piece as u16,
+            hdr_len: (14 + head.bytes() + 8) as u16,
+            csum_start: (14 + head.bytes()) as u16,
+            csum_offset: 6,
+            ..header
+        };
+    }
+    let mut message = header.encode().to_vec();
+    message.extend(harness::frame(&head, &payload));
+    message
 }
 
 #[test]

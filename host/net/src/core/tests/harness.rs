@@ -2,8 +2,8 @@
 
 use super::parse::{GUEST_MAC, check};
 use crate::{
-    Answer, Config, Core, Datagram, EchoReply, Egress, Failure, FlowId, Guest, Host, HostEvent, Kind, Moved,
-    Network, Request, Services, Setup, Target, Verdict,
+    Answer, Config, Core, EchoReply, Egress, Failure, FlowId, Guest, Host, HostEvent, Kind, Moved, Network,
+    Request, Services, Setup, TRAIN_BYTES, Target, Train, Verdict,
     config::Limits,
     core::{
         checksum::Sum,
@@ -115,9 +115,17 @@ pub(super) struct Sock {
     pub(super) broken: bool,
     pub(super) shutdown: bool,
     pub(super) sent_datagrams: Vec<(SocketAddr, u8, Vec<u8>)>,
-    pub(super) datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// What arrives: from whom, how long each datagram is, and all of them.
+    pub(super) datagrams: VecDeque<(SocketAddr, usize, Vec<u8>)>,
     pub(super) pings: Vec<(IpAddr, u8, u16, Vec<u8>)>,
     pub(super) replies: VecDeque<(IpAddr, u16, Vec<u8>)>,
+}
+
+impl Sock {
+    /// A datagram arrives.
+    pub(super) fn arrives(&mut self, from: &str, data: Vec<u8>) {
+        self.datagrams.push_back((from.parse().unwrap(), data.len(), data));
+    }
 }
 
 /// All sockets, and how the closed ones ended.
@@ -218,11 +226,13 @@ impl Host for Sockets {
         Ok(())
     }
 
-    fn udp_recv(&mut self, flow: FlowId, buffer: &mut [u8]) -> Option<Datagram> {
-        let (from, bytes) = self.sock(flow).datagrams.pop_front()?;
-        let count = bytes.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&bytes[..count]);
-        Some(Datagram { bytes: count, from })
+    fn udp_recv(&mut self, flow: FlowId, buffer: &mut [u8], into: &mut Vec<Train>) {
+        assert!(buffer.len() >= TRAIN_BYTES && into.is_empty());
+        for (place, room) in buffer.chunks_exact_mut(TRAIN_BYTES).enumerate() {
+            let Some((from, piece, bytes)) = self.sock(flow).datagrams.pop_front() else { return };
+            room[..bytes.len()].copy_from_slice(&bytes);
+            into.push(Train { at: place * TRAIN_BYTES, bytes: bytes.len(), piece, from });
+        }
     }
 
     fn ping_open(&mut self, flow: FlowId, _: &IpAddr) -> Result<(), Failure> {

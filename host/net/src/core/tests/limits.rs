@@ -130,7 +130,7 @@ fn neighbours_are_few() {
     for (guest, asked) in [("10.0.2.17", 0), ("10.0.2.16", 0), ("10.0.2.15", 1)] {
         let id = bench.core.forward_udp(Some(guest.parse().unwrap()), 53);
         bench.host.open.insert(id, Sock::default());
-        bench.host.sock(id).datagrams.push_back(("192.0.2.1:53".parse().unwrap(), vec![1]));
+        bench.host.sock(id).arrives("192.0.2.1:53", vec![1]);
         bench.event(HostEvent::Readable(id));
         bench.poll();
         let frames: Vec<_> =

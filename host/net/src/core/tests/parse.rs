@@ -1,7 +1,7 @@
 //! What must be true of every frame that leaves, by a parser that is not ours.
 
-use crate::frame::{GSO_NONE, GSO_TCPV4, GSO_TCPV6, Header, NEEDS_CSUM, Offload};
-use etherparse::{NetSlice, SlicedPacket, TcpOptionElement, TcpSlice, TransportSlice};
+use crate::frame::{GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, Header, NEEDS_CSUM, Offload};
+use etherparse::{NetSlice, SlicedPacket, TcpOptionElement, TcpSlice, TransportSlice, UdpSlice};
 
 pub(crate) const GUEST_MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
 
@@ -15,7 +15,7 @@ fn one_sum(bytes: &[u8]) -> u16 {
 }
 
 /// Panics if the frame is not one that a guest with these offloads may get.
-pub(super) fn check(header: &Header, frame: &[u8], offload: Offload, mtu: usize) {
+pub(crate) fn check(header: &Header, frame: &[u8], offload: Offload, mtu: usize) {
     assert!(frame.len() >= 60, "a frame of {} bytes", frame.len());
     assert_eq!(frame[6..12], crate::Network::default().mac, "source");
     assert_eq!(header.num_buffers, 0);
@@ -37,6 +37,9 @@ pub(super) fn check(header: &Header, frame: &[u8], offload: Offload, mtu: usize)
     }
     match &packet.transport {
         Some(TransportSlice::Tcp(tcp)) => check_tcp(header, frame, &packet, tcp, offload, mtu),
+        Some(TransportSlice::Udp(udp)) if header.gso_type == GSO_UDP_L4 => {
+            check_train(header, frame, &packet, udp, offload, mtu);
+        }
         other => {
             assert_eq!(*header, Header::default());
             check_other(&packet, other.as_ref());
@@ -63,6 +66,38 @@ fn check_other(packet: &SlicedPacket<'_>, transport: Option<&TransportSlice<'_>>
         // ARP, and fragments.
         _ => {}
     }
+}
+
+fn check_train(
+    header: &Header,
+    frame: &[u8],
+    packet: &SlicedPacket<'_>,
+    udp: &UdpSlice<'_>,
+    offload: Offload,
+    mtu: usize,
+) {
+    let zero = etherparse::UdpHeader { checksum: 0, ..udp.to_header() };
+    let (sum, ip_bytes, takes) = match packet.net.as_ref() {
+        Some(NetSlice::Ipv4(ip)) => {
+            let head = ip.header().to_header();
+            assert!(!ip.is_payload_fragmented());
+            (zero.calc_checksum_ipv4(&head, udp.payload()), 20, offload.uso4)
+        }
+        Some(NetSlice::Ipv6(ip)) => {
+            (zero.calc_checksum_ipv6(&ip.header().to_header(), udp.payload()), 40, offload.uso6)
+        }
+        other => panic!("UDP over {other:?}"),
+    };
+    let (udp_bytes, piece) = (8 + udp.payload().len(), usize::from(header.gso_size));
+    assert!(offload.csum && takes && header.flags == NEEDS_CSUM);
+    assert_eq!((usize::from(header.csum_start), header.csum_offset), (14 + ip_bytes, 6));
+    assert_eq!(usize::from(header.hdr_len), 14 + ip_bytes + 8);
+    assert_eq!(usize::from(udp.length()), udp_bytes);
+    // The guest adds what is there, its field included.
+    assert_eq!(!one_sum(&frame[14 + ip_bytes..]), sum.unwrap());
+    assert!(piece > 0 && ip_bytes + 8 + piece <= mtu, "datagrams of {piece} bytes");
+    let count = udp.payload().len().div_ceil(piece);
+    assert!((2..=64).contains(&count), "a train of {count}");
 }
 
 fn check_tcp(

@@ -40,7 +40,7 @@ fn a_forward_asks_a_machine_of_an_earlier_time_where_it_is() {
     bench.now = HOUR_NS;
     let id = bench.core.forward_udp(Some("10.0.2.40".parse().unwrap()), 53);
     bench.host.open.insert(id, Sock::default());
-    bench.host.sock(id).datagrams.push_back(("192.0.2.1:53".parse().unwrap(), vec![1]));
+    bench.host.sock(id).arrives("192.0.2.1:53", vec![1]);
     bench.event(HostEvent::Readable(id));
     bench.poll();
     assert_eq!(bench.wire.frames.len(), 1, "an ARP request");
@@ -64,7 +64,7 @@ fn connections_come_and_go_at_the_end_of_time() {
     let forward = peer.bench.core.forward_udp(Some("10.0.2.40".parse().unwrap()), 53);
     peer.bench.host.open.insert(forward, Sock::default());
     for _ in 0..2 {
-        peer.bench.host.sock(forward).datagrams.push_back(("192.0.2.1:53".parse().unwrap(), vec![1]));
+        peer.bench.host.sock(forward).arrives("192.0.2.1:53", vec![1]);
         peer.bench.event(HostEvent::Readable(forward));
         peer.bench.core.poll(peer.bench.now, &mut peer.bench.host, &mut peer.bench.wire);
     }

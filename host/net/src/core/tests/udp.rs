@@ -2,9 +2,9 @@
 
 use super::harness::{Bench, Chance, Echo, datagram, setup};
 use crate::{
-    DropReason, Failure, FlowId, HostEvent, IcmpError, Kind,
+    DropReason, Failure, FlowId, HostEvent, IcmpError, Kind, Unsent,
     core::packet::IpHead,
-    frame::{GSO_UDP_L4, Header, NEEDS_CSUM},
+    frame::{GSO_UDP_L4, Header, NEEDS_CSUM, Offload},
 };
 use std::net::SocketAddr;
 
@@ -26,7 +26,7 @@ fn parts(frame: &[u8]) -> (String, String, Vec<u8>) {
 }
 
 fn arrives(bench: &mut Bench, id: FlowId, from: &str, data: &[u8]) {
-    bench.host.sock(id).datagrams.push_back((from.parse().unwrap(), data.to_vec()));
+    bench.host.sock(id).arrives(from, data.to_vec());
     bench.event(HostEvent::Readable(id));
     bench.poll();
 }
@@ -441,9 +441,9 @@ fn without_room_datagrams_wait_in_their_socket() {
     let mut bench = Bench::new();
     bench.udp("10.0.2.15:5000", "192.0.2.1:53", b"x");
     let id = bench.host.only();
-    bench.wire.room = 80_000;
+    bench.wire.room = 92_000;
     for _ in 0..100 {
-        bench.host.sock(id).datagrams.push_back(("192.0.2.1:53".parse().unwrap(), vec![1; 1400]));
+        bench.host.sock(id).arrives("192.0.2.1:53", vec![1; 1400]);
     }
     bench.event(HostEvent::Readable(id));
     let mut total = 0;
@@ -452,4 +452,146 @@ fn without_room_datagrams_wait_in_their_socket() {
         total += bench.wire.frames.drain(..).count();
     }
     assert_eq!((total, bench.dropped(DropReason::NoRoom)), (100, 0));
+}
+
+/// Every datagram of a frame that may be a train.
+fn all_parts((header, frame): &(Header, Vec<u8>)) -> Vec<(String, Vec<u8>)> {
+    let (from, _, data) = parts(frame);
+    let piece = if header.gso_type == GSO_UDP_L4 { usize::from(header.gso_size) } else { data.len().max(1) };
+    match data.is_empty() {
+        true => vec![(from, data)],
+        false => data.chunks(piece).map(|piece| (from.clone(), piece.to_vec())).collect(),
+    }
+}
+
+const TRAINS: Offload = Offload { csum: true, tso4: false, tso6: false, uso4: true, uso6: true };
+
+/// A guest with these offloads and a socket of its own; what arrives: (sender, length of each datagram, of all).
+fn arrive(offload: Offload, v6: bool, arrivals: &[(&str, usize, usize)]) -> Vec<(Header, Vec<u8>)> {
+    let (guest, peers) = match v6 {
+        false => ("10.0.2.15:5000", ["192.0.2.1:53", "192.0.2.1:54"]),
+        true => ("[fd00::15]:5000", ["[2001:db8::1]:53", "[2001:db8::1]:54"]),
+    };
+    let mut bench = Bench::new();
+    bench.offload(offload);
+    bench.udp(guest, peers[0], b"hello");
+    let id = bench.host.only();
+    let mut wanted = Vec::new();
+    for (number, (from, piece, bytes)) in arrivals.iter().enumerate() {
+        let from = peers[usize::from(*from == "other")];
+        let data: Vec<u8> = (0..*bytes).map(|at| (at * 7 + number) as u8).collect();
+        let pieces: Vec<&[u8]> = if data.is_empty() { vec![&[]] } else { data.chunks(*piece).collect() };
+        wanted.extend(pieces.into_iter().map(|piece| (from.to_owned(), piece.to_vec())));
+        bench.host.sock(id).datagrams.push_back((from.parse().unwrap(), *piece, data));
+    }
+    bench.event(HostEvent::Readable(id));
+    let mut frames = Vec::new();
+    for _ in 0..100 {
+        bench.poll();
+        frames.extend(bench.wire.frames.drain(..));
+    }
+    let got: Vec<_> = frames.iter().flat_map(all_parts).collect();
+    assert_eq!(got.len(), wanted.len());
+    assert!(got == wanted, "what arrived is what was sent, in order");
+    frames
+}
+
+#[test]
+fn a_train_stays_one_if_the_guest_takes_them() {
+    for v6 in [false, true] {
+        // Equal ones, and a shorter last one.
+        for (piece, bytes) in [(1400, 1400 * 45), (1400, 1400 * 44 + 1), (1, 64), (1452, 1453)] {
+            let frames = arrive(TRAINS, v6, &[("one", piece, bytes)]);
+            assert_eq!(frames.len(), 1, "{piece} of {bytes}");
+            let header = frames[0].0;
+            assert_eq!((header.gso_type, usize::from(header.gso_size)), (GSO_UDP_L4, piece));
+        }
+        for offload in
+            [Offload::default(), Offload { csum: false, ..TRAINS }, Offload { uso4: v6, uso6: !v6, ..TRAINS }]
+        {
+            let frames = arrive(offload, v6, &[("one", 1400, 1400 * 44 + 1)]);
+            assert_eq!(frames.len(), 45);
+        }
+    }
+}
+
+#[test]
+fn what_arrives_alone_goes_by_train_with_its_like() {
+    let alone = |bytes| ("one", bytes, bytes);
+    for (arrivals, frames) in [
+        (vec![alone(500); 10], 1),
+        // A shorter one ends a train, a longer one begins another; an empty one is none.
+        (vec![alone(500), alone(500), alone(400), alone(400), alone(500)], 3),
+        (vec![alone(500), alone(0), alone(0), alone(500)], 4),
+        (vec![alone(500), ("other", 500, 500), ("other", 500, 500), alone(500)], 3),
+        // Several trains that make one, and what is too much for one.
+        (vec![("one", 500, 5000), ("one", 500, 4999), alone(500)], 2),
+        (vec![("one", 9, 9 * 60), ("one", 9, 9 * 60)], 2),
+        (vec![("one", 1400, 1400 * 40), ("one", 1400, 1400 * 40)], 2),
+    ] {
+        assert_eq!(arrive(TRAINS, false, &arrivals).len(), frames, "{arrivals:?}");
+    }
+}
+
+#[test]
+fn no_train_has_datagrams_that_are_longer_than_the_link_takes() {
+    for (piece, v6) in [(1473, false), (1453, true)] {
+        let mut bench = Bench::new();
+        bench.offload(TRAINS);
+        let (guest, peer) = match v6 {
+            false => ("10.0.2.15:5000", "192.0.2.1:53"),
+            true => ("[fd00::15]:5000", "[2001:db8::1]:53"),
+        };
+        bench.udp(guest, peer, b"hello");
+        let id = bench.host.only();
+        bench.host.sock(id).datagrams.push_back((peer.parse().unwrap(), piece, vec![1; 3 * piece]));
+        bench.event(HostEvent::Readable(id));
+        bench.poll();
+        let plain = bench.wire.frames.iter().all(|(header, _)| *header == Header::default());
+        assert!(plain && bench.wire.frames.len() == 6, "each in two fragments");
+    }
+}
+
+/// Room for one train only: the others wait in the socket, and nothing is dropped.
+#[test]
+fn trains_wait_for_room() {
+    let mut bench = Bench::new();
+    bench.offload(TRAINS);
+    bench.udp("10.0.2.15:5000", "192.0.2.1:53", b"hello");
+    let id = bench.host.only();
+    bench.wire.room = 100_000;
+    for _ in 0..5 {
+        bench.host.sock(id).datagrams.push_back(("192.0.2.1:53".parse().unwrap(), 1400, vec![1; 1400 * 40]));
+    }
+    bench.event(HostEvent::Readable(id));
+    for left in (0..5).rev() {
+        bench.poll();
+        bench.poll();
+        assert_eq!((bench.wire.frames.len(), bench.host.sock(id).datagrams.len()), (1, left));
+        bench.wire.frames.clear();
+    }
+    assert_eq!(bench.core.stats().drops(DropReason::NoRoom), 0);
+}
+
+#[test]
+fn what_could_not_be_sent_is_told_like_what_could_not_be_at_once() {
+    for (guest, peer, numbers) in
+        [("10.0.2.15:5000", "192.0.2.1:53", [3, 1]), ("[fd00::15]:5000", "[2001:db8::1]:53", [1, 3])]
+    {
+        let mut bench = Bench::new();
+        bench.udp(guest, peer, b"lost");
+        let id = bench.host.only();
+        let unsent = Unsent {
+            to: peer.parse().unwrap(),
+            failure: Failure::HostUnreachable,
+            payload: b"lost".to_vec(),
+        };
+        bench.event(HostEvent::Unsent(id, unsent));
+        let frame = bench.next_frame().expect("an error message");
+        let (at, ip_bytes) = if peer.starts_with('[') { (54, 40) } else { (34, 20) };
+        assert_eq!(frame[at..at + 2], numbers);
+        let (_, quoted) = datagram(guest, peer, b"lost");
+        assert_eq!(frame[at + 8 + ip_bytes..][..6], quoted[..6], "ports and length");
+        assert_eq!(bench.dropped(DropReason::HostFailed), 1);
+    }
 }
