@@ -3,6 +3,7 @@
 use crate::{
     finding::Finding,
     parts::{self, PARTS, Part, Run},
+    phrases::{Phrases, PhrasesError},
     process::{self, End, Launcher, Surroundings},
     report::{DeviceReport, Report, Status, TestReport},
     rule::Rule,
@@ -18,6 +19,7 @@ use std::{
     thread,
     time::Instant,
 };
+use thiserror::Error;
 
 /// A device to check: its kind, and the options that a board gives it.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,16 +32,40 @@ pub struct Target {
     pub options: String,
 }
 
+/// Why a check cannot be done.
+#[derive(Debug, Error)]
+pub enum CheckError {
+    /// Test processes cannot be started.
+    #[error(transparent)]
+    Process(#[from] io::Error),
+    /// Phrases that the device does not have.
+    #[error("{error}")]
+    Phrases {
+        /// Their file, by its place in the settings.
+        file: usize,
+        /// Where, and what.
+        error: PhrasesError,
+    },
+    /// Phrases for a device that the plugin does not make.
+    #[error("the plugin has no device of kind {kind:?}")]
+    NoKind {
+        /// Their file, by its place in the settings.
+        file: usize,
+        /// Whom they are for.
+        kind: String,
+    },
+}
+
 /// Check a plugin: all of its kinds with the options of the settings, or these targets alone.
 ///
 /// # Errors
-/// Test processes cannot be started.
+/// Test processes cannot be started, or phrases are of no use to the plugin.
 pub fn check(
     plugin: &Path,
     launcher: &Launcher,
     settings: &Settings,
     targets: &[Target],
-) -> io::Result<Report> {
+) -> Result<Report, CheckError> {
     // Test processes may have another working folder.
     let plugin = std::path::absolute(plugin)?;
     let runner = Runner { plugin: plugin.clone(), launcher, settings };
@@ -50,6 +76,9 @@ pub fn check(
     let load = runner.report(part, &outcome, started);
     let kinds = outcome.data.get("kinds").cloned().unwrap_or_default();
     let kinds: Vec<DeviceDesc> = serde_json::from_value(kinds).unwrap_or_default();
+    if !kinds.is_empty() {
+        settings.phrases.iter().enumerate().try_for_each(|(file, text)| understood(file, text, &kinds))?;
+    }
     let targets: Vec<Target> = match targets {
         [] => kinds.iter().map(|desc| usual(desc, settings)).collect(),
         given => given.to_vec(),
@@ -58,6 +87,17 @@ pub fn check(
     let devices = targets.into_iter().filter(wanted).map(|target| runner.device(target, &kinds));
     let devices = devices.collect::<io::Result<_>>()?;
     Ok(Report { plugin: plugin.display().to_string(), load, devices, seed: settings.seed })
+}
+
+/// Whether phrases are ones of these kinds.
+fn understood(file: usize, text: &str, kinds: &[DeviceDesc]) -> Result<(), CheckError> {
+    let kind = Phrases::kind_of(text).unwrap_or_default();
+    let desc = match kinds.iter().find(|desc| desc.kind == kind) {
+        Some(desc) => desc,
+        None if kind.is_empty() => &kinds[0],
+        None => return Err(CheckError::NoKind { file, kind: kind.to_owned() }),
+    };
+    Phrases::parse(text, desc).map(drop).map_err(|error| CheckError::Phrases { file, error })
 }
 
 /// The kind with default options, and something for those that have none.
@@ -111,6 +151,7 @@ impl Runner<'_> {
             seed: self.settings.seed,
             seeds: self.settings.seeds,
             steps: self.settings.steps,
+            phrases: self.settings.phrases.iter().find(|text| Phrases::kind_of(text) == Some(kind)).cloned(),
             virtio: virtio.and_then(|facts| serde_json::from_value(facts.clone()).ok()),
             extra: Value::Null,
         }

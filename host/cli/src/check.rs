@@ -8,7 +8,7 @@ use crate::{
     plugins::{self, Plugins},
 };
 use clap::Args;
-use reprise_check::{Launcher, Report, Settings, Target};
+use reprise_check::{CheckError, Launcher, Report, Settings, Target};
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -47,6 +47,9 @@ pub(crate) struct CheckArgs {
     /// Settings: switches of rules and tests, options; default: reprise-check.toml here, if there is one
     #[arg(long, value_name = "FILE.toml")]
     settings: Option<PathBuf>,
+    /// What a device understands: steps that bring it up, and that are played between random ones; may be repeated
+    #[arg(long, value_name = "FILE")]
+    phrases: Vec<PathBuf>,
     /// Write the report as JUnit's XML, for CI
     #[arg(long, value_name = "FILE.xml")]
     junit: Option<PathBuf>,
@@ -58,10 +61,10 @@ pub(crate) struct CheckArgs {
 impl CheckArgs {
     pub(crate) fn run(&self, catalog: &Plugins, plugin_path: &[PathBuf]) -> Result<u8, Failure> {
         let plugin = self.file(catalog)?;
-        let settings = self.settings()?;
+        let (settings, phrases) = self.settings()?;
         let targets = self.targets(&plugin, plugin_path)?;
         let report = reprise_check::check(&plugin, &launcher()?, &settings, &targets)
-            .map_err(|error| Failure::io("cannot start a test process", &error))?;
+            .map_err(|error| not_checked(&error, &phrases))?;
         let report = self.of_kind(report)?;
         if let Some(path) = &self.junit {
             fs::write(path, report.to_junit())
@@ -87,7 +90,8 @@ impl CheckArgs {
         })
     }
 
-    fn settings(&self) -> Result<Settings, Failure> {
+    /// The settings, and the files of their phrases.
+    fn settings(&self) -> Result<(Settings, Vec<PathBuf>), Failure> {
         let here = Path::new(SETTINGS_FILE);
         let path = self.settings.as_deref().or_else(|| here.is_file().then_some(here));
         let mut settings = match path {
@@ -111,7 +115,15 @@ impl CheckArgs {
         settings.steps = self.steps.unwrap_or(settings.steps);
         settings.timeout = self.timeout.map_or(settings.timeout, Duration::from_secs);
         settings.kind.clone_from(&self.kind);
-        Ok(settings)
+        let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
+        let mut files: Vec<PathBuf> = settings.phrase_files.iter().map(|file| folder.join(file)).collect();
+        files.extend_from_slice(&self.phrases);
+        let read = |file: &PathBuf| {
+            fs::read_to_string(file)
+                .map_err(|error| Failure::io("cannot read phrases", &error).at(file.display()))
+        };
+        settings.phrases = files.iter().map(read).collect::<Result<_, _>>()?;
+        Ok((settings, files))
     }
 
     /// The devices of the boards that are made of this plugin.
@@ -152,6 +164,18 @@ impl CheckArgs {
                     .help("`reprise plugin describe FILE.so` shows the kinds"))
             }
             Some(_) | None => Ok(report),
+        }
+    }
+}
+
+/// `phrases`: their files, in the order of the settings.
+fn not_checked(error: &CheckError, phrases: &[PathBuf]) -> Failure {
+    match error {
+        CheckError::Process(error) => Failure::io("cannot start a test process", error),
+        CheckError::Phrases { file, .. } | CheckError::NoKind { file, .. } => {
+            Failure::config("these phrases are not of this plugin")
+                .at(phrases[*file].display())
+                .note(error.to_string())
         }
     }
 }
