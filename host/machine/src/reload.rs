@@ -7,7 +7,7 @@ use crate::{
 };
 use reprise_abi::{
     desc::{DeviceDesc, Pins},
-    schema,
+    schema::{self, Verdict},
 };
 use thiserror::Error;
 
@@ -107,7 +107,11 @@ impl Machine {
         }
         // One that does not describe its state says by its load alone what is wrong.
         let changes = schema::compare(slot.instance.desc(), instance.desc()).unwrap_or_default();
-        let breaks: Vec<String> = changes.iter().filter(|c| c.breaks).map(ToString::to_string).collect();
+        let breaks: Vec<String> = changes
+            .iter()
+            .filter(|change| change.verdict == Verdict::Breaks)
+            .map(ToString::to_string)
+            .collect();
         if !breaks.is_empty() {
             return Err(ReloadError::State { device: device(), breaks });
         }
