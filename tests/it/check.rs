@@ -70,6 +70,7 @@ const BAD_TOO: &[(&str, &str, &str)] = &[
     ("devices", "link-resets", "R045"),
     ("devices", "link-lined", "R007"),
     ("devices", "link-credited", "R007"),
+    ("devices", "link-stingy", "R045"),
     // And where there is more static memory than can be looked at behind each call.
     ("vast", "vast", "R030"),
 ];
