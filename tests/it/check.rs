@@ -288,6 +288,12 @@ fn phrases_lead_to_states_that_random_steps_do_not_reach() {
         };
         assert_eq!(found(&[]), BTreeSet::new(), "{name}, without phrases");
         assert_eq!(found(&["--phrases", &phrases]), BTreeSet::from([(*rule).to_owned()]), "{name}");
+        // Who sees a finding again needs them, too.
+        if *name == "csd" {
+            let told = check(&file, &["--phrases", &phrases]).stdout;
+            let again = format!("again: --test drive --seed 1 --phrases {phrases}\n");
+            assert!(String::from_utf8_lossy(&told).contains(&again), "{}", String::from_utf8_lossy(&told));
+        }
     }
     let good = build_folder().join("libreprise_plugin_sdcard.so");
     let output = check(&good, &["--phrases", &phrases]);

@@ -36,4 +36,4 @@ pub use process::{Launcher, serve};
 pub use report::{DeviceReport, Report, Status, TestReport};
 pub use rule::{RULES, Rule, Text};
 pub use runner::{CheckError, Target, check};
-pub use settings::{Settings, SettingsError, test as known_test};
+pub use settings::{PhraseFile, Settings, SettingsError, test as known_test};

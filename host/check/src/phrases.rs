@@ -309,7 +309,8 @@ mod tests {
     #[test]
     fn each_line_is_its_steps() {
         let text = "# A device.\ndevice x\ndisk 512\n[open]\nselect bus low\nspi bus 40 ff*2 # CMD0\nwait 0x10\nnext\n\
-                    [a phrase]\nsay chat@1 0a\nwrite regs 4 4 0x1ffffffff\nread regs 0xc 4\npin in.1 high\nnobody chat\n";
+                    [a phrase]\nsay chat@1 0a\nwrite regs 4 4 0x1ffffffff\nread regs 0xc 4\npin in.1 high\n\
+                    nobody chat\n";
         let phrases = parsed(text).unwrap();
         assert_eq!((phrases.kind.as_str(), phrases.disk_bytes), ("x", Some(512 << 10)));
         assert_eq!(Phrases::kind_of(text), Some("x"));

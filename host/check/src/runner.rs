@@ -8,7 +8,7 @@ use crate::{
     report::{DeviceReport, Report, Status, TestReport},
     rule::Rule,
     session::{Job, Outcome},
-    settings::Settings,
+    settings::{PhraseFile, Settings},
 };
 use reprise_machine::desc::DeviceDesc;
 use serde_json::{Map, Value, json};
@@ -41,16 +41,16 @@ pub enum CheckError {
     /// Phrases that the device does not have.
     #[error("{error}")]
     Phrases {
-        /// Their file, by its place in the settings.
-        file: usize,
+        /// Their file.
+        file: String,
         /// Where, and what.
         error: PhrasesError,
     },
     /// Phrases for a device that the plugin does not make.
     #[error("the plugin has no device of kind {kind:?}")]
     NoKind {
-        /// Their file, by its place in the settings.
-        file: usize,
+        /// Their file.
+        file: String,
         /// Whom they are for.
         kind: String,
     },
@@ -77,7 +77,7 @@ pub fn check(
     let kinds = outcome.data.get("kinds").cloned().unwrap_or_default();
     let kinds: Vec<DeviceDesc> = serde_json::from_value(kinds).unwrap_or_default();
     if !kinds.is_empty() {
-        settings.phrases.iter().enumerate().try_for_each(|(file, text)| understood(file, text, &kinds))?;
+        settings.phrases.iter().try_for_each(|file| understood(file, &kinds))?;
     }
     let targets: Vec<Target> = match targets {
         [] => kinds.iter().map(|desc| usual(desc, settings)).collect(),
@@ -90,7 +90,8 @@ pub fn check(
 }
 
 /// Whether phrases are ones of these kinds.
-fn understood(file: usize, text: &str, kinds: &[DeviceDesc]) -> Result<(), CheckError> {
+fn understood(PhraseFile { name, text }: &PhraseFile, kinds: &[DeviceDesc]) -> Result<(), CheckError> {
+    let file = name.clone();
     let kind = Phrases::kind_of(text).unwrap_or_default();
     let desc = match kinds.iter().find(|desc| desc.kind == kind) {
         Some(desc) => desc,
@@ -151,10 +152,15 @@ impl Runner<'_> {
             seed: self.settings.seed,
             seeds: self.settings.seeds,
             steps: self.settings.steps,
-            phrases: self.settings.phrases.iter().find(|text| Phrases::kind_of(text) == Some(kind)).cloned(),
+            phrases: self.phrases(kind).map(|file| file.text.clone()),
             virtio: virtio.and_then(|facts| serde_json::from_value(facts.clone()).ok()),
             extra: Value::Null,
         }
+    }
+
+    /// What a kind understands.
+    fn phrases(&self, kind: &str) -> Option<&PhraseFile> {
+        self.settings.phrases.iter().find(|file| Phrases::kind_of(&file.text) == Some(kind))
     }
 
     fn start(&self, job: &Job, surroundings: Surroundings) -> io::Result<End> {
@@ -219,7 +225,9 @@ impl Runner<'_> {
             }
         }
         let tests = PARTS.iter().filter_map(|part| done.remove(part.name)).collect();
-        Ok(DeviceReport { kind: target.kind, from: target.from, options: target.options, tests })
+        let phrases = self.phrases(&target.kind).map(|file| file.name.clone());
+        let Target { kind, from, options } = target;
+        Ok(DeviceReport { kind, from, options, phrases, tests })
     }
 
     /// Why a test is not run.

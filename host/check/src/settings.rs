@@ -31,8 +31,8 @@ pub struct Settings {
     pub options: BTreeMap<String, toml::Table>,
     /// Files of phrases, as the settings name them: whoever reads the settings reads them, too.
     pub phrase_files: Vec<String>,
-    /// Their texts.
-    pub phrases: Vec<String>,
+    /// What was read.
+    pub phrases: Vec<PhraseFile>,
 }
 
 impl Default for Settings {
@@ -51,6 +51,15 @@ impl Default for Settings {
             phrases: Vec::new(),
         }
     }
+}
+
+/// A file of phrases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PhraseFile {
+    /// Where it is, for messages.
+    pub name: String,
+    /// What is in it.
+    pub text: String,
 }
 
 /// Why a settings file is none.

@@ -8,7 +8,7 @@ use crate::{
     plugins::{self, Plugins},
 };
 use clap::Args;
-use reprise_check::{CheckError, Launcher, Report, Settings, Target};
+use reprise_check::{CheckError, Launcher, PhraseFile, Report, Settings, Target};
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -61,10 +61,10 @@ pub(crate) struct CheckArgs {
 impl CheckArgs {
     pub(crate) fn run(&self, catalog: &Plugins, plugin_path: &[PathBuf]) -> Result<u8, Failure> {
         let plugin = self.file(catalog)?;
-        let (settings, phrases) = self.settings()?;
+        let settings = self.settings()?;
         let targets = self.targets(&plugin, plugin_path)?;
         let report = reprise_check::check(&plugin, &launcher()?, &settings, &targets)
-            .map_err(|error| not_checked(&error, &phrases))?;
+            .map_err(|error| not_checked(&error))?;
         let report = self.of_kind(report)?;
         if let Some(path) = &self.junit {
             fs::write(path, report.to_junit())
@@ -90,8 +90,7 @@ impl CheckArgs {
         })
     }
 
-    /// The settings, and the files of their phrases.
-    fn settings(&self) -> Result<(Settings, Vec<PathBuf>), Failure> {
+    fn settings(&self) -> Result<Settings, Failure> {
         let here = Path::new(SETTINGS_FILE);
         let path = self.settings.as_deref().or_else(|| here.is_file().then_some(here));
         let mut settings = match path {
@@ -119,11 +118,14 @@ impl CheckArgs {
         let mut files: Vec<PathBuf> = settings.phrase_files.iter().map(|file| folder.join(file)).collect();
         files.extend_from_slice(&self.phrases);
         let read = |file: &PathBuf| {
-            fs::read_to_string(file)
-                .map_err(|error| Failure::io("cannot read phrases", &error).at(file.display()))
+            let name = file.display().to_string();
+            match fs::read_to_string(file) {
+                Ok(text) => Ok(PhraseFile { name, text }),
+                Err(error) => Err(Failure::io("cannot read phrases", &error).at(name)),
+            }
         };
         settings.phrases = files.iter().map(read).collect::<Result<_, _>>()?;
-        Ok((settings, files))
+        Ok(settings)
     }
 
     /// The devices of the boards that are made of this plugin.
@@ -168,14 +170,11 @@ impl CheckArgs {
     }
 }
 
-/// `phrases`: their files, in the order of the settings.
-fn not_checked(error: &CheckError, phrases: &[PathBuf]) -> Failure {
+fn not_checked(error: &CheckError) -> Failure {
     match error {
         CheckError::Process(error) => Failure::io("cannot start a test process", error),
         CheckError::Phrases { file, .. } | CheckError::NoKind { file, .. } => {
-            Failure::config("these phrases are not of this plugin")
-                .at(phrases[*file].display())
-                .note(error.to_string())
+            Failure::config("these phrases are not of this plugin").at(file).note(error.to_string())
         }
     }
 }

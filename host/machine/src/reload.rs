@@ -68,7 +68,8 @@ impl Machine {
     }
 
     /// Make the devices of a plugin by another build of it, in the state that they have. To be called between two
-    /// [`Machine::run`], and before the next one [`Machine::succeed`] has them take the old ones' places, or nobody does.
+    /// [`Machine::run`], and before the next one [`Machine::succeed`] has them take the old ones' places, or nobody
+    /// does.
     ///
     /// The new build must have the regions, ports, links and device tree node of the old one. Pins, timers and bottom
     /// halves it may have more of, behind those that were there: the board has no use for them yet.

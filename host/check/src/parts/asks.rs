@@ -158,8 +158,8 @@ pub(super) fn statics(session: &Session) -> Outcome {
     run().map_or_else(|outcome| outcome, Outcome::from)
 }
 
-/// Whether a script changes static memory. Where a look takes long there is one in `every` calls; the step is then found
-/// by playing it again, with a look at each call of those between the last two.
+/// Whether a script changes static memory. Where a look takes long there is one in `every` calls; the step is then
+/// found by playing it again, with a look at each call of those between the last two.
 fn changed(
     session: &Session,
     elf: &Elf<'_>,

@@ -57,7 +57,8 @@ impl Statics {
     /// A segment as it is.
     fn now(&self, range: usize) -> &[u8] {
         let (vaddr, len) = self.ranges[range];
-        // SAFETY: a writable segment of the library that is loaded there, and no code of it runs while this is borrowed.
+        // SAFETY: a writable segment of the library that is loaded there, and no code of it runs while this is
+        // borrowed.
         unsafe { core::slice::from_raw_parts((self.bias + vaddr) as *const u8, len as usize) }
     }
 
