@@ -136,9 +136,29 @@ fn states_of_builds_are_compared() {
     std::fs::write(&file, serde_json::to_string(&described).unwrap()).unwrap();
     let broken = Reprise::new(["plugin", "state-diff", &builds.file("now"), &file]).end();
     assert_eq!(broken.code, Some(4), "{}", broken.errors);
-    let text = "BREAKS  field `beats`: removed: records that have it are refused for an unknown field";
+    let text = "BREAKS   field `beats`: removed: records that have it are refused for an unknown field";
     assert!(broken.console.contains(text), "{}", broken.console);
     assert!(broken.console.ends_with("2 changes break old snapshots\n"), "{}", broken.console);
+
+    // What is left out is neither the same nor another, and CI can tell.
+    let mut described = kinds(Reprise::new(["plugin", "describe", &builds.file("now"), "--json"]).end());
+    for field in described[0]["state"]["fields"].as_array_mut().unwrap() {
+        if field["name"] == "beats" {
+            field["type"].as_object_mut().unwrap().remove("bits").unwrap();
+        }
+    }
+    let file = builds.path("without-bits.json");
+    std::fs::write(&file, serde_json::to_string(&described).unwrap()).unwrap();
+    let unknown = diff(&file, &builds.file("now"));
+    assert_eq!(unknown.code, Some(8), "{}", unknown.errors);
+    let told: Value = serde_json::from_str(&unknown.console).unwrap();
+    assert_eq!((&told["verdict"], &told["breaks"]), (&"unknown".into(), &false.into()), "{told}");
+    let changes = told["kinds"][0]["changes"].as_array().unwrap();
+    let is_it = |change: &&Value| change["verdict"] == "unknown" && change["path"] == "beats";
+    assert_eq!(changes.iter().filter(is_it).count(), 1, "{told}");
+    let said = Reprise::new(["plugin", "state-diff", &file, &builds.file("now")]).end().console;
+    let text = "UNKNOWN  field `beats`: is uint 32, and the old build does not say how many bits it was";
+    assert!(said.contains(text) && said.contains("is not known"), "{said}");
 }
 
 /// The pages of the manual are what the devices say of themselves. `REPRISE_UPDATE=1` writes them.

@@ -8,7 +8,8 @@ use std::{
 };
 
 /// What is copied of the repository: what plugins are built from.
-const FOLDERS: [&str; 4] = ["plugin-api", "plugins/gpio", "plugins/ns16550a", "tests/broken/src"];
+const FOLDERS: [&str; 5] =
+    ["plugin-api", "plugins/gpio", "plugins/ns16550a", "plugins/sdcard", "tests/broken/src"];
 
 /// A change of a source: file, what is there, and what takes its place.
 pub(crate) type Edit<'a> = (&'a str, &'a str, &'a str);

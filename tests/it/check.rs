@@ -1,6 +1,7 @@
 //! `reprise plugin check`: each rule has a plugin that breaks it and no other, and good plugins pass.
 
 use crate::abi::Builds;
+use crate::builds::{Edit, build};
 use crate::reprise::{Scratch, build_folder, root};
 use reprise_check::RULES;
 use serde_json::Value;
@@ -64,11 +65,14 @@ const BAD: &[(&str, &str, &str)] = &[
 ];
 
 /// The same where only the words of a link's protocol lead to the mistake.
-const BAD_ON_LINKS: &[(&str, &str, &str)] = &[
+const BAD_TOO: &[(&str, &str, &str)] = &[
     ("devices", "link-panics", "R007"),
     ("devices", "link-resets", "R045"),
     ("devices", "link-lined", "R007"),
     ("devices", "link-credited", "R007"),
+    ("devices", "link-stingy", "R045"),
+    // And where there is more static memory than can be looked at behind each call.
+    ("vast", "vast", "R030"),
 ];
 
 /// The library of an example of `tests/plugins/bad`, which is built once.
@@ -111,7 +115,7 @@ fn every_rule_has_a_plugin_that_breaks_it_and_no_other() {
     let covered: Vec<&str> = BAD.iter().map(|(_, _, rule)| *rule).collect();
     assert_eq!(rules, covered, "a row for each rule, in order");
     let mut wrong = Vec::new();
-    for (library_name, kind, rule) in BAD.iter().chain(BAD_ON_LINKS) {
+    for (library_name, kind, rule) in BAD.iter().chain(BAD_TOO) {
         let args = ["--kind", kind, "--seeds", "4", "--steps", "600", "--timeout", "15"];
         let report = json(&library(library_name), &args);
         let found: BTreeSet<&str> = findings(&report).iter().map(|f| f["rule"].as_str().unwrap()).collect();
@@ -228,4 +232,96 @@ fn junit_has_each_test_and_finding() {
         assert!(xml.contains(text), "no {text:?} in:\n{xml}");
     }
     assert_eq!(xml.matches("<testcase ").count(), xml.matches("</testcase>").count());
+}
+
+/// Mistakes in states of the SD card that only whole commands lead to: what is there, what takes its place, and the
+/// rule that it breaks.
+const DEEP: &[(&str, Edit<'_>, &str)] = &[
+    // The third block of a write.
+    ("wrote", (SDCARD, "self.written.wrapping_add(1)", "[1, 2][self.written as usize]"), "R007"),
+    // A read that is two blocks ahead is saved, and then taken for too much.
+    ("ahead", (SDCARD, "self.output.len() > MOST_OUTPUT", "self.output.len() > MOST_OUTPUT / 2"), "R037"),
+    // The blocks of an erasure.
+    (
+        "erase",
+        (SDCARD, "    erase_first: Option<u32>,", "    #[state(config)]\n    erase_first: Option<u32>,"),
+        "R038",
+    ),
+    // Its size, in the CSD.
+    (
+        "csd",
+        (
+            "plugins/sdcard/src/registers.rs",
+            "(units(disk).unwrap_or(1) - 1) as u32",
+            "3 - units(disk).unwrap_or(1) as u32",
+        ),
+        "R007",
+    ),
+    // How far it has come outlives a reset.
+    (
+        "mode",
+        (
+            SDCARD,
+            "token: self.token, ..Self::default() };\n    }",
+            "token: self.token, mode: self.mode, ..Self::default() };\n    }",
+        ),
+        "R045",
+    ),
+];
+const SDCARD: &str = "plugins/sdcard/src/lib.rs";
+
+fn sdcard_phrases() -> String {
+    root().join("plugins/sdcard/sdcard.phrases").to_str().unwrap().to_owned()
+}
+
+/// With what the card understands the check finds them all, and without it none: what it drives then is a card that
+/// nobody has brought up.
+#[test]
+fn phrases_lead_to_states_that_random_steps_do_not_reach() {
+    let phrases = sdcard_phrases();
+    for (name, edit, rule) in DEEP {
+        let library = "libreprise_plugin_sdcard.so";
+        let file = build("reprise-plugin-sdcard", library, &format!("{name}.so"), &[*edit]);
+        let found = |args: &[&str]| -> BTreeSet<String> {
+            let report = json(&file, args);
+            findings(&report).iter().map(|f| f["rule"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(found(&[]), BTreeSet::new(), "{name}, without phrases");
+        assert_eq!(found(&["--phrases", &phrases]), BTreeSet::from([(*rule).to_owned()]), "{name}");
+        // Who sees a finding again needs them, too.
+        if *name == "csd" {
+            let told = check(&file, &["--phrases", &phrases]).stdout;
+            let again = format!("again: --test drive --seed 1 --phrases {phrases}\n");
+            assert!(String::from_utf8_lossy(&told).contains(&again), "{}", String::from_utf8_lossy(&told));
+        }
+    }
+    let good = build_folder().join("libreprise_plugin_sdcard.so");
+    let output = check(&good, &["--phrases", &phrases]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("nothing found") && !text.contains("not run"), "{text}");
+}
+
+#[test]
+fn phrases_are_named_by_settings_and_their_mistakes_are_told() {
+    let scratch = Scratch::new("check-phrases");
+    let (settings, phrases) = (scratch.path("check.toml"), scratch.path("x.phrases"));
+    std::fs::write(&settings, "phrases = [\"x.phrases\"]\n").unwrap();
+    let plugin = build_folder().join("libreprise_plugin_sdcard.so");
+    let told = |text: &str| {
+        std::fs::write(&phrases, text).unwrap();
+        let output = check(&plugin, &["--settings", &settings, "--test", "options"]);
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(told("device sdcard\n[open]\nselect bus low\n").0, Some(0));
+    for (text, said) in [
+        ("device sdcard\n[open]\nspi bas ff\n", "line 3: the device has no link \"bas\""),
+        ("device mmc\n[open]\nnext\n", "the plugin has no device of kind \"mmc\""),
+        ("[open]\nnext\n", "line 1: it does not say for which device it is"),
+    ] {
+        let (code, errors) = told(text);
+        assert!(code == Some(3) && errors.contains(said) && errors.contains(&phrases), "{text}: {errors}");
+    }
+    std::fs::remove_file(&phrases).unwrap();
+    let output = check(&plugin, &["--settings", &settings]);
+    assert_eq!(output.status.code(), Some(6), "{output:?}");
 }

@@ -11,9 +11,11 @@
 )]
 
 mod compare;
+mod disk;
 mod elf;
 mod finding;
 mod parts;
+mod phrases;
 mod process;
 mod progress;
 mod report;
@@ -29,8 +31,9 @@ mod watch;
 mod world;
 
 pub use finding::Finding;
+pub use phrases::PhrasesError;
 pub use process::{Launcher, serve};
 pub use report::{DeviceReport, Report, Status, TestReport};
 pub use rule::{RULES, Rule, Text};
-pub use runner::{Target, check};
-pub use settings::{Settings, SettingsError, test as known_test};
+pub use runner::{CheckError, Target, check};
+pub use settings::{PhraseFile, Settings, SettingsError, test as known_test};

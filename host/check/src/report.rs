@@ -69,6 +69,8 @@ pub struct DeviceReport {
     pub options: String,
     /// The tests, in order.
     pub tests: Vec<TestReport>,
+    /// The file of what it understands.
+    pub phrases: Option<String>,
 }
 
 /// All tests of a plugin.
@@ -99,10 +101,11 @@ impl Report {
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut out = format!("{}\n", self.plugin);
-        test_text(&mut out, &self.load, self.seed);
+        test_text(&mut out, &self.load, self.seed, None);
         for device in &self.devices {
             writeln!(out, "{}, {}: {}", device.kind, device.from, device.options).expect("a string");
-            device.tests.iter().for_each(|test| test_text(&mut out, test, self.seed));
+            let phrases = device.phrases.as_deref();
+            device.tests.iter().for_each(|test| test_text(&mut out, test, self.seed, phrases));
         }
         let found = self.findings().count();
         let (run, all) = (self.tests().filter(|test| test.why().is_none()).count(), self.tests().count());
@@ -120,7 +123,9 @@ impl Report {
         let device = |device: &DeviceReport| {
             let tests: Vec<Value> = device.tests.iter().map(test_json).collect();
             let options: Value = serde_json::from_str(&device.options).unwrap_or_default();
-            json!({ "kind": device.kind, "from": device.from, "options": options, "tests": tests })
+            json!({
+                "kind": device.kind, "from": device.from, "options": options, "phrases": device.phrases, "tests": tests,
+            })
         };
         let devices: Vec<Value> = self.devices.iter().map(device).collect();
         json!({
@@ -142,14 +147,15 @@ impl Report {
     }
 }
 
-fn test_text(out: &mut String, test: &TestReport, seed: u64) {
+fn test_text(out: &mut String, test: &TestReport, seed: u64, phrases: Option<&str>) {
+    let phrases = phrases.map(|file| format!(" --phrases {file}")).unwrap_or_default();
     let TestReport { name, about, took_ms, .. } = test;
     let why = test.why().map(|why| format!(": {why}")).unwrap_or_default();
     writeln!(out, "  {:<7} {name:<10} {about} ({took_ms} ms){why}", test.word()).expect("a string");
     for finding in &test.findings {
         finding_text(out, finding);
         let seed = finding.seed.unwrap_or(seed);
-        writeln!(out, "      again: --test {name} --seed {seed}").expect("a string");
+        writeln!(out, "      again: --test {name} --seed {seed}{phrases}").expect("a string");
     }
 }
 

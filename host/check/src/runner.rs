@@ -3,11 +3,12 @@
 use crate::{
     finding::Finding,
     parts::{self, PARTS, Part, Run},
+    phrases::{Phrases, PhrasesError},
     process::{self, End, Launcher, Surroundings},
     report::{DeviceReport, Report, Status, TestReport},
     rule::Rule,
     session::{Job, Outcome},
-    settings::Settings,
+    settings::{PhraseFile, Settings},
 };
 use reprise_machine::desc::DeviceDesc;
 use serde_json::{Map, Value, json};
@@ -18,6 +19,7 @@ use std::{
     thread,
     time::Instant,
 };
+use thiserror::Error;
 
 /// A device to check: its kind, and the options that a board gives it.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,16 +32,40 @@ pub struct Target {
     pub options: String,
 }
 
+/// Why a check cannot be done.
+#[derive(Debug, Error)]
+pub enum CheckError {
+    /// Test processes cannot be started.
+    #[error(transparent)]
+    Process(#[from] io::Error),
+    /// Phrases that the device does not have.
+    #[error("{error}")]
+    Phrases {
+        /// Their file.
+        file: String,
+        /// Where, and what.
+        error: PhrasesError,
+    },
+    /// Phrases for a device that the plugin does not make.
+    #[error("the plugin has no device of kind {kind:?}")]
+    NoKind {
+        /// Their file.
+        file: String,
+        /// Whom they are for.
+        kind: String,
+    },
+}
+
 /// Check a plugin: all of its kinds with the options of the settings, or these targets alone.
 ///
 /// # Errors
-/// Test processes cannot be started.
+/// Test processes cannot be started, or phrases are of no use to the plugin.
 pub fn check(
     plugin: &Path,
     launcher: &Launcher,
     settings: &Settings,
     targets: &[Target],
-) -> io::Result<Report> {
+) -> Result<Report, CheckError> {
     // Test processes may have another working folder.
     let plugin = std::path::absolute(plugin)?;
     let runner = Runner { plugin: plugin.clone(), launcher, settings };
@@ -50,6 +76,9 @@ pub fn check(
     let load = runner.report(part, &outcome, started);
     let kinds = outcome.data.get("kinds").cloned().unwrap_or_default();
     let kinds: Vec<DeviceDesc> = serde_json::from_value(kinds).unwrap_or_default();
+    if !kinds.is_empty() {
+        settings.phrases.iter().try_for_each(|file| understood(file, &kinds))?;
+    }
     let targets: Vec<Target> = match targets {
         [] => kinds.iter().map(|desc| usual(desc, settings)).collect(),
         given => given.to_vec(),
@@ -58,6 +87,18 @@ pub fn check(
     let devices = targets.into_iter().filter(wanted).map(|target| runner.device(target, &kinds));
     let devices = devices.collect::<io::Result<_>>()?;
     Ok(Report { plugin: plugin.display().to_string(), load, devices, seed: settings.seed })
+}
+
+/// Whether phrases are ones of these kinds.
+fn understood(PhraseFile { name, text }: &PhraseFile, kinds: &[DeviceDesc]) -> Result<(), CheckError> {
+    let file = name.clone();
+    let kind = Phrases::kind_of(text).unwrap_or_default();
+    let desc = match kinds.iter().find(|desc| desc.kind == kind) {
+        Some(desc) => desc,
+        None if kind.is_empty() => &kinds[0],
+        None => return Err(CheckError::NoKind { file, kind: kind.to_owned() }),
+    };
+    Phrases::parse(text, desc).map(drop).map_err(|error| CheckError::Phrases { file, error })
 }
 
 /// The kind with default options, and something for those that have none.
@@ -111,9 +152,15 @@ impl Runner<'_> {
             seed: self.settings.seed,
             seeds: self.settings.seeds,
             steps: self.settings.steps,
+            phrases: self.phrases(kind).map(|file| file.text.clone()),
             virtio: virtio.and_then(|facts| serde_json::from_value(facts.clone()).ok()),
             extra: Value::Null,
         }
+    }
+
+    /// What a kind understands.
+    fn phrases(&self, kind: &str) -> Option<&PhraseFile> {
+        self.settings.phrases.iter().find(|file| Phrases::kind_of(&file.text) == Some(kind))
     }
 
     fn start(&self, job: &Job, surroundings: Surroundings) -> io::Result<End> {
@@ -178,7 +225,9 @@ impl Runner<'_> {
             }
         }
         let tests = PARTS.iter().filter_map(|part| done.remove(part.name)).collect();
-        Ok(DeviceReport { kind: target.kind, from: target.from, options: target.options, tests })
+        let phrases = self.phrases(&target.kind).map(|file| file.name.clone());
+        let Target { kind, from, options } = target;
+        Ok(DeviceReport { kind, from, options, phrases, tests })
     }
 
     /// Why a test is not run.

@@ -1,7 +1,7 @@
 //! What happens to a device in a test: steps that follow from a seed and from its descriptor, never from what the
 //! device does. So the same steps can be played again, in another process, or with a save and a load in between.
 
-use crate::world::hex;
+use crate::{phrases::Phrases, world::hex};
 use reprise_abi::{
     desc::{DeviceDesc, LinkRole, PortKind},
     hot,
@@ -87,10 +87,45 @@ pub(crate) enum Reach {
     GuestOnly,
 }
 
-/// The steps of a seed for this device.
-pub(crate) fn steps(desc: &DeviceDesc, seed: u64, count: u32, reach: Reach) -> Vec<Op> {
+/// One step in so many is a phrase, where there are some.
+const PHRASE_EVERY: u64 = 8;
+
+/// The steps of a seed for this device: random ones, and phrases that it understands between them. What brings it up
+/// comes first, and again behind most resets.
+pub(crate) fn steps(desc: &DeviceDesc, phrases: &Phrases, seed: u64, count: u32, reach: Reach) -> Vec<Op> {
     let mut rng = Rng::new(seed);
-    (0..count).map(|_| random_op(desc, &mut rng, reach)).collect()
+    let mut steps = phrases.opening(&mut rng);
+    while steps.len() < count as usize {
+        let phrase =
+            if phrases.is_empty() || rng.below(PHRASE_EVERY) != 0 { None } else { phrases.any(&mut rng) };
+        match phrase {
+            Some(phrase) => steps.extend(phrase),
+            None => steps.push(random_op(desc, &mut rng, reach)),
+        }
+        if steps.last() == Some(&Op::WarmReset) && !phrases.is_empty() && rng.below(4) != 0 {
+            steps.extend(phrases.opening(&mut rng));
+        }
+    }
+    steps.retain(|op| reach.includes(op));
+    steps.truncate(count as usize);
+    steps
+}
+
+impl Reach {
+    /// Whether a phrase may do this.
+    fn includes(self, op: &Op) -> bool {
+        match op {
+            Op::Input { .. } | Op::Arrive { .. } | Op::Happen { .. } | Op::WarmReset => {
+                self == Self::Everything
+            }
+            Op::Read { .. }
+            | Op::Write { .. }
+            | Op::Message { .. }
+            | Op::Ram { .. }
+            | Op::Advance(_)
+            | Op::NextDeadline => true,
+        }
+    }
 }
 
 /// The bits of a value of this many bytes.

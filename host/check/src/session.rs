@@ -4,6 +4,7 @@ use crate::{
     compare,
     elf::Elf,
     finding::Finding,
+    phrases::{Phrases, PhrasesError},
     progress::Progress,
     rings,
     rule::Rule,
@@ -32,6 +33,9 @@ pub(crate) struct Job {
     /// Steps of each script.
     pub(crate) steps: u32,
     pub(crate) virtio: Option<rings::Facts>,
+    /// The text of what the device understands.
+    #[serde(default)]
+    pub(crate) phrases: Option<String>,
     /// What the test needs beside.
     #[serde(default)]
     pub(crate) extra: Value,
@@ -78,6 +82,7 @@ pub(crate) struct Session {
     pub(crate) progress: Progress,
     pub(crate) bytes: Vec<u8>,
     pub(crate) maker: Maker,
+    phrases: Phrases,
 }
 
 /// A script with the seed that makes it.
@@ -96,8 +101,11 @@ impl Session {
             .map_err(|error| unloaded(format!("{}: {error}", job.plugin.display())))?;
         let plugin = load(&job.plugin, &bytes)
             .map_err(|text| without_device(&job.plugin, &bytes).unwrap_or_else(|| unloaded(text)))?;
-        let maker = Maker { plugin, kind: job.kind.clone(), options: job.options.clone() };
-        Ok(Self { job, progress, bytes, maker })
+        let mut maker =
+            Maker { plugin, kind: job.kind.clone(), options: job.options.clone(), disk_bytes: None };
+        let phrases = phrases(&job, &maker.plugin)?;
+        maker.disk_bytes = phrases.disk_bytes;
+        Ok(Self { job, progress, bytes, maker, phrases })
     }
 
     pub(crate) fn elf(&self) -> Option<Elf<'_>> {
@@ -124,8 +132,8 @@ impl Session {
     pub(crate) fn accesses(&self, reach: Reach) -> Result<Vec<Script>, Box<Finding>> {
         let described = self.maker.plugin.describe_with(&self.job.kind, &self.job.options);
         let desc = described.map_err(|error| uncreated(&error))?;
-        let script =
-            |seed| Script { seed, sort: "accesses", ops: script::steps(&desc, seed, self.job.steps, reach) };
+        let ops = |seed| script::steps(&desc, &self.phrases, seed, self.job.steps, reach);
+        let script = |seed| Script { seed, sort: "accesses", ops: ops(seed) };
         Ok(self.seeds().map(script).collect())
     }
 
@@ -175,6 +183,16 @@ impl Session {
         let finding = Finding::new(rule, format!("{what} ({})", script.sort));
         Some(finding.at(script.seed, step, &script.ops[step]).differs(difference))
     }
+}
+
+/// What a device understands, with these options. The parent has read it already, with the default ones.
+fn phrases(job: &Job, plugin: &Plugin) -> Result<Phrases, Outcome> {
+    let Some(text) = &job.phrases else { return Ok(Phrases::default()) };
+    // That it does not describe itself is the finding of who asks next.
+    let Ok(desc) = plugin.describe_with(&job.kind, &job.options) else { return Ok(Phrases::default()) };
+    let unread = |error: PhrasesError| format!("its phrases are for other options: {error}");
+    Phrases::parse(text, &desc)
+        .map_err(|error| Outcome { skipped: Some(unread(error)), ..Outcome::default() })
 }
 
 /// What these rules are not for: it reaches a guest through a port alone, or not at all.

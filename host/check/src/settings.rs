@@ -29,6 +29,10 @@ pub struct Settings {
     pub kind: Option<String>,
     /// Options by kind, beside the defaults.
     pub options: BTreeMap<String, toml::Table>,
+    /// Files of phrases, as the settings name them: whoever reads the settings reads them, too.
+    pub phrase_files: Vec<String>,
+    /// What was read.
+    pub phrases: Vec<PhraseFile>,
 }
 
 impl Default for Settings {
@@ -43,8 +47,19 @@ impl Default for Settings {
             only: None,
             kind: None,
             options: BTreeMap::new(),
+            phrase_files: Vec::new(),
+            phrases: Vec::new(),
         }
     }
+}
+
+/// A file of phrases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PhraseFile {
+    /// Where it is, for messages.
+    pub name: String,
+    /// What is in it.
+    pub text: String,
 }
 
 /// Why a settings file is none.
@@ -94,6 +109,7 @@ struct File {
     rules: BTreeMap<String, bool>,
     tests: BTreeMap<String, bool>,
     options: BTreeMap<String, toml::Table>,
+    phrases: Vec<String>,
 }
 
 impl Settings {
@@ -124,6 +140,8 @@ impl Settings {
             only: None,
             kind: None,
             options: file.options,
+            phrase_files: file.phrases,
+            phrases: Vec::new(),
         })
     }
 }
@@ -144,7 +162,9 @@ mod tests {
     fn a_file_changes_what_it_names() {
         let text = "seed = 7\ntimeout_s = 5\n[rules]\nR022 = false\nR021 = true\n[tests]\nrelay = false\n\
                     [options.gpio]\npins = 4\n";
-        let settings = Settings::parse(text).unwrap();
+        let text = format!("phrases = [\"a.phrases\"]\n{text}");
+        let settings = Settings::parse(&text).unwrap();
+        assert_eq!(settings.phrase_files, ["a.phrases"]);
         assert_eq!((settings.seed, settings.steps, settings.timeout.as_secs()), (7, 2500, 5));
         assert_eq!(settings.rules_off, BTreeSet::from(["R022".to_owned()]));
         assert_eq!(settings.tests_off, BTreeSet::from(["relay".to_owned()]));

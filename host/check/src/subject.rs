@@ -25,6 +25,8 @@ pub(crate) struct Maker {
     pub(crate) plugin: Plugin,
     pub(crate) kind: String,
     pub(crate) options: String,
+    /// Of the disks behind its ports; `None`: the usual size.
+    pub(crate) disk_bytes: Option<u64>,
 }
 
 impl Maker {
@@ -72,7 +74,7 @@ impl Subject {
     /// A new device, before its reset.
     pub(crate) fn unreset(maker: &Maker) -> Result<Self, ConfigError> {
         let instance = maker.create()?;
-        let world = Box::new(World::new(instance.desc()));
+        let world = Box::new(World::new(instance.desc(), maker.disk_bytes));
         Ok(Self {
             instance: Some(instance),
             maker: maker.clone(),

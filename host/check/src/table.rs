@@ -219,8 +219,7 @@ unsafe extern "C" fn port_pending(host: *mut c_void, port: u32) -> u64 {
 unsafe extern "C" fn blk_info(host: *mut c_void, port: u32, out: *mut BlkInfo) -> u32 {
     // SAFETY: the contract above.
     let Some(world) = (unsafe { this(host, "blk_info") }) else { return 0 };
-    let Some(size_bytes) = world.port(port).map(|port| port.disk.len() as u64).filter(|size| *size > 0)
-    else {
+    let Some(size_bytes) = world.port(port).map(|port| port.disk.bytes).filter(|size| *size > 0) else {
         return 0;
     };
     let mut serial = [0; 20];

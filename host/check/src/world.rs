@@ -1,7 +1,10 @@
 //! The host that a device under test believes in: everything that a host holds for one device, in plain memory, and a
 //! note of everything that can be seen of the device.
 
-use crate::script::{RAM_BASE, RAM_SIZE, Rng};
+use crate::{
+    disk::Disk,
+    script::{RAM_BASE, RAM_SIZE, Rng},
+};
 use reprise_abi::{
     desc::{DeviceDesc, Link, LinkRole, Pins, PortKind},
     hot::{self, BlkReq},
@@ -11,9 +14,8 @@ use std::{cell::Cell, collections::VecDeque, fmt};
 
 /// How long a block request takes.
 const BLK_LATENCY_NS: u64 = 1000;
-const SECTOR: u64 = 512;
-/// Small, for it goes with the state from process to process.
-const DISK_BYTES: usize = 64 << 10;
+/// Of a disk, where nobody says another size. Small, so that requests hit its end, too.
+const DISK_BYTES: u64 = 64 << 10;
 const PAGE_SHIFT: u32 = 12;
 /// 2023-11-14, so that a wall clock is not near zero.
 const WALL_CLOCK_NS: u64 = 1_700_000_000_000_000_000;
@@ -149,7 +151,7 @@ pub(crate) struct Port {
     pub(crate) frames: VecDeque<Vec<u8>>,
     pub(crate) offload: Option<(u32, u32)>,
     /// Behind a block port.
-    pub(crate) disk: Vec<u8>,
+    pub(crate) disk: Disk,
 }
 
 /// A block request whose outcome is known but not yet due.
@@ -197,11 +199,12 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(desc: &DeviceDesc) -> Self {
+    pub(crate) fn new(desc: &DeviceDesc, disk_bytes: Option<u64>) -> Self {
+        let disk_bytes = disk_bytes.unwrap_or(DISK_BYTES);
         let port = |port: &reprise_abi::desc::Port| Port {
             name: port.name.clone(),
             kind: port.kind,
-            disk: if port.kind == PortKind::Blk { disk() } else { Vec::new() },
+            disk: Disk::new(if port.kind == PortKind::Blk { disk_bytes } else { 0 }),
             ..Port::default()
         };
         let output_names = Pins::flatten(&desc.outputs);
@@ -366,7 +369,7 @@ impl World {
 
     pub(crate) fn submit(&mut self, port: u32, req: &BlkReq, data: &[u8]) {
         let Some(slot) = self.port(port) else { return };
-        let outcome = execute(&mut slot.disk, req, data);
+        let outcome = slot.disk.execute(req, data);
         let name = slot.name.clone();
         if self.in_flight.iter().any(|other| other.port == port && other.token == req.token) {
             self.broke(Breach::TokenTwice(req.token));
@@ -389,27 +392,4 @@ impl World {
         let timers = self.timers.iter().flatten().map(|(deadline_ns, _)| *deadline_ns);
         timers.chain(self.in_flight.iter().map(|request| request.deadline_ns)).min()
     }
-}
-
-/// A disk with something on it.
-fn disk() -> Vec<u8> {
-    (0..DISK_BYTES).map(|at| (at / 512 * 7 + at) as u8).collect()
-}
-
-/// What a read gives; nothing for the others. `None`: an I/O error.
-fn execute(disk: &mut [u8], req: &BlkReq, data: &[u8]) -> Option<Vec<u8>> {
-    if !req.offset.is_multiple_of(SECTOR) || !req.len.is_multiple_of(SECTOR) {
-        return None;
-    }
-    let from = usize::try_from(req.offset).ok()?;
-    let to = from.checked_add(usize::try_from(req.len).ok()?)?;
-    let range = disk.get_mut(from..to)?;
-    match req.op {
-        hot::BLK_READ => return Some(range.to_vec()),
-        hot::BLK_WRITE => range.copy_from_slice(data),
-        hot::BLK_WRITE_ZEROES => range.fill(0),
-        hot::BLK_FLUSH | hot::BLK_DISCARD => {}
-        _ => return None,
-    }
-    Some(Vec::new())
 }

@@ -8,7 +8,7 @@ use crate::{
     plugins::{self, Plugins},
 };
 use clap::Args;
-use reprise_check::{Launcher, Report, Settings, Target};
+use reprise_check::{CheckError, Launcher, PhraseFile, Report, Settings, Target};
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -47,6 +47,9 @@ pub(crate) struct CheckArgs {
     /// Settings: switches of rules and tests, options; default: reprise-check.toml here, if there is one
     #[arg(long, value_name = "FILE.toml")]
     settings: Option<PathBuf>,
+    /// What a device understands: steps that bring it up, and that are played between random ones; may be repeated
+    #[arg(long, value_name = "FILE")]
+    phrases: Vec<PathBuf>,
     /// Write the report as JUnit's XML, for CI
     #[arg(long, value_name = "FILE.xml")]
     junit: Option<PathBuf>,
@@ -61,7 +64,7 @@ impl CheckArgs {
         let settings = self.settings()?;
         let targets = self.targets(&plugin, plugin_path)?;
         let report = reprise_check::check(&plugin, &launcher()?, &settings, &targets)
-            .map_err(|error| Failure::io("cannot start a test process", &error))?;
+            .map_err(|error| not_checked(&error))?;
         let report = self.of_kind(report)?;
         if let Some(path) = &self.junit {
             fs::write(path, report.to_junit())
@@ -111,6 +114,17 @@ impl CheckArgs {
         settings.steps = self.steps.unwrap_or(settings.steps);
         settings.timeout = self.timeout.map_or(settings.timeout, Duration::from_secs);
         settings.kind.clone_from(&self.kind);
+        let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
+        let mut files: Vec<PathBuf> = settings.phrase_files.iter().map(|file| folder.join(file)).collect();
+        files.extend_from_slice(&self.phrases);
+        let read = |file: &PathBuf| {
+            let name = file.display().to_string();
+            match fs::read_to_string(file) {
+                Ok(text) => Ok(PhraseFile { name, text }),
+                Err(error) => Err(Failure::io("cannot read phrases", &error).at(name)),
+            }
+        };
+        settings.phrases = files.iter().map(read).collect::<Result<_, _>>()?;
         Ok(settings)
     }
 
@@ -152,6 +166,15 @@ impl CheckArgs {
                     .help("`reprise plugin describe FILE.so` shows the kinds"))
             }
             Some(_) | None => Ok(report),
+        }
+    }
+}
+
+fn not_checked(error: &CheckError) -> Failure {
+    match error {
+        CheckError::Process(error) => Failure::io("cannot start a test process", error),
+        CheckError::Phrases { file, .. } | CheckError::NoKind { file, .. } => {
+            Failure::config("these phrases are not of this plugin").at(file).note(error.to_string())
         }
     }
 }

@@ -19,12 +19,15 @@ pub(crate) enum Exit {
     Io = 6,
     /// A plugin did what it must not.
     Plugin = 7,
+    /// What was asked cannot be said.
+    Unknown = 8,
 }
 
 impl Exit {
     /// By its number.
     pub(crate) fn of(code: u64) -> Option<Self> {
-        let all = [Self::Usage, Self::Config, Self::Diverged, Self::Corrupt, Self::Io, Self::Plugin];
+        let all =
+            [Self::Usage, Self::Config, Self::Diverged, Self::Corrupt, Self::Io, Self::Plugin, Self::Unknown];
         all.into_iter().find(|exit| *exit as u64 == code)
     }
 }

@@ -8,7 +8,7 @@ use crate::{
 use reprise_machine::{
     RestoreError, SectionError,
     board::{Board, DeviceSpec},
-    schema::{self, Change, Unsaid},
+    schema::{self, Change, Unsaid, Verdict},
 };
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -85,7 +85,7 @@ impl OtherBuilds {
             Unsaid::Old => "the recorded build does not describe its state",
             Unsaid::New => "this build does not describe its state",
         })?;
-        changes.sort_by_key(|change| !change.breaks);
+        changes.sort_by_key(|change| std::cmp::Reverse(change.verdict));
         Ok(changes)
     }
 }
@@ -95,5 +95,10 @@ fn device<'a>(board: &'a Board, id: &str) -> Option<&'a DeviceSpec> {
 }
 
 fn shown(change: &Change) -> Value {
-    json!({ "path": change.path, "text": change.text, "breaks": change.breaks })
+    json!({
+        "path": change.path,
+        "text": change.text,
+        "verdict": change.verdict.name(),
+        "breaks": change.verdict == Verdict::Breaks,
+    })
 }

@@ -9,7 +9,7 @@ use crate::{
 };
 use reprise_machine::{
     desc::DeviceDesc,
-    schema::{self, Change, Unsaid},
+    schema::{self, Change, Unsaid, Verdict},
 };
 use serde_json::{Value, json};
 use std::{fs, path::Path};
@@ -21,12 +21,24 @@ pub(crate) fn state_diff(args: &StateDiffArgs, catalog: &Plugins) -> Result<u8, 
     for old in &old {
         kinds.push(compare(old, new.iter().find(|new| new.kind == old.kind), args)?);
     }
-    let breaks = kinds.iter().flat_map(|kind| &kind.changes).filter(|change| change.breaks).count();
     match args.json {
-        true => out(&pretty(&for_programs(&kinds, breaks)))?,
-        false => out(&for_people(&kinds, breaks))?,
+        true => out(&pretty(&for_programs(&kinds)))?,
+        false => out(&for_people(&kinds))?,
     };
-    Ok(if breaks == 0 { 0 } else { Exit::Diverged as u8 })
+    Ok(match worst(&kinds) {
+        Verdict::Fine => 0,
+        Verdict::Unknown => Exit::Unknown as u8,
+        Verdict::Breaks => Exit::Diverged as u8,
+    })
+}
+
+fn changes(kinds: &[Compared], verdict: Verdict) -> usize {
+    kinds.iter().flat_map(|kind| &kind.changes).filter(|change| change.verdict == verdict).count()
+}
+
+fn worst(kinds: &[Compared]) -> Verdict {
+    let all = kinds.iter().flat_map(|kind| &kind.changes).map(|change| change.verdict);
+    all.max().unwrap_or(Verdict::Fine)
 }
 
 struct Compared {
@@ -37,7 +49,11 @@ struct Compared {
 
 fn compare(old: &DeviceDesc, new: Option<&DeviceDesc>, args: &StateDiffArgs) -> Result<Compared, Failure> {
     let changes = match new {
-        None => vec![Change { path: String::new(), text: "the device is gone".to_owned(), breaks: true }],
+        None => vec![Change {
+            path: String::new(),
+            text: "the device is gone".to_owned(),
+            verdict: Verdict::Breaks,
+        }],
         Some(new) => schema::compare(old, new).map_err(|unsaid| {
             let file = match unsaid {
                 Unsaid::Old => &args.old,
@@ -69,7 +85,7 @@ fn descriptors(path: &Path, catalog: &Plugins) -> Result<Vec<DeviceDesc>, Failur
     Ok(descs)
 }
 
-fn for_people(kinds: &[Compared], breaks: usize) -> String {
+fn for_people(kinds: &[Compared]) -> String {
     let mut text = String::new();
     for kind in kinds {
         text += &match (kind.changes.is_empty(), kind.versions) {
@@ -78,22 +94,37 @@ fn for_people(kinds: &[Compared], breaks: usize) -> String {
             (false, (old, None)) => format!("{}: state version {old}, then none\n", kind.kind),
         };
         for change in &kind.changes {
-            text += &format!("  {}  {change}\n", if change.breaks { "BREAKS" } else { "fine  " });
+            let verdict = match change.verdict {
+                Verdict::Fine => "fine   ",
+                Verdict::Unknown => "UNKNOWN",
+                Verdict::Breaks => "BREAKS ",
+            };
+            text += &format!("  {verdict}  {change}\n");
         }
     }
-    text + &match breaks {
-        0 => "old snapshots load\n".to_owned(),
-        1 => "1 change breaks old snapshots\n".to_owned(),
-        more => format!("{more} changes break old snapshots\n"),
+    text + &match (worst(kinds), changes(kinds, Verdict::Breaks)) {
+        (Verdict::Fine, _) => "old snapshots load\n".to_owned(),
+        (Verdict::Unknown, _) => {
+            "whether old snapshots load is not known: what is compared has to say more of its state\n"
+                .to_owned()
+        }
+        (Verdict::Breaks, 1) => "1 change breaks old snapshots\n".to_owned(),
+        (Verdict::Breaks, more) => format!("{more} changes break old snapshots\n"),
     }
 }
 
-fn for_programs(kinds: &[Compared], breaks: usize) -> Value {
-    let change =
-        |change: &Change| json!({ "path": change.path, "text": change.text, "breaks": change.breaks });
+fn for_programs(kinds: &[Compared]) -> Value {
+    let change = |change: &Change| {
+        let breaks = change.verdict == Verdict::Breaks;
+        json!({
+            "path": change.path, "text": change.text, "verdict": change.verdict.name(), "breaks": breaks,
+        })
+    };
     let kind = |kind: &Compared| {
         let changes: Vec<Value> = kind.changes.iter().map(change).collect();
         json!({ "kind": kind.kind, "old_version": kind.versions.0, "new_version": kind.versions.1, "changes": changes })
     };
-    json!({ "breaks": breaks != 0, "kinds": kinds.iter().map(kind).collect::<Vec<_>>() })
+    let worst = worst(kinds);
+    let kinds: Vec<Value> = kinds.iter().map(kind).collect();
+    json!({ "verdict": worst.name(), "breaks": worst == Verdict::Breaks, "kinds": kinds })
 }

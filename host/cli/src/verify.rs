@@ -69,7 +69,7 @@ fn unstarted(args: &VerifyArgs, failure: Failure) -> Failure {
         Exit::Corrupt => Some("corrupt"),
         // Another build of a plugin that does not take what the recorded one has saved.
         Exit::Diverged => Some("diverged"),
-        Exit::Usage | Exit::Config | Exit::Io | Exit::Plugin => None,
+        Exit::Usage | Exit::Config | Exit::Io | Exit::Plugin | Exit::Unknown => None,
     };
     if let Some(result) = result {
         let verdict = Verdict {

@@ -7,7 +7,7 @@ use crate::{
 };
 use reprise_abi::{
     desc::{DeviceDesc, Pins},
-    schema,
+    schema::{self, Verdict},
 };
 use thiserror::Error;
 
@@ -68,7 +68,8 @@ impl Machine {
     }
 
     /// Make the devices of a plugin by another build of it, in the state that they have. To be called between two
-    /// [`Machine::run`], and before the next one [`Machine::succeed`] has them take the old ones' places, or nobody does.
+    /// [`Machine::run`], and before the next one [`Machine::succeed`] has them take the old ones' places, or nobody
+    /// does.
     ///
     /// The new build must have the regions, ports, links and device tree node of the old one. Pins, timers and bottom
     /// halves it may have more of, behind those that were there: the board has no use for them yet.
@@ -107,7 +108,11 @@ impl Machine {
         }
         // One that does not describe its state says by its load alone what is wrong.
         let changes = schema::compare(slot.instance.desc(), instance.desc()).unwrap_or_default();
-        let breaks: Vec<String> = changes.iter().filter(|c| c.breaks).map(ToString::to_string).collect();
+        let breaks: Vec<String> = changes
+            .iter()
+            .filter(|change| change.verdict == Verdict::Breaks)
+            .map(ToString::to_string)
+            .collect();
         if !breaks.is_empty() {
             return Err(ReloadError::State { device: device(), breaks });
         }

@@ -3,7 +3,7 @@
 
 mod compare;
 
-pub use compare::{Change, Unsaid, compare};
+pub use compare::{Change, Unsaid, Verdict, compare};
 
 use serde::{Deserialize, Serialize};
 

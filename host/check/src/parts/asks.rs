@@ -1,18 +1,25 @@
 //! What a device asks of the operating system and of the processor, and what it keeps in static memory.
 
 use crate::{
+    elf::Elf,
     finding::Finding,
     rule::Rule,
     session::{Outcome, Script, Session},
     subject::Subject,
-    watch::{Watch, imports, imports::Imports, statics::Statics},
+    watch::{
+        Watch, imports,
+        imports::Imports,
+        statics::{Changed, Looks, Statics},
+    },
     world::{Breach, World},
 };
 use rustix::process::{TimeStampCounterReadability as Tsc, set_time_stamp_counter_readability};
 use std::{cell::RefCell, rc::Rc};
 
-/// Of writable static memory: it is compared after each call, and more would take longer than a test may.
-const MOST_STATICS: u64 = 1 << 20;
+/// Of writable static memory: bytes that are kept a copy of.
+const MOST_STATICS: u64 = 256 << 20;
+/// Bytes of it that are looked at behind each call, on the average: more would take longer than a test may.
+const LOOKED_AT: u64 = 1 << 20;
 
 fn skipped(why: impl Into<String>) -> Outcome {
     Outcome { skipped: Some(why.into()), ..Outcome::default() }
@@ -133,44 +140,61 @@ impl Watch for Shared {
 /// Static memory after a run that has warmed up what is made once.
 pub(super) fn statics(session: &Session) -> Outcome {
     let Some(elf) = session.elf() else { return skipped("the file has changed since it was loaded") };
-    let scripts = match session.scripts() {
-        Ok(scripts) => scripts,
-        Err(finding) => return finding.into(),
-    };
-    for script in &scripts {
-        for warm in [false, true] {
-            let mut subject = match session.subject() {
-                Ok(subject) => subject,
-                Err(finding) => return finding.into(),
-            };
-            if !warm {
-                session.play(script, &mut subject, "warming up", |_, _| {});
-                drop(subject.reload());
-                continue;
-            }
-            let bytes: u64 = elf.writable().iter().map(|(_, bytes)| bytes).sum();
-            if bytes > MOST_STATICS {
-                return skipped(format!("{bytes} bytes of them are too many to look at after each call"));
-            }
-            let Some(statics) = Statics::of(&elf, &session.file_name()) else {
-                return skipped("the plugin is not found in /proc/self/maps");
-            };
-            let statics = Rc::new(RefCell::new(statics));
-            subject.watch = Some(Box::new(Shared(Rc::clone(&statics))));
-            let mut at = None;
-            session.play(script, &mut subject, "with an eye on statics", |step, _| {
-                if at.is_none() && statics.borrow().changed.is_some() {
-                    at = Some(step);
-                }
-            });
-            let changed = statics.borrow().changed;
-            if let Some(vaddr) = changed {
-                let name = elf.symbol_at(vaddr).map_or_else(String::new, |name| format!(", in `{name}`"));
-                let finding =
-                    Finding::new(Rule::STATICS, format!("static memory changes at {vaddr:#x}{name}"));
-                return before(finding, script, at.unwrap_or(script.ops.len())).into();
+    let bytes: u64 = elf.writable().iter().map(|(_, bytes)| bytes).sum();
+    if bytes > MOST_STATICS {
+        return skipped(format!("{bytes} bytes of them are more than this test keeps a copy of"));
+    }
+    let run = || -> Result<Option<Finding>, Outcome> {
+        for script in &session.scripts()? {
+            let mut subject = session.subject()?;
+            session.play(script, &mut subject, "warming up", |_, _| {});
+            drop(subject.reload());
+            if let Some(finding) = changed(session, &elf, script, bytes.div_ceil(LOOKED_AT).max(1))? {
+                return Ok(Some(finding));
             }
         }
-    }
-    Outcome::default()
+        Ok(None)
+    };
+    run().map_or_else(|outcome| outcome, Outcome::from)
+}
+
+/// Whether a script changes static memory. Where a look takes long there is one in `every` calls; the step is then
+/// found by playing it again, with a look at each call of those between the last two.
+fn changed(
+    session: &Session,
+    elf: &Elf<'_>,
+    script: &Script,
+    every: u64,
+) -> Result<Option<Finding>, Outcome> {
+    let Some((first, step)) = watched(session, elf, script, Looks::Every(every))? else { return Ok(None) };
+    let from = Looks::From(first.call.saturating_sub(every - 1));
+    let again = if every > 1 { watched(session, elf, script, from)? } else { None };
+    let (found, step) = again.unwrap_or((first, step));
+    let name = elf.symbol_at(found.vaddr).map_or_else(String::new, |name| format!(", in `{name}`"));
+    let what = format!("static memory changes at {:#x}{name}", found.vaddr);
+    Ok(Some(before(Finding::new(Rule::STATICS, what), script, step)))
+}
+
+/// The first change of a play, and the step behind it.
+fn watched(
+    session: &Session,
+    elf: &Elf<'_>,
+    script: &Script,
+    looks: Looks,
+) -> Result<Option<(Changed, usize)>, Outcome> {
+    let mut subject = session.subject()?;
+    let statics = Statics::of(elf, &session.file_name(), looks);
+    let statics = statics.ok_or_else(|| skipped("the plugin is not found in /proc/self/maps"))?;
+    let statics = Rc::new(RefCell::new(statics));
+    subject.watch = Some(Box::new(Shared(Rc::clone(&statics))));
+    let mut at = None;
+    session.play(script, &mut subject, "with an eye on statics", |step, _| {
+        if at.is_none() && statics.borrow().changed.is_some() {
+            at = Some(step);
+        }
+    });
+    // What the last calls have changed.
+    statics.borrow_mut().look();
+    let changed = statics.borrow().changed;
+    Ok(changed.map(|changed| (changed, at.unwrap_or(script.ops.len()))))
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     finding::Finding,
+    phrases::Phrases,
     rings,
     rule::Rule,
     script::{self, Reach, Rng},
@@ -197,7 +198,8 @@ fn lives_with(session: &Session, options: String) -> Option<Finding> {
         }
         Err(_) => return None,
     };
-    let ops = script::steps(subject.desc(), session.job.seed, STEPS, Reach::Everything);
+    // With other options the device may understand other phrases.
+    let ops = script::steps(subject.desc(), &Phrases::default(), session.job.seed, STEPS, Reach::Everything);
     let breach = ops.iter().find_map(|op| subject.apply(op).breach);
     match breach {
         Some(Breach::Panic(text)) => bad(format!("panicked: {text}")),

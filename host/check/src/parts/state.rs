@@ -5,6 +5,7 @@ mod record;
 use crate::{
     compare,
     finding::Finding,
+    phrases::Phrases,
     rule::Rule,
     script::{Reach, Rng, steps},
     session::{Outcome, Script, Session},
@@ -341,7 +342,8 @@ fn try_record(
 /// What goes wrong with a device that has taken a record.
 fn lives(subject: &mut Subject, seed: u64) -> Option<String> {
     subject.reset_timers();
-    let ops = steps(subject.desc(), seed, AFTER, Reach::Everything);
+    // The record says where it is: what brings it up would lead away from there.
+    let ops = steps(subject.desc(), &Phrases::default(), seed, AFTER, Reach::Everything);
     ops.iter().find_map(|op| match subject.apply(op).breach {
         Some(breach @ Breach::Panic(_)) => Some(format!("{op}: {breach}")),
         Some(_) | None => None,

@@ -1,14 +1,14 @@
 //! `gpio/1`: a bank of up to 64 lines that change together, each of which either end may drive.
 //!
-//! The controller is who offers the lines (a GPIO controller, a port expander), a target is what hangs on them (a keypad,
-//! a display with a parallel bus). A target's address is the number of the bank; its own lines begin with line 0 of it.
-//! A single line with one driver is a pin, which boards wire one by one, and no link.
+//! The controller is who offers the lines (a GPIO controller, a port expander), a target is what hangs on them (a
+//! keypad, a display with a parallel bus). A target's address is the number of the bank; its own lines begin with line
+//! 0 of it. A single line with one driver is a pin, which boards wire one by one, and no link.
 //!
-//! Both ends say the same sort of message, [`Lines`]: all of what this end does to the bank from now on. It is said when
-//! it changes, and once again after a reset if it is not [`Lines::RELEASED`]: at power-on, and at every reset, each end
-//! takes the other to have let go of all lines. Saying the same again changes nothing. There are no answers: an end knows
-//! the levels from its own lines and the last ones of the other, by [`Lines::level`]. A controller whose message finds
-//! nobody at a bank has the lines to itself.
+//! Both ends say the same sort of message, [`Lines`]: all of what this end does to the bank from now on. It is said
+//! when it changes, and once again after a reset if it is not [`Lines::RELEASED`]: at power-on, and at every reset,
+//! each end takes the other to have let go of all lines. Saying the same again changes nothing. There are no answers:
+//! an end knows the levels from its own lines and the last ones of the other, by [`Lines::level`]. A controller whose
+//! message finds nobody at a bank has the lines to itself.
 //!
 //! The level of a line, strongest first: low if an end drives it low, so that open drains are wired together and a
 //! short circuit is low; high if an end drives it high; high if an end pulls it up; low, because what floats has to be

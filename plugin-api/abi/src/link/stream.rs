@@ -1,15 +1,15 @@
 //! `stream/1`: bytes both ways, each way with credit, as between a UART and the modem or GPS receiver behind it.
 //!
 //! The controller is the end that the guest drives (the UART), the target what is connected to it; from there on both
-//! are the same. A target's address is the number of the line. Credit is how many characters the other end has room for:
-//! an end sends no more than it was given, so nothing is lost and nobody asks. At power-on, and at every reset, both ends
-//! have none, and each gives what it has room for in its `reset` or later; what was given adds up. An end that is spoken
-//! to beyond its credit drops what it has no room for, as a receiver overruns.
+//! are the same. A target's address is the number of the line. Credit is how many characters the other end has room
+//! for: an end sends no more than it was given, so nothing is lost and nobody asks. At power-on, and at every reset,
+//! both ends have none, and each gives what it has room for in its `reset` or later; what was given adds up. An end
+//! that is spoken to beyond its credit drops what it has no room for, as a receiver overruns.
 //!
 //! A controller whose message finds nobody on a line has nobody to send to: what it sends is gone, at its own pace.
 //!
-//! How fast characters pass is the sender's own timer, or nobody's: a link takes no time. Modem control lines (RTS, CTS,
-//! DTR, DCD) are pins.
+//! How fast characters pass is the sender's own timer, or nobody's: a link takes no time. Modem control lines (RTS,
+//! CTS, DTR, DCD) are pins.
 
 /// The name in descriptors.
 pub const PROTOCOL: &str = "stream/1";

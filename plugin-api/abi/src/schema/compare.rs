@@ -1,11 +1,17 @@
 //! Whether a new build of a device reads the records of an old one.
 //!
 //! The rules are those of the reader that `#[derive(DeviceState)]` writes: every field of a record must be known, every
-//! field that the record's version has must be there, and a number must fit.
+//! field that the record's version has must be there, and a number must fit. What a description leaves out is not taken
+//! for the same: it is not known.
 
-use super::{StateField, StateSchema, StateType};
+use super::{MAX_TYPE_DEPTH, StateField, StateSchema, StateType};
 use crate::desc::DeviceDesc;
 use core::fmt;
+
+/// The kinds of values that records have.
+const KINDS: [&str; 7] = ["bytes", "uint", "int", "bool", "text", "seq", "record"];
+/// The widest integer of a record.
+const MOST_BITS: u32 = 64;
 
 /// One difference between two builds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +20,31 @@ pub struct Change {
     pub path: String,
     /// What it means, lower case, without a period.
     pub text: String,
-    /// Some records of the old build, or of one before it that the old one still read, are refused or misread.
-    pub breaks: bool,
+    /// What becomes of old records.
+    pub verdict: Verdict,
+}
+
+/// What a difference means to the records of the old build, and to those of one before it that the old one still read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// They are read as before.
+    Fine,
+    /// Whether all are read cannot be said: a build does not describe this part of its state.
+    Unknown,
+    /// Some are refused or misread.
+    Breaks,
+}
+
+impl Verdict {
+    /// In a word, for programs: `fine`, `unknown` or `breaks`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fine => "fine",
+            Self::Unknown => "unknown",
+            Self::Breaks => "breaks",
+        }
+    }
 }
 
 impl fmt::Display for Change {
@@ -59,18 +88,22 @@ struct Comparison {
 
 impl Comparison {
     fn breaks(&mut self, path: &str, text: String) {
-        self.changes.push(Change { path: path.to_owned(), text, breaks: true });
+        self.changes.push(Change { path: path.to_owned(), text, verdict: Verdict::Breaks });
     }
 
     fn is_fine(&mut self, path: &str, text: String) {
-        self.changes.push(Change { path: path.to_owned(), text, breaks: false });
+        self.changes.push(Change { path: path.to_owned(), text, verdict: Verdict::Fine });
+    }
+
+    fn is_unknown(&mut self, path: &str, text: String) {
+        self.changes.push(Change { path: path.to_owned(), text, verdict: Verdict::Unknown });
     }
 
     fn versions(&mut self, old: &StateSchema, new: &StateSchema) {
         let Self { old_version, new_version, .. } = *self;
         if new_version < old_version {
             self.breaks("", format!("the state version went back from {old_version} to {new_version}"));
-        } else if new_version == old_version && layout(&old.fields) != layout(&new.fields) {
+        } else if new_version == old_version && !may_be_same(&old.fields, &new.fields) {
             // Of the new records in the old build, where the version is what would say it.
             let why = "an older build must refuse new records by it";
             self.breaks(
@@ -142,6 +175,17 @@ impl Comparison {
     }
 
     fn types(&mut self, path: &str, was: &StateType, is: &StateType) {
+        if let Some((build, kind)) = undescribed(was, is) {
+            let text = match kind {
+                "" => format!(
+                    "the {build} build does not say what it is: types are described {MAX_TYPE_DEPTH} deep"
+                ),
+                kind => {
+                    format!("the {build} build says that it is \"{kind}\", which this version does not know")
+                }
+            };
+            return self.is_unknown(path, text);
+        }
         if was.kind != is.kind {
             let (was, is) = (was.in_words(), is.in_words());
             return self.breaks(path, format!("was {was}, is {is}"));
@@ -149,7 +193,10 @@ impl Comparison {
         self.widths(path, was, is);
         self.lengths(path, was, is);
         self.variants(path, was, is);
-        if was.items.len() == is.items.len() {
+        if was.kind == "seq" && (was.items.is_empty() || is.items.is_empty()) && is.len != Some(0) {
+            let build = if is.items.is_empty() { "new" } else { "old" };
+            self.is_unknown(path, format!("the {build} build does not say of what it is a sequence"));
+        } else if was.items.len() == is.items.len() {
             let pair = is.items.len() > 1;
             for (index, (was, is)) in was.items.iter().zip(&is.items).enumerate() {
                 let index = if pair { index.to_string() } else { String::new() };
@@ -169,7 +216,17 @@ impl Comparison {
             (Some(was), Some(is)) if is > was => {
                 self.is_fine(path, format!("widened from {was} to {is} bits"))
             }
-            _ => {}
+            (Some(_), Some(_)) => {}
+            (_, None) if is_integer(is) => {
+                self.is_unknown(path, "the new build does not say how many bits it holds".to_owned());
+            }
+            // What holds everything holds what it was.
+            (None, Some(bits)) if is_integer(is) && bits < MOST_BITS => {
+                let text =
+                    format!("is {}, and the old build does not say how many bits it was", is.in_words());
+                self.is_unknown(path, format!("{text}: larger values than {bits} bits are refused"));
+            }
+            (None | Some(_), None) | (None, Some(_)) => {}
         }
     }
 
@@ -203,6 +260,36 @@ impl Comparison {
             self.breaks(path, format!("can no longer be {}", gone.join(" or ")));
         }
     }
+}
+
+/// A build, and its word for a type that cannot be compared.
+fn undescribed<'a>(was: &'a StateType, is: &'a StateType) -> Option<(&'static str, &'a str)> {
+    let both = [("new", is.kind.as_str()), ("old", was.kind.as_str())];
+    both.into_iter().find(|(_, kind)| !KINDS.contains(kind))
+}
+
+fn is_integer(ty: &StateType) -> bool {
+    matches!(ty.kind.as_str(), "uint" | "int")
+}
+
+/// Whether nothing that both say is another.
+fn may_be_same(old: &[StateField], new: &[StateField]) -> bool {
+    let (old, new) = (layout(old), layout(new));
+    let pairs = old.iter().zip(&new);
+    old.len() == new.len()
+        && pairs.into_iter().all(|(was, is)| was.0 == is.0 && may_be_same_type(&was.1, &is.1))
+}
+
+fn may_be_same_type(was: &StateType, is: &StateType) -> bool {
+    if undescribed(was, is).is_some_and(|(_, kind)| kind.is_empty()) {
+        return true;
+    }
+    let bits = was.bits.is_none() || is.bits.is_none() || was.bits == is.bits;
+    let unsaid = was.items.is_empty() || is.items.is_empty();
+    let mut items = was.items.iter().zip(&is.items);
+    bits && (&was.kind, was.len, was.max, &was.variants) == (&is.kind, is.len, is.max, &is.variants)
+        && (unsaid || was.items.len() == is.items.len() && items.all(|(was, is)| may_be_same_type(was, is)))
+        && may_be_same(&was.fields, &is.fields)
 }
 
 /// What records are made of: without what is only for people, and without what is only for reading older ones.

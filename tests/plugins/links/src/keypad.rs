@@ -1,5 +1,5 @@
-//! `keypad`: four columns (lines 0 to 3) and four rows (lines 4 to 7). The one key that is ever pressed connects its row
-//! to its column, so that the row is low while the column is driven low.
+//! `keypad`: four columns (lines 0 to 3) and four rows (lines 4 to 7). The one key that is ever pressed connects its
+//! row to its column, so that the row is low while the column is driven low.
 
 use reprise_plugin_api::{
     ConfigError, Ctx, Device, DeviceConfig, DeviceState, Link, Reset, Timer,

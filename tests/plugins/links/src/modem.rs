@@ -1,5 +1,5 @@
-//! `modem`: what it hears goes down the phone line, a character in ten microseconds, and what comes up the line is said.
-//! A break is a hash.
+//! `modem`: what it hears goes down the phone line, a character in ten microseconds, and what comes up the line is
+//! said. A break is a hash.
 
 use reprise_plugin_api::{
     ConfigError, Ctx, Device, DeviceState, Link, Port, PortEvent, Reset, Timer,

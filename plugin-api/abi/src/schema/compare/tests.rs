@@ -13,10 +13,15 @@ fn device(version: u32, fields: Vec<StateField>) -> DeviceDesc {
     DeviceDesc { state_version: version, state, ..DeviceDesc::new("x", "") }
 }
 
-/// Each change as a line, `!` in front of those that break.
+/// Each change as a line, `!` in front of those that break, `?` in front of those of which that is not known.
 fn changes(old: (u32, Vec<StateField>), new: (u32, Vec<StateField>)) -> Vec<String> {
     let all = compare(&device(old.0, old.1), &device(new.0, new.1)).unwrap();
-    all.iter().map(|change| format!("{}{change}", if change.breaks { "!" } else { "" })).collect()
+    let mark = |verdict| match verdict {
+        Verdict::Fine => "",
+        Verdict::Unknown => "?",
+        Verdict::Breaks => "!",
+    };
+    all.iter().map(|change| format!("{}{change}", mark(change.verdict))).collect()
 }
 
 /// What becomes of one field's type in a later version, without the line of the version.
@@ -147,4 +152,47 @@ fn what_is_not_said_cannot_be_compared() {
     let text = r#"{"fields": [{"name": "f", "type": {"kind": "from the future", "turns": 3}}]}"#;
     let schema: StateSchema = serde_json::from_str(text).unwrap();
     assert_eq!(schema.fields[0].ty, StateType::plain("from the future"));
+}
+
+/// What is left out may be anything: it is neither the same nor another.
+#[test]
+fn what_is_left_out_is_not_known() {
+    let bits = |bits| StateType { bits, ..StateType::plain("uint") };
+    let told = |was, is| retyped(was, is).concat();
+    assert_eq!(
+        told(bits(None), bits(Some(16))),
+        "?field `f`: is uint 16, and the old build does not say how many bits it was: larger values than 16 bits are \
+         refused"
+    );
+    assert_eq!(told(bits(None), bits(Some(64))), "", "what holds all that there is");
+    for was in [None, Some(8)] {
+        assert_eq!(
+            told(bits(was), bits(None)),
+            "?field `f`: the new build does not say how many bits it holds"
+        );
+    }
+    // Nine lists in each other: the ninth is not described.
+    let deep = |inner: StateType| {
+        (0..8).fold(inner, |inner, _| StateType { items: vec![inner], ..StateType::plain("seq") })
+    };
+    let nothing = StateType::default;
+    for (was, is, build) in
+        [(nothing(), bits(Some(8)), "old"), (bits(Some(8)), nothing(), "new"), (nothing(), nothing(), "new")]
+    {
+        let path = format!("f{}", "[]".repeat(8));
+        assert_eq!(
+            told(deep(was), deep(is)),
+            format!("?field `{path}`: the {build} build does not say what it is: types are described 8 deep")
+        );
+    }
+    let future = || StateType::plain("matrix");
+    let text = "?field `f`: the new build says that it is \"matrix\", which this version does not know";
+    assert_eq!(told(future(), future()), text);
+    let list = |items| StateType { items, ..StateType::plain("seq") };
+    assert_eq!(
+        told(list(vec![bits(Some(8))]), list(vec![])),
+        "?field `f`: the new build does not say of what it is a sequence"
+    );
+    // What breaks as well is what counts.
+    assert!(Verdict::Fine < Verdict::Unknown && Verdict::Unknown < Verdict::Breaks);
 }

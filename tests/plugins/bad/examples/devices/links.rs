@@ -102,6 +102,28 @@ impl Device for Lined {
     }
 }
 
+/// Gives its credit only at power-on.
+#[derive(DeviceState)]
+pub(crate) struct Stingy {}
+
+impl Device for Stingy {
+    type Config = ();
+
+    fn describe((): &()) -> DeviceDesc {
+        DeviceDesc::new("link-stingy", "breaks a rule").target("line", stream::PROTOCOL, 1)
+    }
+
+    fn create((): ()) -> Result<Self, ConfigError> {
+        Ok(Self {})
+    }
+
+    fn reset(&mut self, cx: &mut Ctx<'_>, kind: Reset) {
+        if kind == Reset::Cold {
+            cx.send(Link(0), 0, &Word::Credit(8).encode());
+        }
+    }
+}
+
 /// Adds up credit without an end.
 #[derive(DeviceState)]
 pub(crate) struct Credited {

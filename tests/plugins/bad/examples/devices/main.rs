@@ -53,4 +53,5 @@ reprise_plugin_api::export_devices!(
     links::Resets,
     links::Lined,
     links::Credited,
+    links::Stingy,
 );
