@@ -1,8 +1,8 @@
 //! What UDP costs through the host's loop: `cargo run --release -p reprise-net --example datagrams [SECONDS]`.
 //!
 //! The network's thread and a peer on this machine's loopback are real; the guest is a few lines. The peer sends as
-//! fast as it can (what is too fast is lost, as with any UDP), or takes what comes; figures are of what arrived, and of the
-//! processor time of the network's thread alone.
+//! fast as it can (what is too fast is lost, as with any UDP), or takes what comes; figures are of what arrived, and of
+//! the processor time of the network's thread alone.
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,
