@@ -198,6 +198,17 @@ fn a_finding_says_where_and_what_and_comes_again() {
     }
 }
 
+/// There is not a look behind each call, and the step is told all the same.
+#[test]
+fn a_change_in_much_static_memory_is_found_with_its_step() {
+    for seed in ["1", "2", "3"] {
+        let report = json(&library("vast"), &["--seeds", "1", "--seed", seed, "--test", "statics"]);
+        let [finding] = findings(&report)[..] else { panic!("{report:#}") };
+        let (op, what) = (finding["op"].as_str().unwrap(), finding["what"].as_str().unwrap());
+        assert!(op.starts_with("write ") && what.contains("HEAP"), "seed {seed}: {finding:#}");
+    }
+}
+
 #[test]
 fn settings_switch_rules_and_tests_and_give_options() {
     let scratch = Scratch::new("check-settings");
