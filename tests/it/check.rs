@@ -198,6 +198,17 @@ fn a_finding_says_where_and_what_and_comes_again() {
     }
 }
 
+/// There is not a look behind each call, and the step is told all the same.
+#[test]
+fn a_change_in_much_static_memory_is_found_with_its_step() {
+    for seed in ["1", "2", "3"] {
+        let report = json(&library("vast"), &["--seeds", "1", "--seed", seed, "--test", "statics"]);
+        let [finding] = findings(&report)[..] else { panic!("{report:#}") };
+        let (op, what) = (finding["op"].as_str().unwrap(), finding["what"].as_str().unwrap());
+        assert!(op.starts_with("write ") && what.contains("HEAP"), "seed {seed}: {finding:#}");
+    }
+}
+
 #[test]
 fn settings_switch_rules_and_tests_and_give_options() {
     let scratch = Scratch::new("check-settings");
@@ -321,6 +332,13 @@ fn phrases_are_named_by_settings_and_their_mistakes_are_told() {
         let (code, errors) = told(text);
         assert!(code == Some(3) && errors.contains(said) && errors.contains(&phrases), "{text}: {errors}");
     }
+    // Those that the default options have, and these do not: nothing is passed over.
+    std::fs::write(&settings, "phrases = [\"x.phrases\"]\n[options.gpio]\npins = 2\n").unwrap();
+    std::fs::write(&phrases, "device gpio\n[open]\npin in.3 high\n").unwrap();
+    let gpio = build_folder().join("libreprise_plugin_gpio.so");
+    let report = json(&gpio, &["--settings", &settings]);
+    let what = "its phrases are for other options: line 3: the device has no input pin \"in.3\"";
+    assert_eq!(findings(&report)[0]["what"], what, "{report:#}");
     std::fs::remove_file(&phrases).unwrap();
     let output = check(&plugin, &["--settings", &settings]);
     assert_eq!(output.status.code(), Some(6), "{output:?}");

@@ -26,6 +26,13 @@ async def main(socket):
             assert error.error_class == "CommandNotFound", error
         else:
             raise AssertionError("a command that does not exist was executed")
+        try:
+            # Its error has a member of ours, `x-exit`.
+            await client.execute("x-plugin-reload", {"device": "nobody"})
+        except ExecuteError as error:
+            assert error.error_class == "GenericError" and "no device" in str(error), error
+        else:
+            raise AssertionError("a device that does not exist was reloaded")
         await client.execute("cont")
         print((await event(listener, "RESUME"))["event"])
         print((await client.execute("query-status"))["status"])

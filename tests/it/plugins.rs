@@ -91,7 +91,11 @@ fn a_debug_plugin_of_another_checkout_and_another_patch_version_loads() {
         "Cargo.toml",
         &[
             (r#""host/*", "plugin-api", "#, r#""plugin-api", "#),
-            ("    \"tests\", \"tests/broken\", \"tests/plugins/bad\", \"tests/plugins/metronome\",\n", ""),
+            (
+                "    \"tests\", \"tests/broken\", \"tests/plugins/bad\", \"tests/plugins/links\", \
+                 \"tests/plugins/metronome\",\n",
+                "",
+            ),
             ("version = \"0.1.0\"\nedition", "version = \"0.1.7\"\nedition"),
         ],
     );

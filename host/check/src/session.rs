@@ -4,7 +4,7 @@ use crate::{
     compare,
     elf::Elf,
     finding::Finding,
-    phrases::{Phrases, PhrasesError},
+    phrases::Phrases,
     progress::Progress,
     rings,
     rule::Rule,
@@ -190,9 +190,9 @@ fn phrases(job: &Job, plugin: &Plugin) -> Result<Phrases, Outcome> {
     let Some(text) = &job.phrases else { return Ok(Phrases::default()) };
     // That it does not describe itself is the finding of who asks next.
     let Ok(desc) = plugin.describe_with(&job.kind, &job.options) else { return Ok(Phrases::default()) };
-    let unread = |error: PhrasesError| format!("its phrases are for other options: {error}");
-    Phrases::parse(text, &desc)
-        .map_err(|error| Outcome { skipped: Some(unread(error)), ..Outcome::default() })
+    // Not passed over: nobody would notice that nothing was tested.
+    let unread = |error| Finding::new(Rule::LOADS, format!("its phrases are for other options: {error}"));
+    Phrases::parse(text, &desc).map_err(|error| unread(error).into())
 }
 
 /// What these rules are not for: it reaches a guest through a port alone, or not at all.

@@ -63,9 +63,8 @@ impl OtherBuilds {
             Some(_) => failure,
             None => failure.help("with the plugin of that build in --plugin-path, what changed is told here"),
         };
-        let failure = failure
-            .help("a build that is to begin there has to read older states: `since` for a new field")
-            .help("a recording that begins at power-on replays with any build");
+        let failure =
+            failure.help("a build that is to begin there has to read older states: `since` for a new field");
         let json = json!({
             "kind": "beginning",
             "cause": "other-state",
