@@ -82,6 +82,8 @@ pub(super) struct Tcp {
     limits: Limits,
     flows: Slab<Flow>,
     by_key: Index,
+    /// The slot of the last segment's connection: mostly, it is the next one's too, and need not be looked up.
+    last: u32,
     /// For IPv4 and IPv6: what smoltcp needs beside a socket.
     interfaces: [Interface; 2],
     seed: u64,
@@ -115,6 +117,7 @@ impl Tcp {
             limits,
             flows: Slab::new(Kind::Tcp),
             by_key: Index::new(seed),
+            last: 0,
             interfaces: [interface(out, false, seed), interface(out, true, !seed)],
             seed,
             dirty: VecDeque::new(),
@@ -171,14 +174,18 @@ impl Tcp {
         };
         let opens = segment.has(SYN) && !segment.has(ACK);
         match self.find(&key) {
-            Some(id) => self.segment_of(id, packet, &segment, turn, out),
+            Some(id) => {
+                self.last = id.index();
+                self.segment_of(id, packet, &segment, turn, out);
+            }
             None if opens => self.syn(key, packet, router, turn, out),
             None => self.stray(&key, packet, &segment, turn, out),
         }
     }
 
     fn find(&self, key: &Key) -> Option<FlowId> {
-        let slot = self.by_key.get(key, |slot| self.flows.at(slot).is_some_and(|flow| flow.key == *key))?;
+        let is_it = |slot: u32| self.flows.at(slot).is_some_and(|flow| flow.key == *key);
+        let slot = if is_it(self.last) { self.last } else { self.by_key.get(key, is_it)? };
         self.flows.id_at(slot)
     }
 
