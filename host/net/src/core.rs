@@ -56,6 +56,8 @@ const MTU_LEAST: u16 = 576;
 /// Flows that have a turn in one call.
 const POLL_TURNS: usize = 64;
 const SWEEP_NS: u64 = 10_000_000_000;
+/// The same, while some have not had their turn.
+const SWEEP_ON_NS: u64 = 1_000_000_000;
 /// Between looks at those that wait for a neighbour.
 const STALLED_NS: u64 = 1_000_000_000;
 /// For so long a datagram may be answered: as long as guests wait before they ask again.
@@ -322,13 +324,14 @@ impl Core {
     }
 
     fn sweep(&mut self, turn: &mut Turn<'_>) {
-        self.tcp.sweep(turn, &mut self.out);
+        let more = self.tcp.sweep(turn, &mut self.out);
         self.udp.sweep(turn);
         self.pings.sweep(turn);
         for _ in 0..self.reassembly.expire(turn.now) {
             self.out.stats.dropped(DropReason::Fragments);
         }
-        self.next_sweep = turn.now.saturating_add(SWEEP_NS);
+        let pause_ns = if more { SWEEP_ON_NS } else { SWEEP_NS };
+        self.next_sweep = turn.now.saturating_add(pause_ns);
     }
 
     /// When [`Core::poll`] has something to do; 0 if at once. Room towards the guest, frames and events come besides.

@@ -10,6 +10,7 @@ mod link;
 pub(crate) mod parse;
 mod recovery;
 mod sequence;
+mod silence;
 mod simulate;
 mod tcp;
 mod time;
