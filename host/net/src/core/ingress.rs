@@ -207,6 +207,7 @@ impl Core {
             let served = self.services.request(turn.now, &request, &mut self.answers);
             self.send_answers(turn);
             if served {
+                self.note_leases(turn.now);
                 return;
             }
         }

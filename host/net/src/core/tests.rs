@@ -15,5 +15,6 @@ mod simulate;
 mod tcp;
 mod time;
 mod udp;
+mod whereabouts;
 
 use super::packet::IpHead;
