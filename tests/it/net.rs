@@ -490,3 +490,26 @@ fn a_replay_that_goes_live_in_the_middle_of_an_upload_is_told_and_goes_on() {
     server.recovered(&ended.console);
     Reprise::new(["verify", &live]).end().success();
 }
+
+/// In the recording, where it stays away from the network; and in what goes on from there.
+#[test]
+fn a_machine_that_is_reset_in_the_middle_of_an_upload_leaves_no_connection_behind() {
+    let (server, scratch) = (Staller::new("reset-server"), Scratch::new("reset"));
+    let (socket, live) = (scratch.path("control"), scratch.path("live.rec"));
+    let run =
+        guest("reset", &server.words("dhcp,download,upload,download"), HOST, 1).args(["--control", &socket]);
+    let started = run.start();
+    for round in 0..2 {
+        server.stalled.recv().unwrap();
+        let mut control = Qmp::connect(&socket);
+        let flows = control.execute("query-usernet")[0]["tcp"].clone();
+        assert_eq!(flows.as_array().unwrap().len(), 1, "{flows} after {round} resets");
+        control.execute(if round == 0 { "system_reset" } else { "quit" });
+    }
+    let recording = Recording::of_started(started);
+    recording.is_identical();
+    let args = ["replay", &recording.path(), "--live", "-o", &live, "--net", HOST, "--control", "none"];
+    let ended = Reprise::new(args).end().success();
+    server.recovered(&ended.console);
+    Reprise::new(["verify", &live]).end().success();
+}

@@ -10,8 +10,8 @@
 )]
 
 use reprise_net::{
-    Answer, Core, EchoReply, Egress, Failure, FlowId, Guest, Host, HostEvent, Moved, Network, Request,
-    Services, Setup, Target, Train, Verdict,
+    Answer, Core, EchoReply, Egress, Failure, Family, FlowId, Guest, Host, HostEvent, Moved, Network,
+    Request, Services, Setup, Target, Train, Verdict,
     config::Limits,
     frame::{HEADER_BYTES, Header, NEEDS_CSUM, Offload},
     policy::Transport,
@@ -136,7 +136,11 @@ impl Services for Everything {
         None
     }
 
-    fn guest_address(&self, _: u64) -> Option<IpAddr> {
+    fn leased(&self, _: u64, _: Family) -> Option<IpAddr> {
+        None
+    }
+
+    fn first_address(&self) -> Option<IpAddr> {
         None
     }
 

@@ -21,7 +21,7 @@ mod udp;
 
 pub use network::{Network, Prefix};
 pub use route::{Egress, Verdict};
-pub use services::{Answer, Request, Services};
+pub use services::{Answer, Family, Request, Services};
 pub use stats::{DropReason, Stats};
 pub use tcp::TcpInfo;
 pub use udp::UdpInfo;
@@ -56,6 +56,8 @@ const MTU_LEAST: u16 = 576;
 /// Flows that have a turn in one call.
 const POLL_TURNS: usize = 64;
 const SWEEP_NS: u64 = 10_000_000_000;
+/// The same, while some have not had their turn.
+const SWEEP_ON_NS: u64 = 1_000_000_000;
 /// Between looks at those that wait for a neighbour.
 const STALLED_NS: u64 = 1_000_000_000;
 /// For so long a datagram may be answered: as long as guests wait before they ask again.
@@ -135,6 +137,8 @@ pub struct Core {
     was_full: bool,
     /// The guest's driver is there: it has sent something.
     heard: bool,
+    /// The last leases by family, and when they were given in the order of what neighbours say.
+    leased: [(u64, Option<IpAddr>); 2],
 }
 
 impl Core {
@@ -163,6 +167,7 @@ impl Core {
             next_retry: 0,
             was_full: false,
             heard: false,
+            leased: [(0, None); 2],
         }
     }
 
@@ -298,12 +303,12 @@ impl Core {
     }
 
     fn turn_of(&mut self, id: FlowId, turn: &mut Turn<'_>) {
+        let forwarded = (id.kind() == Kind::UdpForward).then(|| self.guest_address(turn.now)).flatten();
         let inbox = &mut self.inbox;
         let next = match id.kind() {
             Kind::Udp => self.udp.poll(id, turn, &mut self.out, inbox),
             Kind::UdpForward => {
-                let guest = self.services.guest_address(turn.now);
-                self.udp.poll_forward(id, guest, &self.router, turn, &mut self.out, inbox)
+                self.udp.poll_forward(id, forwarded, &self.router, turn, &mut self.out, inbox)
             }
             Kind::Ping => {
                 let buffer = &mut inbox.buffer[..MAX_DATAGRAM_BYTES];
@@ -322,13 +327,14 @@ impl Core {
     }
 
     fn sweep(&mut self, turn: &mut Turn<'_>) {
-        self.tcp.sweep(turn, &mut self.out);
+        let more = self.tcp.sweep(turn, &mut self.out);
         self.udp.sweep(turn);
         self.pings.sweep(turn);
         for _ in 0..self.reassembly.expire(turn.now) {
             self.out.stats.dropped(DropReason::Fragments);
         }
-        self.next_sweep = turn.now.saturating_add(SWEEP_NS);
+        let pause_ns = if more { SWEEP_ON_NS } else { SWEEP_NS };
+        self.next_sweep = turn.now.saturating_add(pause_ns);
     }
 
     /// When [`Core::poll`] has something to do; 0 if at once. Room towards the guest, frames and events come besides.
@@ -354,14 +360,39 @@ impl Core {
             || self.pings.is_pending(now, RECENT_NS)
     }
 
-    /// An address of the guest, for forwards that name none.
+    /// Where the guest is, for forwards that do not say: the address that it was last seen with or given, else the one
+    /// that it would get. IPv4 goes first, then what IPv6 routes.
     #[must_use]
     pub fn guest_address(&self, now: u64) -> Option<IpAddr> {
-        self.services.guest_address(now)
+        let is_local = |address: &IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        let routed = |address: &IpAddr| address.is_ipv6() && !is_local(address);
+        self.latest_address(now, Family::V4, IpAddr::is_ipv4)
+            .or_else(|| self.latest_address(now, Family::V6, routed))
+            .or_else(|| Some(self.out.neighbours.latest(is_local)?.1))
+            .or_else(|| self.services.first_address())
     }
 
-    /// The guest was replaced by one of another time (a restore): all its flows are dropped. Segments of theirs are
-    /// answered with RST from now on, so that it recovers at once. Forwards stay.
+    fn latest_address(&self, now: u64, family: Family, is_it: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
+        let leased =
+            self.services.leased(now, family).map(|address| (self.leased[family as usize].0, address));
+        let (_, address) = self.out.neighbours.latest(is_it).max(leased)?;
+        Some(address)
+    }
+
+    /// A guest that was given an address may say nothing for a while.
+    fn note_leases(&mut self, now: u64) {
+        for family in [Family::V4, Family::V6] {
+            let address = self.services.leased(now, family);
+            let noted = &mut self.leased[family as usize];
+            if noted.1 != address {
+                *noted = (self.out.neighbours.mark(), address);
+            }
+        }
+    }
+
+    /// The guest was replaced by one of another time (a restore), or begins anew (a reset): all its flows are dropped,
+    /// and their peers on the host's side are told. Segments of theirs are answered with RST from now on, so that it
+    /// recovers at once. Nothing is sent to it. Forwards stay.
     pub fn reset(&mut self, now: u64, host: &mut dyn Host, guest: &mut dyn Guest) {
         let mut turn = Turn { now, host, guest };
         self.tcp.reset(&mut turn);

@@ -117,6 +117,8 @@ struct Inbox {
     lost: u64,
     /// The machine is one of another time.
     restored: bool,
+    /// The machine was reset, when it had sent so many of the frames.
+    reset_behind: Option<usize>,
     /// What the guest's driver takes now, if that is news. (A guest can change its mind faster than anybody listens.)
     offload: Option<(Offload, u32)>,
     orders: Vec<Order>,
@@ -253,9 +255,18 @@ impl Handle {
     /// The machine is one of another time now. What it has sent and nobody has heard was sent by another one.
     pub fn restored(&self) {
         let mut inbox = self.shared.inbox();
-        inbox.restored = true;
+        (inbox.restored, inbox.reset_behind) = (true, None);
         inbox.frames.clear();
         inbox.frame_bytes = 0;
+        drop(inbox);
+        self.shared.wake();
+    }
+
+    /// The machine was reset: it knows nothing of its connections any more. What it has sent before still counts.
+    pub fn was_reset(&self) {
+        let mut inbox = self.shared.inbox();
+        // Several resets are the last one: what the guests between them have begun ends with it.
+        inbox.reset_behind = Some(inbox.frames.len());
         drop(inbox);
         self.shared.wake();
     }

@@ -27,8 +27,8 @@ pub use address::{AddressError, Cidr, Mac};
 pub use clock::ExternalClock;
 pub use config::{Config, Problem};
 pub use core::{
-    Answer, Core, DropReason, Egress, Network, Prefix, Request, Services, Setup, Stats, TcpInfo, UdpInfo,
-    Verdict,
+    Answer, Core, DropReason, Egress, Family, Network, Prefix, Request, Services, Setup, Stats, TcpInfo,
+    UdpInfo, Verdict,
 };
 pub use edges::{
     EchoReply, Failure, FlowId, Guest, Host, HostEvent, IcmpError, Kind, Moved, TRAIN_BYTES, Target, Train,

@@ -323,6 +323,12 @@ impl Link {
         }
     }
 
+    /// The machine was reset. What is on its way to it arrives all the same, as on a cable; networks must not go on
+    /// with connections of which it knows nothing any more.
+    pub(super) fn was_reset(&self) {
+        self.all_users().iter().for_each(|user| user.handle.was_reset());
+    }
+
     pub(super) fn taken(&self, device: &str, port: &str, taken: usize) {
         let mut state = self.state();
         let Some(index) = find(&state, device, port) else { return };

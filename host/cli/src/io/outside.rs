@@ -78,6 +78,7 @@ impl Outside for HostOutside {
     }
 
     fn was_reset(&mut self, asked: Asked) {
+        self.link.was_reset();
         self.link.hub().was_reset(asked);
     }
 

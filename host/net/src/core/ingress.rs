@@ -20,6 +20,9 @@ use std::net::{IpAddr, SocketAddr};
 
 /// Datagrams in a train: as many as Linux puts into one (UDP_MAX_SEGMENTS). Each is a call of the host's.
 const TRAIN: usize = 128;
+/// Multicast listener discovery, versions 1 and 2 (RFC 2710, RFC 3810), and what IPv4 has for it (RFC 3376).
+const MLD: [u8; 4] = [130, 131, 132, 143];
+const IGMP: u8 = 2;
 
 impl Core {
     pub(super) fn frame(&mut self, message: &[u8], turn: &mut Turn<'_>) -> Result<(), DropReason> {
@@ -109,6 +112,7 @@ impl Core {
                 check(packet.checksum_holds(true), DropReason::Checksum)?;
                 return self.icmpv6(packet, source, turn);
             }
+            IGMP if packet.source.is_ipv4() && packet.destination.is_multicast() => {}
             _ => {
                 if self.out.network.place(packet.destination) != Place::Multicast {
                     self.out.unreachable(turn.guest, packet, Unreachable::Protocol);
@@ -122,6 +126,10 @@ impl Core {
     fn icmpv6(&mut self, packet: &Packet<'_>, source: Mac, turn: &mut Turn<'_>) -> Result<(), DropReason> {
         const DISCOVERY: std::ops::RangeInclusive<u8> = 133..=137;
         if !packet.payload.first().is_some_and(|kind| DISCOVERY.contains(kind)) {
+            // Which groups somebody listens to matters to nobody here: the link has them all.
+            if packet.payload.first().is_some_and(|kind| MLD.contains(kind)) {
+                return Ok(());
+            }
             check(!packet.source.is_unspecified(), DropReason::Spoofed)?;
             let news = self.out.neighbours.learn(packet.source, source);
             self.learnt(news);
@@ -207,6 +215,7 @@ impl Core {
             let served = self.services.request(turn.now, &request, &mut self.answers);
             self.send_answers(turn);
             if served {
+                self.note_leases(turn.now);
                 return;
             }
         }

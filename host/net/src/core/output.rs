@@ -69,6 +69,19 @@ impl Neighbours {
         }
     }
 
+    /// Who was heard last of those that are meant, and when, as [`Neighbours::mark`] counts.
+    pub(super) fn latest(&self, is_meant: impl Fn(&IpAddr) -> bool) -> Option<(u64, IpAddr)> {
+        let meant = self.known.iter().filter(|(address, _)| is_meant(address));
+        meant.map(|(address, (_, used))| (*used, *address)).max()
+    }
+
+    /// Something happened between what was heard before and what will be.
+    pub(super) fn mark(&mut self) -> u64 {
+        self.uses += 1;
+        self.last = None;
+        self.uses
+    }
+
     pub(super) fn forget(&mut self, address: IpAddr) {
         self.known.remove(&address);
         self.last = None;

@@ -75,6 +75,7 @@ impl Router {
             Place::Host | Place::World => {}
             Place::Dns if to.port() == dns::PORT => return Ok(Target::Dns(to)),
             Place::Gateway | Place::Dns => return Err(Refusal::Tell),
+            Place::Nobody if network.services.contains(&to.ip()) => return Err(Refusal::Tell),
             Place::Nobody | Place::Multicast => return Err(Refusal::Silent),
         }
         match self.egress.decide(Transport::Tcp, to) {

@@ -27,6 +27,13 @@ pub enum Answer {
     Router(ra::Advertisement),
 }
 
+/// Of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
 /// The services on the network's own addresses: DHCP, DNS, TFTP and the like.
 pub trait Services: Send {
     /// A datagram to one of the network's own addresses, or to everybody. Returns whether a service listens there.
@@ -44,8 +51,11 @@ pub trait Services: Send {
     /// Whether an answer is on its way that does not depend on the guest.
     fn is_pending(&self) -> bool;
 
-    /// An address that the guest has or would be given.
-    fn guest_address(&self, now: u64) -> Option<IpAddr>;
+    /// The address of that family that was given last and still holds.
+    fn leased(&self, now: u64, family: Family) -> Option<IpAddr>;
+
+    /// The address that a guest would be given that asks for one.
+    fn first_address(&self) -> Option<IpAddr>;
 
     /// The guest is another one now, whose time goes on from `now`: from an earlier one, maybe.
     fn reset(&mut self, now: u64);

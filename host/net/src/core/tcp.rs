@@ -8,6 +8,7 @@ mod index;
 mod rate;
 mod rings;
 mod segment;
+mod silence;
 
 use super::{
     Turn,
@@ -45,10 +46,6 @@ use std::{
 /// How long a guest's repeated last FIN is answered.
 const TOMBSTONE_NS: u64 = 1_000_000_000;
 const MAX_TOMBSTONES: usize = 4096;
-/// How long the guest's side may stay open without a word after the host's has ended.
-const HALF_OPEN_NS: u64 = 300_000_000_000;
-/// How long the guest may leave what it was sent unanswered.
-const SILENT_NS: u64 = 300_000_000_000;
 const ASK_NS: u64 = 1_000_000_000;
 const MAX_ASKED: u8 = 5;
 
@@ -564,24 +561,6 @@ impl Tcp {
             let idle = self.flows.values().filter(|flow| flow.id != busy && flow.accounted > 0);
             let Some(id) = idle.min_by_key(|flow| flow.last_ns).map(|flow| flow.id) else { return };
             out.stats.dropped(DropReason::Limit);
-            self.abort(id, turn, out);
-        }
-    }
-
-    /// Looks for flows that nobody will ever end.
-    pub(super) fn sweep(&mut self, turn: &mut Turn<'_>, out: &mut Output) {
-        use smoltcp::socket::tcp::State;
-        let late: Vec<FlowId> = self
-            .flows
-            .values()
-            .filter(|flow| {
-                let silent = turn.now.saturating_sub(flow.last_ns);
-                let half = flow.state() == Some(State::FinWait2) && silent > HALF_OPEN_NS;
-                half || (flow.waiting().1 > 0 && silent > SILENT_NS)
-            })
-            .map(|flow| flow.id)
-            .collect();
-        for id in late {
             self.abort(id, turn, out);
         }
     }

@@ -10,9 +10,11 @@ mod link;
 pub(crate) mod parse;
 mod recovery;
 mod sequence;
+mod silence;
 mod simulate;
 mod tcp;
 mod time;
 mod udp;
+mod whereabouts;
 
 use super::packet::IpHead;

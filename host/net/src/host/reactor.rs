@@ -222,16 +222,22 @@ impl Reactor {
     /// What the machine's thread has left. Returns whether something stays for the next turn.
     fn inbox(&mut self) -> bool {
         let mut inbox = self.shared.inbox();
-        let count = inbox.frames.len().min(TURN_FRAMES);
+        // What was sent before a reset has a turn of its own, so that it is on its way when the connections end.
+        let reset = inbox.reset_behind.take_if(|frames| *frames == 0).is_some();
+        let most = inbox.reset_behind.unwrap_or(usize::MAX).min(TURN_FRAMES);
+        let count = inbox.frames.len().min(most);
+        if let Some(frames) = &mut inbox.reset_behind {
+            *frames -= count;
+        }
         let frames: Vec<Vec<u8>> = inbox.frames.drain(..count).collect();
         inbox.frame_bytes -= frames.iter().map(Vec::len).sum::<usize>();
         let orders = std::mem::take(&mut inbox.orders);
         let (restored, offload) = (std::mem::take(&mut inbox.restored), inbox.offload.take());
         self.stopped = inbox.stop;
-        let left = !inbox.frames.is_empty();
+        let left = !inbox.frames.is_empty() || inbox.reset_behind.is_some();
         drop(inbox);
-        if restored {
-            self.restored();
+        if restored || reset {
+            self.forget_guest();
         }
         if let Some((offload, mtu)) = offload {
             self.core.set_offload(offload, mtu);
@@ -248,7 +254,8 @@ impl Reactor {
         left
     }
 
-    fn restored(&mut self) {
+    /// It is another one now, or as good as that.
+    fn forget_guest(&mut self) {
         let now = self.now();
         self.core.reset(now, &mut self.sockets, &mut self.guest);
         self.sockets.names.reset(&mut self.sockets.events);

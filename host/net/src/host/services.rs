@@ -4,7 +4,7 @@ use crate::{
     Error,
     address::Mac,
     config::Config,
-    core::{Answer, Request, Services},
+    core::{Answer, Family, Request, Services},
     service::{
         dhcp4::Dhcp4,
         dhcp6::Dhcp6,
@@ -128,11 +128,16 @@ impl Services for OwnServices {
         false
     }
 
-    fn guest_address(&self, now: u64) -> Option<IpAddr> {
-        let leased = self.dhcp4.as_ref().and_then(|dhcp| Some(dhcp.leases(now).next()?.1));
-        let v4 = leased.or(self.config.ipv4.as_ref().map(|v4| v4.pool.0)).map(IpAddr::from);
-        let leased = || self.dhcp6.as_ref().and_then(|dhcp| dhcp.leases(now).next());
-        v4.or_else(|| leased().or(self.config.ipv6.as_ref().map(|v6| v6.pool.0)).map(IpAddr::from))
+    fn leased(&self, now: u64, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::V4 => self.dhcp4.as_ref()?.latest(now).map(IpAddr::from),
+            Family::V6 => self.dhcp6.as_ref()?.latest(now).map(IpAddr::from),
+        }
+    }
+
+    fn first_address(&self) -> Option<IpAddr> {
+        let v4 = self.config.ipv4.as_ref().map(|v4| v4.pool.0.into());
+        v4.or_else(|| self.config.ipv6.as_ref().map(|v6| v6.pool.0.into()))
     }
 
     fn reset(&mut self, now: u64) {

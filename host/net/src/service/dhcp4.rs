@@ -106,6 +106,14 @@ impl Dhcp4 {
         live.map(|(mac, lease)| (*mac, lease.address))
     }
 
+    /// The address that was taken or renewed last, of those that still hold.
+    #[must_use]
+    pub fn latest(&self, now_ns: u64) -> Option<Ipv4Addr> {
+        let live = self.leases.values().filter(|lease| lease.bound && now_ns < lease.until_ns);
+        // All of them are for as long.
+        live.max_by_key(|lease| lease.until_ns).map(|lease| lease.address)
+    }
+
     /// A request, as it came to port 67. What is not understood has no answer.
     pub fn request(&mut self, now_ns: u64, bytes: &[u8]) -> Option<Reply> {
         let request = Request::parse(bytes)?;

@@ -81,6 +81,14 @@ impl Dhcp6 {
         live.map(|lease| lease.address)
     }
 
+    /// The address that was given or renewed last, of those that still hold.
+    #[must_use]
+    pub fn latest(&self, now_ns: u64) -> Option<Ipv6Addr> {
+        let live = self.leases.values().filter(|lease| lease.bound && now_ns < lease.until_ns);
+        // All of them are for as long.
+        live.max_by_key(|lease| lease.until_ns).map(|lease| lease.address)
+    }
+
     /// The answer to a message that came from `mac` to port 547; it goes back to where it came from, port 546.
     pub fn request(&mut self, now_ns: u64, mac: Mac, bytes: &[u8]) -> Option<Vec<u8>> {
         let request = Request::parse(bytes)?;

@@ -6,6 +6,7 @@ use super::{
     guard::{Guard, Verdict, cut},
     rings::{Rings, Spare},
     segment::{ACK, FIN, RST, SYN, Segment, back, reset_for, send_bare},
+    silence::Silence,
 };
 use crate::{
     core::{
@@ -27,7 +28,7 @@ use std::ops::{Deref, DerefMut};
 const TURN_BYTES: usize = 256 << 10;
 /// Frames that one turn emits.
 const TURN_FRAMES: usize = 256;
-/// How long a guest may take to answer our SYN.
+/// How long a guest may take to answer our SYN, or our answer to its own.
 const CONNECT: Duration = Duration::from_secs(30);
 /// smoltcp retransmits after that at the latest.
 const LONGEST_TIMEOUT_NS: u64 = 60_000_000_000;
@@ -69,6 +70,7 @@ pub(super) struct Record {
     /// When its timer is armed for.
     pub(super) armed: Option<u64>,
     pub(super) last_ns: u64,
+    pub(super) silence: Silence,
     /// A forward's, and the guest has not answered it yet.
     pub(super) called: bool,
     /// It has called anew, as the guest still had an elder connection of the same ports.
@@ -143,6 +145,7 @@ impl Flow {
             starving: false,
             armed: None,
             last_ns: now,
+            silence: Silence::new(now),
             called: false,
             called_anew: false,
             ring: 0,
@@ -161,7 +164,10 @@ impl Flow {
         let syn = std::mem::take(syn);
         let peer = (self.key.peer.ip(), self.key.peer.port());
         let mut rings = Rings::new(ring, spare).ok()?;
-        rings.socket_mut(|socket| socket.listen(peer)).ok()?;
+        rings.socket_mut(|socket| {
+            socket.set_timeout(Some(CONNECT));
+            socket.listen(peer).ok()
+        })?;
         self.begin(rings, ring);
         Some(syn)
     }
@@ -238,7 +244,7 @@ impl Flow {
         IpHead { source: self.key.peer.ip(), destination: self.key.guest.ip(), protocol: TCP, hops: 64 }
     }
 
-    fn ports(&self) -> [u16; 2] {
+    pub(super) fn ports(&self) -> [u16; 2] {
         [self.key.peer.port(), self.key.guest.port()]
     }
 
@@ -263,7 +269,10 @@ impl Flow {
         turn: &mut Turn<'_>,
         out: &mut Output,
     ) {
-        self.last_ns = turn.now;
+        // An answer to a question of ours is no use of the connection.
+        if self.silence.heard(turn.now) || !segment.payload.is_empty() {
+            self.last_ns = turn.now;
+        }
         let Some(state) = self.state() else { return };
         let awaits_syn = state == State::SynSent;
         if awaits_syn && self.guard.is_of_another(segment) {
@@ -308,10 +317,14 @@ impl Flow {
                 }
             }
         }
+        let opens = awaits_syn || state == State::SynReceived;
+        if opens
+            && !matches!(self.state(), Some(State::SynSent | State::SynReceived))
+            && let Stage::Open(rings) = &mut self.stage
+        {
+            rings.socket_mut(|socket| socket.set_timeout(None));
+        }
         if awaits_syn && self.state() == Some(State::Established) {
-            if let Stage::Open(rings) = &mut self.stage {
-                rings.socket_mut(|socket| socket.set_timeout(None));
-            }
             // smoltcp takes the window of its SYN for a scaled one until it has sent another.
             self.egress(iface, turn, out);
         }

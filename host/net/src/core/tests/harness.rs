@@ -2,8 +2,8 @@
 
 use super::parse::{GUEST_MAC, check};
 use crate::{
-    Answer, Config, Core, EchoReply, Egress, Failure, FlowId, Guest, Host, HostEvent, Kind, Moved, Network,
-    Request, Services, Setup, TRAIN_BYTES, Target, Train, Verdict,
+    Answer, Config, Core, EchoReply, Egress, Failure, Family, FlowId, Guest, Host, HostEvent, Kind, Moved,
+    Network, Request, Services, Setup, TRAIN_BYTES, Target, Train, Verdict,
     config::Limits,
     core::{
         checksum::Sum,
@@ -310,8 +310,14 @@ impl Services for Echo {
         Router::new(&Config::default(), 0)?.solicited(source, message)
     }
 
-    fn guest_address(&self, now: u64) -> Option<IpAddr> {
-        self.0.iter().rev().find(|(from, _)| *from <= now).map(|(_, address)| *address)
+    fn leased(&self, now: u64, family: Family) -> Option<IpAddr> {
+        let of_family = |address: &IpAddr| address.is_ipv6() == (family == Family::V6);
+        let mut leases = self.0.iter().rev().filter(|(from, address)| *from <= now && of_family(address));
+        leases.next().map(|(_, address)| *address)
+    }
+
+    fn first_address(&self) -> Option<IpAddr> {
+        None
     }
 
     fn poll(&mut self, _: u64, _: &mut Vec<Answer>) {}

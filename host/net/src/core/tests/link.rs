@@ -253,6 +253,34 @@ fn a_checksum_inside_a_tunnel_is_finished() {
     assert_eq!(bench.dropped(DropReason::BadOffload), 3);
 }
 
+/// Every Linux guest says so when it comes up.
+#[test]
+fn what_groups_a_guest_listens_to_is_no_mistake() {
+    let mut bench = Bench::new();
+    let report =
+        [&[143, 0, 0, 0, 0, 0, 0, 1, 4, 0, 0, 0][..], &octets("ff02::1:ff12:3456".parse().unwrap())].concat();
+    for source in ["::", "fe80::15"] {
+        let (head, message) = icmp(source, "ff02::16", 1, &report);
+        // Hop-by-hop options: a router alert.
+        let mut payload = vec![ICMPV6, 0, 5, 2, 0, 0, 1, 0];
+        payload.extend(&message);
+        bench.packet(&IpHead { protocol: 0, ..head }, &payload);
+        for version_1 in [131, 132] {
+            let (head, message) =
+                icmp(source, "ff02::2", 1, &[&[version_1, 0, 0, 0, 0, 0, 0, 0], &report[12..]].concat());
+            bench.packet(&head, &message);
+        }
+    }
+    let source = "10.0.2.15".parse().unwrap();
+    let head = IpHead { source, destination: "224.0.0.22".parse().unwrap(), protocol: 2, hops: 1 };
+    bench.packet(&head, &[0x22, 0, 0xf9, 2, 0, 0, 0, 1, 4, 0, 0, 0, 224, 0, 0, 251]);
+    let dropped: u64 = DropReason::ALL.iter().map(|why| bench.dropped(*why)).sum();
+    assert_eq!((bench.next_frame(), dropped), (None, 0));
+    // It means nothing elsewhere.
+    bench.packet(&IpHead { destination: "192.0.2.1".parse().unwrap(), ..head }, &[0x22, 0, 0xf9, 2]);
+    assert_eq!(bench.dropped(DropReason::Protocol), 1);
+}
+
 #[test]
 fn a_family_that_is_off_is_silent() {
     let mut setup = setup();

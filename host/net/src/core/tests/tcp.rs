@@ -161,9 +161,14 @@ fn addresses_become_what_they_mean_on_the_host() {
 #[test]
 fn a_refusal_reaches_the_guest_in_its_own_way() {
     // By policy: told, or not.
-    for (to, told) in
-        [("192.0.2.1:1", true), ("192.0.2.1:2", false), ("10.0.2.3:80", true), ("10.0.2.77:80", false)]
-    {
+    for (to, told) in [
+        ("192.0.2.1:1", true),
+        ("192.0.2.1:2", false),
+        ("10.0.2.3:80", true),
+        ("10.0.2.77:80", false),
+        // A `guestfwd` stands there, behind another port.
+        ("10.0.2.100:85", true),
+    ] {
         let mut peer = Peer::new(to);
         peer.send(1000, 0, SYN, 65_535, &[]);
         let answers = peer.all();

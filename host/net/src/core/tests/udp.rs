@@ -1,6 +1,6 @@
 //! Datagrams: mappings, filters, fragments, errors, forwards.
 
-use super::harness::{Bench, Chance, Echo, datagram, setup};
+use super::harness::{Bench, Chance, datagram, setup};
 use crate::{
     DropReason, Failure, FlowId, HostEvent, IcmpError, Kind, Unsent,
     core::packet::IpHead,
@@ -9,7 +9,7 @@ use crate::{
 use std::net::SocketAddr;
 
 /// The UDP datagram in a frame: (from, to, data).
-fn parts(frame: &[u8]) -> (String, String, Vec<u8>) {
+pub(super) fn parts(frame: &[u8]) -> (String, String, Vec<u8>) {
     let packet = etherparse::SlicedPacket::from_ethernet(frame).unwrap();
     let Some(etherparse::TransportSlice::Udp(udp)) = packet.transport else { panic!("{frame:02x?}") };
     let (from, to): (std::net::IpAddr, std::net::IpAddr) = match packet.net.unwrap() {
@@ -25,7 +25,7 @@ fn parts(frame: &[u8]) -> (String, String, Vec<u8>) {
     (from, SocketAddr::new(to, udp.destination_port()).to_string(), udp.payload().to_vec())
 }
 
-fn arrives(bench: &mut Bench, id: FlowId, from: &str, data: &[u8]) {
+pub(super) fn arrives(bench: &mut Bench, id: FlowId, from: &str, data: &[u8]) {
     bench.host.sock(id).arrives(from, data.to_vec());
     bench.event(HostEvent::Readable(id));
     bench.poll();
@@ -395,25 +395,6 @@ fn a_driver_that_takes_less_than_the_network_gets_fragments() {
             let least = longest as usize - 8;
             assert!(lengths.iter().max().unwrap() >= &least, "{lengths:?}");
         }
-    }
-}
-
-#[test]
-fn a_forward_follows_the_guest_to_its_address() {
-    let mut setup = setup();
-    let addresses = [(0, "10.0.2.15"), (1_000_000_000, "10.0.2.40")];
-    setup.services = Box::new(Echo(addresses.map(|(from, at)| (from, at.parse().unwrap())).to_vec()));
-    let mut bench = Bench::with(setup);
-    for guest in ["10.0.2.15", "10.0.2.40"] {
-        bench.udp(&format!("{guest}:9"), "10.0.2.2:7", b"");
-    }
-    bench.wire.frames.clear();
-    let id = bench.core.forward_udp(None, 53);
-    bench.host.open.insert(id, super::harness::Sock::default());
-    for (now, guest) in [(2_000_000, "10.0.2.15:53"), (2_000_000_000, "10.0.2.40:53")] {
-        bench.now = now;
-        arrives(&mut bench, id, "198.51.100.4:800", b"x");
-        assert_eq!(parts(&bench.next_frame().unwrap()).1, guest);
     }
 }
 

@@ -49,6 +49,21 @@ fn frames_of_a_machine_that_is_no_more_are_forgotten() {
     assert_eq!(inbox.frame_bytes, 100);
 }
 
+#[test]
+fn frames_of_before_a_reset_count_and_those_behind_are_of_the_machine_that_begins() {
+    let (_poll, handle) = unheard();
+    handle.was_reset();
+    handle.frame(vec![0; 100]);
+    handle.was_reset();
+    handle.frame(vec![1; 100]);
+    let inbox = handle.shared.inbox();
+    assert_eq!((inbox.reset_behind, inbox.frames.len()), (Some(1), 2));
+    drop(inbox);
+    handle.restored();
+    let inbox = handle.shared.inbox();
+    assert_eq!((inbox.reset_behind, inbox.restored), (None, true));
+}
+
 /// An end of the wire that breaks the thread.
 struct Broken;
 

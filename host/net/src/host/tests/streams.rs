@@ -308,3 +308,44 @@ fn a_restore_drops_what_was_open() {
     world.tcp(socket).send_slice(b"still there?").unwrap();
     world.until("the reset", |world| (world.tcp(socket).state() == tcp::State::Closed).then_some(()));
 }
+
+#[test]
+fn a_machine_that_is_reset_leaves_no_connection_behind() {
+    let mut world = World::new("hostfwd = [\"tcp::0-:22\"]");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = world.connect("10.0.2.2", listener.local_addr().unwrap().port(), 40_000);
+    let called = world.socket();
+    world.tcp(called).listen(22).unwrap();
+    let port: SocketAddr = world.handle.forward_list().unwrap()[0].listens.parse().unwrap();
+    let client = TcpStream::connect(port).unwrap();
+    world.until("two connections", |world| {
+        let open = |tcp: &tcp::Socket<'_>| tcp.state() == tcp::State::Established;
+        (open(world.tcp(socket)) && open(world.tcp(called))).then_some(())
+    });
+    let peers = [listener.accept().unwrap().0, client];
+    // Its last words, and it begins anew.
+    let hears = UdpSocket::bind("127.0.0.1:0").unwrap();
+    hears.set_read_timeout(Some(LONG)).unwrap();
+    let to = format!("10.0.2.2:{}", hears.local_addr().unwrap().port());
+    world.frame(&udp_frames("10.0.2.15:5000", &to, b"I go down")[0]);
+    let sent = world.handle.info().unwrap().frames_to_guest;
+    world.handle.was_reset();
+    for mut peer in peers {
+        peer.set_read_timeout(Some(LONG)).unwrap();
+        let broken = peer.read(&mut [0; 10]).map_err(|error| error.kind());
+        assert_eq!(broken, Err(ErrorKind::ConnectionReset));
+    }
+    let mut heard = [0; 100];
+    let bytes = hears.recv(&mut heard).unwrap();
+    assert_eq!(&heard[..bytes], b"I go down");
+    let info = world.handle.info().unwrap();
+    assert_eq!(
+        (info.tcp.len(), info.udp.len(), info.frames_to_guest),
+        (0, 0, sent),
+        "the guest hears nothing"
+    );
+    world.until("the end of the work", |world| (!world.handle.external_work_pending()).then_some(()));
+    // It may use the same ports again.
+    let socket = world.connect("10.0.2.2", listener.local_addr().unwrap().port(), 40_000);
+    world.until("a new one", |world| (world.tcp(socket).state() == tcp::State::Established).then_some(()));
+}

@@ -125,6 +125,19 @@ fn replies_go_where_the_guest_hears_them() {
 }
 
 #[test]
+fn the_latest_lease_is_the_one_taken_or_renewed_last() {
+    for macs in [[GUEST, OTHER], [OTHER, GUEST]] {
+        let mut server = server("");
+        assert_eq!(server.latest(0), None);
+        let [first, second] = [0, 1].map(|at| configure(&mut server, at, macs[at as usize]));
+        assert_eq!(server.latest(1), Some(second));
+        ask(&mut server, 2, &message(macs[0], MessageType::Request, first, vec![])).unwrap();
+        assert_eq!(server.latest(2), Some(first));
+        assert_eq!(server.latest(u64::MAX), None);
+    }
+}
+
+#[test]
 fn each_guest_has_its_own_and_keeps_it() {
     let mut server = server("");
     let first = configure(&mut server, 0, GUEST);
