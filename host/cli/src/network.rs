@@ -8,7 +8,10 @@ use reprise_machine::{
     board::{Board, DeviceSpec},
     desc::{ConfigError, PortKind},
 };
-use reprise_net::{Config, Problem};
+use reprise_net::{
+    Config, Problem,
+    config::{Alias, Settings},
+};
 use std::collections::BTreeMap;
 
 /// `--port` and `--net`, as given.
@@ -29,7 +32,7 @@ pub(crate) fn plans(board: &Board, given: Given<'_>) -> Result<Vec<PortPlan>, Fa
         let backend = match given.chosen.get(&(device.id.clone(), port.clone())) {
             Some(backend) => backend.clone(),
             None => match left.next() {
-                Some(argument) => argument_backend(argument)?,
+                Some(argument) => argument_backend(argument, board, board_name(device, index))?,
                 None => board_backend(board, device, index)?,
             },
         };
@@ -67,21 +70,37 @@ fn net_ports(board: &Board) -> impl Iterator<Item = (&DeviceSpec, usize)> {
     })
 }
 
-fn argument_backend(argument: &str) -> Result<BackendSpec, Failure> {
+/// What the board connects a port to.
+fn board_name(device: &DeviceSpec, port: usize) -> Option<&str> {
+    device.ports.get(port).and_then(Option::as_deref)
+}
+
+/// `at_port`: what the board connects the port to, which is the network that is meant where none is named.
+fn argument_backend(argument: &str, board: &Board, at_port: Option<&str>) -> Result<BackendSpec, Failure> {
     let bad = |why: String| Failure::usage(why).at(format!("--net {argument}"));
     if argument == "user" || argument.starts_with("user,") {
-        let alias = Config::from_alias(argument).map_err(|problems| {
+        let wrong = |problems: &[Problem]| {
             let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
             bad(all.join("; "))
-        })?;
-        return Ok(BackendSpec::user(alias.id.as_deref().unwrap_or("user0"), alias.config));
+        };
+        let alias = Alias::parse(argument).map_err(|found| wrong(&[found]))?;
+        let table = |id: &str| board.networks.iter().find(|network| network.id == id);
+        let id = alias.id.as_deref().or(at_port.filter(|name| table(name).is_some())).unwrap_or("user0");
+        let settings = match table(id) {
+            // Such as the policy that the board has for it.
+            Some(network) => serde_json::from_str(&network.config_json)
+                .map_err(|error| Failure::config(format!("network \"{id}\": {error}")))?,
+            None => Settings::default(),
+        };
+        let config = alias.over(settings).map_err(|problems| wrong(&problems))?;
+        return Ok(BackendSpec::user(id, config));
     }
     BackendSpec::parse_net(argument)
         .map_err(|why| bad(why).help(format!("networks: {NET_FORMS}, user[,hostfwd=…]")))
 }
 
 fn board_backend(board: &Board, device: &DeviceSpec, port: usize) -> Result<BackendSpec, Failure> {
-    let name = device.ports.get(port).and_then(Option::as_deref);
+    let name = board_name(device, port);
     let Some(network) = board.networks.iter().find(|network| Some(network.id.as_str()) == name) else {
         return Ok(BackendSpec::Null);
     };
