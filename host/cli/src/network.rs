@@ -1,7 +1,7 @@
 //! From the command line and the board to what the net ports are connected to.
 
 use crate::{
-    failure::Failure,
+    failure::{Failure, printable},
     io::{BackendSpec, NET_FORMS, PortPlan},
 };
 use reprise_machine::{
@@ -12,7 +12,11 @@ use reprise_net::{
     Config, Problem,
     config::{Alias, Settings},
 };
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// `--port` and `--net`, as given.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +50,33 @@ pub(crate) fn plans(board: &Board, given: Given<'_>) -> Result<Vec<PortPlan>, Fa
             .note(format!("network devices of the board: {}", plans.len()))
             .help("use a board that has one, such as configs/net.toml")),
     }
+}
+
+/// What goes on from a recording captures into files of its own: those that the board names are of the run that was
+/// recorded. Returns lines that say where.
+pub(crate) fn spare_captures(plans: &mut [PortPlan]) -> String {
+    let mut lines = String::new();
+    for plan in plans {
+        let BackendSpec::User { id, config } = &mut plan.backend else { continue };
+        if let Some(capture) = config.capture.as_mut().filter(|capture| capture.file.is_file()) {
+            capture.file = free_beside(&capture.file);
+            let file = printable(&capture.file.display().to_string());
+            lines.push_str(&format!("network \"{id}\" is captured in {file}\n"));
+        }
+    }
+    lines
+}
+
+fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+/// `user0.pcapng` is there, and `user0-2.pcapng` is not.
+fn free_beside(path: &Path) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = path.extension().map(|end| format!(".{}", end.to_string_lossy())).unwrap_or_default();
+    let numbered = |number: u32| path.with_file_name(format!("{stem}-{number}{extension}"));
+    (2..).map(numbered).find(|path| !is_there(path)).expect("no folder has so many files")
 }
 
 /// A network whose packets its device does not take loses them without a word to anybody.
@@ -147,4 +178,35 @@ fn read(config_json: &str) -> Result<Config, Vec<ConfigError>> {
 /// What is wrong with a `[net.NAME]` table.
 pub(crate) fn check(config_json: &str) -> Vec<ConfigError> {
     read(config_json).err().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_capture_of_a_recorded_run_is_spared() {
+        let folder = std::env::temp_dir().join(format!("reprise-captures-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let plan = |file: &Path| {
+            let text = format!("{{ \"capture\": {{ \"file\": {file:?} }} }}");
+            let config = read(&text).unwrap();
+            let backend = BackendSpec::user("user0", config);
+            PortPlan { device: "net0".to_owned(), port: "net".to_owned(), backend, framed: true }
+        };
+        for (name, there, wanted) in [
+            ("new.pcapng", vec![], "new.pcapng"),
+            ("old.pcapng", vec!["old.pcapng"], "old-2.pcapng"),
+            ("more.pcapng", vec!["more.pcapng", "more-2.pcapng"], "more-3.pcapng"),
+            ("bare", vec!["bare"], "bare-2"),
+        ] {
+            there.iter().for_each(|name| fs::write(folder.join(name), b"x").unwrap());
+            let mut plans = [plan(&folder.join(name))];
+            let told = spare_captures(&mut plans);
+            let BackendSpec::User { config, .. } = &plans[0].backend else { panic!("{plans:?}") };
+            assert_eq!(config.capture.as_ref().unwrap().file, folder.join(wanted));
+            assert_eq!(told.contains(wanted), wanted != name, "{told}");
+        }
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }
