@@ -1,15 +1,22 @@
 //! From the command line and the board to what the net ports are connected to.
 
 use crate::{
-    failure::Failure,
+    failure::{Failure, printable},
     io::{BackendSpec, NET_FORMS, PortPlan},
 };
 use reprise_machine::{
     board::{Board, DeviceSpec},
     desc::{ConfigError, PortKind},
 };
-use reprise_net::{Config, Problem};
-use std::collections::BTreeMap;
+use reprise_net::{
+    Config, Problem,
+    config::{Alias, Settings},
+};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// `--port` and `--net`, as given.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +36,7 @@ pub(crate) fn plans(board: &Board, given: Given<'_>) -> Result<Vec<PortPlan>, Fa
         let backend = match given.chosen.get(&(device.id.clone(), port.clone())) {
             Some(backend) => backend.clone(),
             None => match left.next() {
-                Some(argument) => argument_backend(argument)?,
+                Some(argument) => argument_backend(argument, board, board_name(device, index))?,
                 None => board_backend(board, device, index)?,
             },
         };
@@ -43,6 +50,33 @@ pub(crate) fn plans(board: &Board, given: Given<'_>) -> Result<Vec<PortPlan>, Fa
             .note(format!("network devices of the board: {}", plans.len()))
             .help("use a board that has one, such as configs/net.toml")),
     }
+}
+
+/// What goes on from a recording captures into files of its own: those that the board names are of the run that was
+/// recorded. Returns lines that say where.
+pub(crate) fn spare_captures(plans: &mut [PortPlan]) -> String {
+    let mut lines = String::new();
+    for plan in plans {
+        let BackendSpec::User { id, config } = &mut plan.backend else { continue };
+        if let Some(capture) = config.capture.as_mut().filter(|capture| capture.file.is_file()) {
+            capture.file = free_beside(&capture.file);
+            let file = printable(&capture.file.display().to_string());
+            lines.push_str(&format!("network \"{id}\" is captured in {file}\n"));
+        }
+    }
+    lines
+}
+
+fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+/// `user0.pcapng` is there, and `user0-2.pcapng` is not.
+fn free_beside(path: &Path) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = path.extension().map(|end| format!(".{}", end.to_string_lossy())).unwrap_or_default();
+    let numbered = |number: u32| path.with_file_name(format!("{stem}-{number}{extension}"));
+    (2..).map(numbered).find(|path| !is_there(path)).expect("no folder has so many files")
 }
 
 /// A network whose packets its device does not take loses them without a word to anybody.
@@ -67,21 +101,37 @@ fn net_ports(board: &Board) -> impl Iterator<Item = (&DeviceSpec, usize)> {
     })
 }
 
-fn argument_backend(argument: &str) -> Result<BackendSpec, Failure> {
+/// What the board connects a port to.
+fn board_name(device: &DeviceSpec, port: usize) -> Option<&str> {
+    device.ports.get(port).and_then(Option::as_deref)
+}
+
+/// `at_port`: what the board connects the port to, which is the network that is meant where none is named.
+fn argument_backend(argument: &str, board: &Board, at_port: Option<&str>) -> Result<BackendSpec, Failure> {
     let bad = |why: String| Failure::usage(why).at(format!("--net {argument}"));
     if argument == "user" || argument.starts_with("user,") {
-        let alias = Config::from_alias(argument).map_err(|problems| {
+        let wrong = |problems: &[Problem]| {
             let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
             bad(all.join("; "))
-        })?;
-        return Ok(BackendSpec::user(alias.id.as_deref().unwrap_or("user0"), alias.config));
+        };
+        let alias = Alias::parse(argument).map_err(|found| wrong(&[found]))?;
+        let table = |id: &str| board.networks.iter().find(|network| network.id == id);
+        let id = alias.id.as_deref().or(at_port.filter(|name| table(name).is_some())).unwrap_or("user0");
+        let settings = match table(id) {
+            // Such as the policy that the board has for it.
+            Some(network) => serde_json::from_str(&network.config_json)
+                .map_err(|error| Failure::config(format!("network \"{id}\": {error}")))?,
+            None => Settings::default(),
+        };
+        let config = alias.over(settings).map_err(|problems| wrong(&problems))?;
+        return Ok(BackendSpec::user(id, config));
     }
     BackendSpec::parse_net(argument)
         .map_err(|why| bad(why).help(format!("networks: {NET_FORMS}, user[,hostfwd=…]")))
 }
 
 fn board_backend(board: &Board, device: &DeviceSpec, port: usize) -> Result<BackendSpec, Failure> {
-    let name = device.ports.get(port).and_then(Option::as_deref);
+    let name = board_name(device, port);
     let Some(network) = board.networks.iter().find(|network| Some(network.id.as_str()) == name) else {
         return Ok(BackendSpec::Null);
     };
@@ -128,4 +178,35 @@ fn read(config_json: &str) -> Result<Config, Vec<ConfigError>> {
 /// What is wrong with a `[net.NAME]` table.
 pub(crate) fn check(config_json: &str) -> Vec<ConfigError> {
     read(config_json).err().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_capture_of_a_recorded_run_is_spared() {
+        let folder = std::env::temp_dir().join(format!("reprise-captures-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let plan = |file: &Path| {
+            let text = format!("{{ \"capture\": {{ \"file\": {file:?} }} }}");
+            let config = read(&text).unwrap();
+            let backend = BackendSpec::user("user0", config);
+            PortPlan { device: "net0".to_owned(), port: "net".to_owned(), backend, framed: true }
+        };
+        for (name, there, wanted) in [
+            ("new.pcapng", vec![], "new.pcapng"),
+            ("old.pcapng", vec!["old.pcapng"], "old-2.pcapng"),
+            ("more.pcapng", vec!["more.pcapng", "more-2.pcapng"], "more-3.pcapng"),
+            ("bare", vec!["bare"], "bare-2"),
+        ] {
+            there.iter().for_each(|name| fs::write(folder.join(name), b"x").unwrap());
+            let mut plans = [plan(&folder.join(name))];
+            let told = spare_captures(&mut plans);
+            let BackendSpec::User { config, .. } = &plans[0].backend else { panic!("{plans:?}") };
+            assert_eq!(config.capture.as_ref().unwrap().file, folder.join(wanted));
+            assert_eq!(told.contains(wanted), wanted != name, "{told}");
+        }
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -8,7 +8,7 @@ use crate::{
     ending::{End, Stand, Summary},
     failure::{Exit, Failure},
     io::{EndReason as HostReason, HostOutside, IoThread, PortPlan, counted, grouped},
-    observe,
+    network, observe,
     place::{self, Place},
     plugins::Plugins,
     progress::{Progress, Whole},
@@ -456,6 +456,8 @@ fn ended(
 /// What a replay is connected to where it leaves the log.
 struct Live {
     plans: Vec<PortPlan>,
+    /// Where networks are captured, if not where the board says.
+    captures: String,
     clock_ns: Option<u64>,
     level: reprise_machine::LogLevel,
     status: bool,
@@ -470,8 +472,11 @@ impl Live {
             .at(replica.store().path().display())
             .help(format!("to go on from it, name the whole image: --disk {id}=FILE")));
         }
+        let mut plans = setup::ports(replica.board(), &args.port, &args.net, catalog)?;
+        let captures = network::spare_captures(&mut plans);
         Ok(Self {
-            plans: setup::ports(replica.board(), &args.port, &args.net, catalog)?,
+            plans,
+            captures,
             clock_ns: setup::fixed_clock(&args.rtc)?,
             level: run::log_level(args.recording.verbose),
             status: args.status,
@@ -518,10 +523,11 @@ impl Live {
             }
         };
         io.link().notice(&format!(
-            "{}reprise: live from icount {}, vtime {:.9} s\n",
+            "{}reprise: live from icount {}, vtime {:.9} s\n{}",
             desk.break_line(),
             grouped(status.icount),
-            status.vtime_ns as f64 / 1e9
+            status.vtime_ns as f64 / 1e9,
+            self.captures
         ));
         machine.go_live(Box::new(HostOutside::new(io.link().clone(), self.level, self.clock_ns)));
         hang_up(&mut machine, replica, &counter);

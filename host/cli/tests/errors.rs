@@ -52,6 +52,16 @@ const CASES: &[Case] = &[
     Case("network that is a terminal", "run @/nic.toml --port net0=stdio --firmware @/ok.elf", 2),
     Case("network of an unknown kind", "run @/nic.toml --net tap,ifname=tap0 --firmware @/ok.elf", 2),
     Case("user network of longer packets", "run @/nic.toml --net user,mtu=9000 --firmware @/ok.elf", 3),
+    Case(
+        "what is set of the board's network holds with --net user",
+        "run @/nic.toml --set net.user0.mtu=9000 --net user,profile=host --firmware @/ok.elf",
+        3,
+    ),
+    Case(
+        "a forward that the board's network has already",
+        "run @/nic.toml --set net.user0.hostfwd=[\"tcp::2222-:22\"] --net user,hostfwd=tcp::2222-:23 --firmware @/ok.elf",
+        2,
+    ),
     Case("user network with mistakes", "run @/nic.toml --net user,hostfwd=tcp:,mtu=9 --firmware @/ok.elf", 2),
     Case(
         "proxy with a password in the board",

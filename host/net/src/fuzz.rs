@@ -6,7 +6,7 @@
 
 use crate::{
     address::Mac,
-    config::{Config, Forward, GuestForward, Proxy},
+    config::{Alias, Config, Forward, GuestForward, Proxy, Settings},
     policy::{Direction, Query, Transport, Verdict},
     service::{dhcp4::Dhcp4, dhcp6::Dhcp6, dns, ra::Router, tftp},
     upstream::{Destination, Handshake, Progress},
@@ -432,7 +432,8 @@ fn texts() {
         }
         let servers = dns::servers(&draw.text(RESOLV));
         assert!((1..=8).contains(&servers.len()), "seed {seed}");
-        if let Err(problems) = Config::from_alias(&draw.text(ALIASES)) {
+        let alias = Alias::parse(&draw.text(ALIASES)).map_err(|found| vec![found]);
+        if let Err(problems) = alias.and_then(|alias| alias.over(Settings::default())) {
             assert!(
                 !problems.is_empty() && problems.iter().all(|one| !one.to_string().is_empty()),
                 "seed {seed}"

@@ -8,6 +8,7 @@
 )]
 
 mod attention;
+mod commands;
 mod datagram;
 mod descriptors;
 mod forward;

@@ -4,7 +4,8 @@ use super::{link::Link, spec::BackendSpec, thread::PortPlan};
 use crate::{failure::Failure, setup};
 use reprise_machine::{NetOffload, offload};
 use reprise_net::{
-    Guest, Handle, UserNet,
+    ForwardInfo, Guest, Handle, UserNet,
+    config::{Forward, Listen},
     frame::{HEADER_BYTES, Header, Offload},
 };
 use std::{
@@ -64,9 +65,26 @@ pub(super) fn start(plans: &[PortPlan], link: &Arc<Link>) -> Result<(), Failure>
         let handle = UserNet::start((**config).clone(), id, clock, seed, to_guest, log);
         let handle = handle.map_err(|error| failed(&error))?;
         let (device, port) = (plan.device.clone(), plan.port.clone());
+        let forwards = handle.forward_list().map_err(|error| failed(&error))?;
+        link.notice(&chosen(id, &config.forwards, &forwards));
         link.add_user(User { device, port, id: id.clone(), handle, listens });
     }
     Ok(())
+}
+
+/// Which ports the host has chosen, for those who were to be told. `forwards` are in the order of `given`, one for each
+/// port.
+fn chosen(id: &str, given: &[Forward], forwards: &[ForwardInfo]) -> String {
+    let (mut left, mut lines) = (forwards.iter(), String::new());
+    for forward in given {
+        let (count, chosen) = match &forward.listen {
+            Listen::Unix { .. } => (1, false),
+            Listen::Inet { ports, .. } => (usize::from(ports.last() - ports.first()) + 1, ports.first() == 0),
+        };
+        let own = left.by_ref().take(count);
+        lines.extend(own.filter(|_| chosen).map(|info| format!("network \"{id}\": {}\n", info.forward)));
+    }
+    lines
 }
 
 impl Link {
@@ -121,5 +139,32 @@ fn takes(given: NetOffload) -> Offload {
         tso6: has(offload::TSO6),
         uso4: has(offload::USO4),
         uso6: has(offload::USO6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_that_the_host_has_chosen_are_told() {
+        let given = ["tcp::80-81-:80-81", "tcp::0-:22", "unix:/s-:1", "udp:[::1]:0-:53", "tcp::5-:5"];
+        let is = [
+            "tcp:127.0.0.1:80-:80",
+            "tcp:127.0.0.1:81-:81",
+            "tcp:127.0.0.1:40001-:22",
+            "unix:/s-:1",
+            "udp:[::1]:40002-:53",
+            "tcp:127.0.0.1:5-:5",
+        ];
+        let info = |forward: &str| ForwardInfo {
+            forward: forward.to_owned(),
+            listens: String::new(),
+            guest: None,
+            guest_port: 0,
+        };
+        let told = chosen("lan", &given.map(|text| text.parse().unwrap()), &is.map(info));
+        let wanted = "network \"lan\": tcp:127.0.0.1:40001-:22\nnetwork \"lan\": udp:[::1]:40002-:53\n";
+        assert_eq!(told, wanted);
     }
 }

@@ -1,4 +1,7 @@
 //! `user,id=user0,hostfwd=tcp::2222-:22,…`: QEMU's `-netdev user`, with its names, to the same settings.
+//!
+//! It is said over a table of the board, if there is one of that network: a policy that the board has must not be gone
+//! because somebody has forwarded a port.
 
 use super::{Config, Problem, Settings};
 use crate::{address::Cidr, policy::Profile};
@@ -7,51 +10,65 @@ use std::{
     str::FromStr,
 };
 
-/// What an alias says: whose backend it is, and what that is like.
-#[derive(Clone, Debug, PartialEq)]
+/// What an alias says: which network is meant, and what it is to be like.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alias {
     /// `id=`.
     pub id: Option<String>,
-    /// The rest.
-    pub config: Config,
+    /// Keys and values, in the order in which they were written.
+    words: Vec<(String, String)>,
 }
 
 /// All keys, for advice.
 const KEYS: &str = "id, ipv4, net, host, dhcpstart, dns, ipv6, ipv6-net, ipv6-prefix, ipv6-prefixlen, ipv6-host, \
                     ipv6-dns, hostname, domainname, dnssearch, tftp, tftp-server-name, bootfile, restrict, hostfwd, \
-                    guestfwd, profile, mtu, mac";
+                    guestfwd, profile, mtu, mac, model";
+
+const MODEL: &str = "leave it out, or write model=virtio-net-device";
 
 /// What comes in two keys, and is put together at the end.
 #[derive(Default)]
 struct Partial {
-    id: Option<String>,
     settings: Settings,
     dhcp_start: Option<Ipv4Addr>,
     prefix6: Option<IpAddr>,
     prefix6_bits: Option<u8>,
-    restrict: bool,
+    restrict: Option<bool>,
+    profile: Option<Profile>,
+    /// A list that is told takes the place of the board's.
+    search: Vec<String>,
 }
 
-impl Config {
-    /// Reads and checks `user,KEY=VALUE,…`. A comma in a value is written twice, as in QEMU.
+impl Alias {
+    /// Reads `user,KEY=VALUE,…`. A comma in a value is written twice, as in QEMU. What the values are worth is for
+    /// [`Alias::over`] to say.
     ///
     /// # Errors
-    /// Everything that is wrong with it; `at` is the key as written here.
-    pub fn from_alias(text: &str) -> Result<Alias, Vec<Problem>> {
+    /// It is not of that form.
+    pub fn parse(text: &str) -> Result<Self, Problem> {
         let mut parts = split(text).into_iter();
         if parts.next().as_deref() != Some("user") {
             let what = format!("`{text}` does not begin with `user`");
-            return Err(vec![problem("", what, Some("write it like user,hostfwd=tcp::2222-:22"))]);
+            return Err(problem("", what, Some("write it like user,hostfwd=tcp::2222-:22")));
         }
-        let mut partial = Partial::default();
-        let mut problems = Vec::new();
-        for part in parts {
-            let (key, value) =
-                part.split_once('=').map_or((part.as_str(), "on"), |(key, value)| (key, value));
-            if let Err(found) = partial.set(key, value) {
-                problems.push(found);
-            }
-        }
+        let word = |part: String| match part.split_once('=') {
+            Some((key, value)) => (key.to_owned(), value.to_owned()),
+            None => (part, "on".to_owned()),
+        };
+        let mut words: Vec<_> = parts.map(word).collect();
+        let id = words.extract_if(.., |(key, _)| key == "id").last().map(|(_, id)| id);
+        Ok(Self { id, words })
+    }
+
+    /// The network that it comes to, over what the board has for it: what is named here wins, forwards are added.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it; `at` is the key as written in the alias, or the setting's where the two do not
+    /// fit together.
+    pub fn over(&self, board: Settings) -> Result<Config, Vec<Problem>> {
+        let mut partial = Partial { settings: board, ..Partial::default() };
+        let set = |(key, value): &(String, String)| partial.set(key, value).err();
+        let problems: Vec<Problem> = self.words.iter().filter_map(set).collect();
         if problems.is_empty() { partial.finish() } else { Err(problems) }
     }
 }
@@ -108,7 +125,6 @@ impl Partial {
         let v4 = || parsed(key, value, "IPv4 address").map(Some);
         let v6 = || parsed(key, value, "IPv6 address").map(Some);
         match key {
-            "id" => self.id = Some(value.to_owned()),
             "ipv4" => settings.ipv4.enabled = switch(key, value)?,
             "net" => settings.ipv4.network = network(key, value, 24)?,
             "host" => settings.ipv4.gateway = v4()?,
@@ -122,26 +138,34 @@ impl Partial {
             "ipv6-dns" => settings.ipv6.dns = v6()?,
             "hostname" => settings.hostname = Some(value.to_owned()),
             "domainname" => settings.domain = Some(value.to_owned()),
-            "dnssearch" => settings.search.push(value.to_owned()),
+            "dnssearch" => self.search.push(value.to_owned()),
             "tftp" => settings.boot.tftp = Some(value.into()),
             "tftp-server-name" => settings.boot.server_name = Some(value.to_owned()),
             "bootfile" => settings.boot.file = Some(value.to_owned()),
-            "restrict" => self.restrict = switch(key, value)?,
+            "restrict" => self.restrict = Some(switch(key, value)?),
             "hostfwd" => settings.hostfwd.push(explained(key, value)?),
             "guestfwd" => settings.guestfwd.push(explained(key, value)?),
             "mtu" => settings.mtu = Some(parsed(key, value, "number of bytes")?),
             "mac" => settings.mac = Some(explained(key, value)?),
-            "profile" => settings.profile = profile(key, value)?,
+            "profile" => self.profile = Some(profile(key, value)?),
+            // Of the device, not of the network: here it can only be what it is.
+            "model" if value.starts_with("virtio") => {}
+            "model" => return Err(problem(key, format!("`{value}` is no network device here"), Some(MODEL))),
             _ => return Err(unknown(key)),
         }
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Alias, Vec<Problem>> {
+    fn finish(mut self) -> Result<Config, Vec<Problem>> {
         let settings = &mut self.settings;
-        if self.restrict {
-            settings.profile = Profile::None;
+        if !self.search.is_empty() {
+            settings.search = self.search;
         }
+        settings.profile = match (self.restrict, self.profile, settings.profile) {
+            (Some(true), ..) => Profile::None,
+            (Some(false), None, Profile::None) => Profile::default(),
+            (_, named, board) => named.unwrap_or(board),
+        };
         if let Some(prefix) = self.prefix6 {
             let bits = self.prefix6_bits.unwrap_or(64);
             settings.ipv6.network =
@@ -155,8 +179,7 @@ impl Partial {
             let last = broadcast.to_bits().saturating_sub(1).min(start.to_bits().saturating_add(15));
             settings.ipv4.pool = Some((start, Ipv4Addr::from_bits(last.max(start.to_bits()))));
         }
-        let config = self.settings.check()?;
-        Ok(Alias { id: self.id, config })
+        self.settings.check()
     }
 }
 

@@ -241,14 +241,18 @@ fn what_does_not_clash_is_no_clash() {
     assert_eq!(read(text).unwrap().forwards.len(), 5);
 }
 
+fn alias(text: &str) -> Result<Config, Vec<Problem>> {
+    Alias::parse(text).map_err(|found| vec![found])?.over(Settings::default())
+}
+
 #[test]
 fn the_alias_takes_qemus_names() {
     let text = "user,id=user0,net=10.1.0.0/16,host=10.1.0.1,dhcpstart=10.1.0.9,dns=10.1.0.3,ipv6-prefix=fd07::,\
                 ipv6-host=fd07::1,hostname=g,dnssearch=a.test,dnssearch=b.test,domainname=c.test,tftp=/a,,b,\
                 bootfile=/pxelinux.0,restrict=on,hostfwd=tcp::2222-:22,hostfwd=udp::53-:53,\
-                guestfwd=tcp:10.1.0.100:80-cmd:cat,mtu=1400";
-    let Alias { id, config } = Config::from_alias(text).unwrap();
-    assert_eq!(id.as_deref(), Some("user0"));
+                guestfwd=tcp:10.1.0.100:80-cmd:cat,mtu=1400,model=virtio-net-pci";
+    assert_eq!(Alias::parse(text).unwrap().id.as_deref(), Some("user0"));
+    let config = alias(text).unwrap();
     let same = r#"
         mtu = 1400
         hostname = "g"
@@ -262,11 +266,11 @@ fn the_alias_takes_qemus_names() {
         ipv6 = { network = "fd07::/64", gateway = "fd07::1" }
     "#;
     assert_eq!(config, read(same).unwrap());
-    assert_eq!(Config::from_alias("user").unwrap().config, Config::default());
-    let masked = Config::from_alias("user,net=10.1.0.0/255.255.0.0,ipv6=off").unwrap().config;
+    assert_eq!(alias("user").unwrap(), Config::default());
+    let masked = alias("user,net=10.1.0.0/255.255.0.0,ipv6=off").unwrap();
     assert_eq!(masked.ipv4.unwrap().network.to_string(), "10.1.0.0/16");
-    assert_eq!(Config::from_alias("user,restrict").unwrap().config.profile, Profile::None);
-    let short = Config::from_alias("user,net=10.1.0.0,ipv6-prefixlen=64").unwrap().config;
+    assert_eq!(alias("user,restrict").unwrap().profile, Profile::None);
+    let short = alias("user,net=10.1.0.0,ipv6-prefixlen=64").unwrap();
     assert_eq!(short.ipv4.unwrap().network.to_string(), "10.1.0.0/24");
 }
 
@@ -284,11 +288,42 @@ fn mistakes_in_the_alias_name_its_keys() {
         ("user,ipv6-prefix=fd00::,ipv6-prefixlen=48", "ipv6.network", "64 bits"),
         ("user,dhcpstart=10.9.9.9", "ipv4.pool", "not in"),
         ("user,profile=wan", "profile", "no profile"),
+        ("user,model=e1000", "model", "`e1000` is no network device here"),
     ] {
-        let problems = Config::from_alias(text).unwrap_err();
+        let problems = alias(text).unwrap_err();
         assert_eq!(problems[0].at, at, "{text}: {problems:?}");
         assert!(problems[0].to_string().contains(what), "{text}: {}", problems[0]);
     }
+}
+
+#[test]
+fn the_alias_is_said_over_the_boards_table() {
+    let board: Settings = toml::from_str(
+        r#"
+        profile = "none"
+        rules = [{ action = "drop", to = "private" }]
+        search = ["a.test"]
+        hostfwd = ["tcp::2222-:22"]
+        guestfwd = ["tcp:10.0.2.100:80-cmd:cat"]
+        limits.tcp_flows = 10
+    "#,
+    )
+    .unwrap();
+    let over = |text: &str| Alias::parse(text).unwrap().over(board.clone());
+    assert_eq!(over("user").unwrap(), board.clone().check().unwrap());
+    let more = over("user,hostfwd=tcp::80-:80,guestfwd=tcp:10.0.2.100:81-cmd:cat,mtu=1400").unwrap();
+    let said =
+        |config: &Config| config.forwards.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    assert_eq!(said(&more), "tcp:127.0.0.1:2222-:22 tcp:127.0.0.1:80-:80");
+    assert_eq!((more.guest_forwards.len(), more.mtu), (2, 1400));
+    assert_eq!((more.profile, more.rules.len(), more.limits.tcp_flows), (Profile::None, 1, 10));
+    // What it names wins, whatever comes first in it.
+    let wins = over("user,profile=host,dnssearch=b.test,dnssearch=c.test").unwrap();
+    assert_eq!((wins.profile, wins.search.join(" ").as_str()), (Profile::Host, "b.test c.test"));
+    assert_eq!(over("user,restrict=off").unwrap().profile, Profile::Public);
+    assert_eq!(over("user,restrict=on,profile=all").unwrap().profile, Profile::None);
+    let clash = over("user,hostfwd=tcp::2222-:23").unwrap_err();
+    assert!(clash[0].to_string().contains("listens where"), "{clash:?}");
 }
 
 /// The tables of a page, each of which is to be a whole network.

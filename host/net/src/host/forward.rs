@@ -17,7 +17,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::{
         fd::OwnedFd,
-        unix::fs::{MetadataExt, PermissionsExt},
+        unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     },
     path::{Path, PathBuf},
 };
@@ -48,8 +48,9 @@ pub(super) enum Socket {
 /// One listening socket.
 pub(super) struct Listener {
     pub(super) info: ForwardInfo,
-    /// As it was given, for all of a range.
-    pub(super) given: String,
+    /// As it was given, for all of a range; and as it came to be.
+    given: Forward,
+    exact: Forward,
     pub(super) socket: Socket,
     pub(super) guest_port: u16,
 }
@@ -73,7 +74,22 @@ fn tcp(at: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
+/// A socket that nobody listens on is what a killed process leaves behind. Anything else stays, whatever it is.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        return Ok(());
+    }
+    let probe = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // One whose queue is full is not waited for: somebody listens.
+    probe.set_nonblocking(true)?;
+    match probe.connect(&socket2::SockAddr::unix(path)?) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 fn unix(path: &Path) -> io::Result<Bound> {
+    remove_stale(path)?;
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&socket2::SockAddr::unix(path)?)?;
     let inode = fs::metadata(path)?.ino();
@@ -139,14 +155,19 @@ pub(super) fn listener_of(token: Token) -> Option<usize> {
 }
 
 impl Listener {
-    pub(super) fn new(exact: &Forward, given: &str, socket: Socket, guest_port: u16) -> Self {
+    pub(super) fn new(exact: &Forward, given: &Forward, socket: Socket, guest_port: u16) -> Self {
         let info = ForwardInfo {
             forward: exact.to_string(),
             listens: exact.listen.to_string(),
             guest: exact.guest,
             guest_port,
         };
-        Self { info, given: given.to_owned(), socket, guest_port }
+        Self { info, given: given.clone(), exact: exact.clone(), socket, guest_port }
+    }
+
+    /// Whether this is meant, in whatever form it is written.
+    pub(super) fn is(&self, forward: &Forward) -> bool {
+        self.given == *forward || self.exact == *forward
     }
 
     pub(super) fn register(&mut self, registry: &Registry, index: usize) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! The thread: orders and frames of the machine, events of the poller, deadlines of both clocks.
 
 use super::{
-    Error, Info, Order, Shared,
+    Error, Info, Order, Shared, commands,
     descriptors::Descriptors,
     forward::{self, Bound, ForwardInfo, Listener, Socket},
     lookup::{self, Lookups, Resolver},
@@ -35,8 +35,6 @@ pub(super) const WAKE: Token = Token(usize::MAX);
 const TURN_FRAMES: usize = 512;
 /// Connections that one turn accepts from one listener.
 const TURN_ACCEPTS: usize = 256;
-/// Between looks at what has no event: children, a capture that waits to be written.
-const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// A proxy that answers at all does so in this time.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// After a listener ran out of descriptors.
@@ -51,13 +49,16 @@ pub(super) struct Outside {
     pub(super) resolver: Resolver,
     /// How long a proxy that has further addresses may take at each.
     pub(super) patience: Duration,
+    /// How long a program may go on without its connection.
+    pub(super) grace: Duration,
     pub(super) descriptors: Descriptors,
 }
 
 impl Outside {
     pub(super) fn new(clock: ExternalClock, guest: Box<dyn Guest + Send>, log: super::Log) -> Self {
         let (own, descriptors) = (Own::default(), Descriptors::raise());
-        Self { clock, guest, log, own, resolver: lookup::by_host, patience: PATIENCE, descriptors }
+        let (patience, grace) = (PATIENCE, commands::GRACE);
+        Self { clock, guest, log, own, resolver: lookup::by_host, patience, grace, descriptors }
     }
 }
 
@@ -101,7 +102,6 @@ pub(super) struct Reactor {
     /// Listeners that have not been emptied.
     accepting: BTreeSet<usize>,
     accept_at: Option<Instant>,
-    housekeeping: Instant,
     own: Own,
     own_at: Instant,
     stopped: bool,
@@ -110,7 +110,7 @@ pub(super) struct Reactor {
 fn open_record(config: &Config, name: &str) -> Result<Option<Record>, Error> {
     let Some(settings) = &config.capture else { return Ok(None) };
     let wrong = |why| Error::Capture { file: settings.file.clone(), why };
-    Record::create(settings, name).map(Some).map_err(wrong)
+    Record::open(settings, name).map(Some).map_err(wrong)
 }
 
 impl Reactor {
@@ -138,7 +138,6 @@ impl Reactor {
             limits: config.limits,
         };
         let registry = poll.registry().try_clone().map_err(Error::Start)?;
-        let record = open_record(&config, name)?;
         let waker = Arc::clone(&shared);
         let lookups = Lookups::new(outside.resolver, Arc::new(move || waker.wake()));
         let given = Given {
@@ -147,12 +146,12 @@ impl Reactor {
             proxies: proxies::read(&config)?,
             patience: outside.patience,
             descriptors: outside.descriptors,
-            record: record.clone(),
+            grace: outside.grace,
         };
         let mut reactor = Self {
             core: Core::new(setup, seed),
             sockets: Sockets::new(&config, seed, registry, given).map_err(Error::Start)?,
-            guest: ToGuest { guest: outside.guest, record, now: 0 },
+            guest: ToGuest { guest: outside.guest, record: None, now: 0 },
             poll,
             shared,
             clock: outside.clock,
@@ -162,7 +161,6 @@ impl Reactor {
             next_listener: 0,
             accepting: BTreeSet::new(),
             accept_at: None,
-            housekeeping: Instant::now() + HOUSEKEEPING,
             own_at: Instant::now() + outside.own.every,
             own: outside.own,
             stopped: false,
@@ -170,6 +168,9 @@ impl Reactor {
         for forward in &config.forwards {
             reactor.forward_add(forward)?;
         }
+        // Last: a run that does not come about is no reason to touch the file of one that did.
+        reactor.guest.record = open_record(&config, name)?;
+        reactor.sockets.watch(&config, reactor.guest.record.as_ref());
         Ok(reactor)
     }
 
@@ -186,6 +187,10 @@ impl Reactor {
             }
             let mut timeout = if left { Some(Duration::ZERO) } else { self.timeout() };
             self.publish();
+            if let Some(record) = &self.guest.record {
+                // What is cut short from here on lacks no more than what comes next.
+                record.flush();
+            }
             // From here on, who leaves something wakes the poller.
             if timeout != Some(Duration::ZERO) && !self.shared.attention.sleep() {
                 timeout = Some(Duration::ZERO);
@@ -289,12 +294,6 @@ impl Reactor {
         if host_now >= self.own_at {
             self.look_at_own(host_now);
         }
-        if host_now >= self.housekeeping {
-            self.housekeeping = host_now + HOUSEKEEPING;
-            if let Some(record) = &self.guest.record {
-                record.flush();
-            }
-        }
     }
 
     /// Interfaces come, go and get other addresses. If the kernel does not say, what was known holds.
@@ -322,8 +321,8 @@ impl Reactor {
             return Some(Duration::ZERO);
         }
         let next = [self.sockets.next_deadline(), self.sockets.names.next_deadline(), self.accept_at];
-        let next = next.into_iter().flatten().chain([self.housekeeping, self.own_at]).min();
-        next.map(|at| at.saturating_duration_since(Instant::now()))
+        let next = next.into_iter().flatten().fold(self.own_at, Instant::min);
+        Some(next.saturating_duration_since(Instant::now()))
     }
 
     fn publish(&self) {
@@ -426,7 +425,7 @@ impl Reactor {
         };
         let index = self.next_listener;
         self.next_listener += 1;
-        let mut listener = Listener::new(exact, &given.to_string(), socket, guest_port);
+        let mut listener = Listener::new(exact, given, socket, guest_port);
         listener.register(self.poll.registry(), index)?;
         let info = listener.info.clone();
         self.listeners.insert(index, listener);
@@ -434,11 +433,12 @@ impl Reactor {
     }
 
     fn forward_remove(&mut self, name: &str) -> Result<(), Error> {
-        let named = |listener: &Listener| listener.info.forward == name || listener.given == name;
-        let found: Vec<usize> =
-            self.listeners.iter().filter(|(_, listener)| named(listener)).map(|(index, _)| *index).collect();
+        let no_forward = || Error::NoForward(name.to_owned());
+        let forward: Forward = name.parse().map_err(|_| no_forward())?;
+        let meant = self.listeners.iter().filter(|(_, listener)| listener.is(&forward));
+        let found: Vec<usize> = meant.map(|(index, _)| *index).collect();
         if found.is_empty() {
-            return Err(Error::NoForward(name.to_owned()));
+            return Err(no_forward());
         }
         self.stop_listening(&found);
         Ok(())

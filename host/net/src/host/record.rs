@@ -5,7 +5,7 @@ use crate::{
         Capture, Frame, Side, Way,
         packets::{self, Stream as Segments},
     },
-    config::Config,
+    config::{self, Config},
     edges::{Failure, FlowId, IcmpError, Moved},
 };
 use std::{
@@ -19,9 +19,60 @@ use std::{
 /// Peers whose way out is remembered.
 const ROUTES: usize = 1024;
 
+type Writer = Capture<BufWriter<File>>;
+
+/// How far it is.
+enum State {
+    /// The file has what an earlier run has seen. It stays until this one sees something.
+    Waits {
+        file: File,
+        name: String,
+        settings: config::Capture,
+    },
+    Writes(Writer),
+    /// A full disk must not end the network; the file is whole up to there.
+    Ended,
+}
+
 struct Open {
-    capture: Option<Capture<BufWriter<File>>>,
+    state: State,
     now: u64,
+}
+
+fn begin(file: File, name: &str, settings: &config::Capture) -> io::Result<Writer> {
+    Capture::new(BufWriter::new(file), name, settings.guest, settings.host, settings.snap_length)
+}
+
+impl Open {
+    /// Who writes, if anybody does.
+    fn writer(&mut self) -> Option<&mut Writer> {
+        if let State::Waits { .. } = &self.state
+            && let State::Waits { file, name, settings } = std::mem::replace(&mut self.state, State::Ended)
+            && let Ok(writer) = file.set_len(0).and_then(|()| begin(file, &name, &settings))
+        {
+            self.state = State::Writes(writer);
+        }
+        match &mut self.state {
+            State::Writes(writer) => Some(writer),
+            State::Waits { .. } | State::Ended => None,
+        }
+    }
+
+    /// Whether a frame of that side may be what a file waits for.
+    fn takes(&self, side: Side) -> bool {
+        match (&self.state, side) {
+            (State::Waits { settings, .. }, Side::Guest) => settings.guest,
+            (State::Waits { settings, .. }, Side::Host) => settings.host,
+            (State::Writes(_), _) => true,
+            (State::Ended, _) => false,
+        }
+    }
+
+    fn act(&mut self, act: impl FnOnce(&mut Writer) -> io::Result<()>) {
+        if self.writer().is_some_and(|writer| act(writer).is_err()) {
+            self.state = State::Ended;
+        }
+    }
 }
 
 /// A capture file. Who has it, writes to it.
@@ -29,10 +80,17 @@ struct Open {
 pub(super) struct Record(Arc<Mutex<Open>>);
 
 impl Record {
-    pub(super) fn create(settings: &crate::config::Capture, name: &str) -> io::Result<Self> {
-        let file = BufWriter::new(File::create(&settings.file)?);
-        let capture = Capture::new(file, name, settings.guest, settings.host, settings.snap_length)?;
-        Ok(Self(Arc::new(Mutex::new(Open { capture: Some(capture), now: 0 }))))
+    /// Opens the file, and leaves alone what is in it.
+    pub(super) fn open(settings: &config::Capture, name: &str) -> io::Result<Self> {
+        let file = File::options().write(true).create(true).truncate(false).open(&settings.file)?;
+        let state = match file.metadata()?.len() {
+            // Such as a pipe, or a new file, whose readers need not wait for a frame.
+            0 => State::Writes(begin(file, name, settings)?),
+            _ => State::Waits { file, name: name.to_owned(), settings: settings.clone() },
+        };
+        let record = Self(Arc::new(Mutex::new(Open { state, now: 0 })));
+        record.flush();
+        Ok(record)
     }
 
     /// One thread has all of them, so nobody waits and nobody leaves it half changed.
@@ -48,16 +106,18 @@ impl Record {
     pub(super) fn write(&self, side: Side, way: Way, bytes: &[u8], comment: &str) {
         self.with(|open| {
             let frame = Frame { at_ns: open.now, side, way, bytes, length: bytes.len(), comment };
-            if open.capture.as_mut().is_some_and(|capture| capture.frame(&frame).is_err()) {
-                // A full disk must not end the network; the file is whole up to here.
-                open.capture = None;
+            if open.takes(side) {
+                open.act(|writer| writer.frame(&frame));
             }
         });
     }
 
     pub(super) fn flush(&self) {
-        // As with a frame: a full disk ends the capture at the next one.
-        self.with(|open| drop(open.capture.as_mut().map(Capture::flush)));
+        self.with(|open| {
+            if let State::Writes(_) = &open.state {
+                open.act(Capture::flush);
+            }
+        });
     }
 }
 

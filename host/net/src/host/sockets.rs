@@ -2,6 +2,7 @@
 
 use super::{
     Log,
+    commands::Commands,
     datagram::DatagramSocket,
     descriptors::Descriptors,
     lookup::Lookups,
@@ -19,7 +20,7 @@ use crate::{
 };
 use mio::{Registry, Token, event::Event};
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     net::{IpAddr, SocketAddr},
     process::Child,
@@ -55,10 +56,9 @@ pub(super) struct Sockets {
     proxies: BTreeMap<String, config::Proxy>,
     /// What came about during a call of the core's.
     pub(super) events: Vec<HostEvent>,
-    /// Programs whose connection has ended; and how many there are with those that have one.
-    children: Vec<Child>,
-    commands: usize,
-    most_commands: usize,
+    commands: Commands,
+    /// What was complained about: which service, and why.
+    troubles: BTreeSet<(usize, String)>,
     outbox: Outbox,
     witness: Option<Witness>,
     lookups: Lookups,
@@ -75,7 +75,8 @@ pub(super) struct Given {
     pub(super) proxies: BTreeMap<String, config::Proxy>,
     pub(super) patience: Duration,
     pub(super) descriptors: Descriptors,
-    pub(super) record: Option<Record>,
+    /// Of programs whose connection has ended, before each of the signals that end them.
+    pub(super) grace: Duration,
 }
 
 pub(super) fn token(id: FlowId) -> Token {
@@ -85,11 +86,8 @@ pub(super) fn token(id: FlowId) -> Token {
 
 impl Sockets {
     pub(super) fn new(config: &Config, seed: [u8; 32], registry: Registry, given: Given) -> io::Result<Self> {
-        let witness = || Witness::new(config, given.record.as_ref());
-        let mut names = Names::new(config, seed, registry.try_clone()?, given.descriptors);
-        names.witness = witness();
         Ok(Self {
-            names,
+            names: Names::new(config, seed, registry.try_clone()?, given.descriptors),
             registry,
             open: BTreeMap::new(),
             connecting: VecDeque::new(),
@@ -98,16 +96,21 @@ impl Sockets {
             guest_forwards: config.guest_forwards.clone(),
             proxies: given.proxies,
             events: Vec::new(),
-            children: Vec::new(),
-            commands: 0,
-            most_commands: config.limits.commands as usize,
+            commands: Commands::new(config.limits.commands as usize, given.grace),
+            troubles: BTreeSet::new(),
             outbox: Outbox::default(),
-            witness: witness(),
+            witness: None,
             lookups: given.lookups,
             descriptors: given.descriptors,
             log: given.log,
             complained: false,
         })
+    }
+
+    /// What passes from now on is captured, if that is wanted.
+    pub(super) fn watch(&mut self, config: &Config, record: Option<&Record>) {
+        self.witness = Witness::new(config, record);
+        self.names.witness = Witness::new(config, record);
     }
 
     pub(super) fn say(&self, line: &str) {
@@ -130,20 +133,10 @@ impl Sockets {
                 return Ok(());
             }
             Target::Service(index) => {
-                let service = self.guest_forwards.get(*index).ok_or(io::ErrorKind::NotFound)?;
-                match &service.to {
-                    config::Target::Tcp(address) => Stream::tcp(*address)?,
-                    config::Target::Unix(path) => Stream::unix(path)?,
-                    config::Target::Command(argv) => {
-                        if self.commands >= self.most_commands {
-                            return Err(io::ErrorKind::QuotaExceeded.into());
-                        }
-                        let (stream, process) = Stream::command(argv)?;
-                        self.commands += 1;
-                        child = Some(process);
-                        stream
-                    }
-                }
+                let (stream, process) =
+                    self.service(*index).inspect_err(|error| self.complain(*index, error))?;
+                child = process;
+                stream
             }
             Target::Dns(server) => {
                 self.names.connect(flow, *server)?;
@@ -155,6 +148,29 @@ impl Sockets {
         let connection = Connection::new(stream, Stage::Connecting { until, proxy: None }, child);
         self.connecting.push_back((until, flow));
         self.insert_stream(flow, connection)
+    }
+
+    fn service(&mut self, index: usize) -> io::Result<(Stream, Option<Child>)> {
+        let service = self.guest_forwards.get(index).ok_or(io::ErrorKind::NotFound)?;
+        match &service.to {
+            config::Target::Tcp(address) => Ok((Stream::tcp(*address)?, None)),
+            config::Target::Unix(path) => Ok((Stream::unix(path)?, None)),
+            config::Target::Command(argv) => {
+                let (stream, process) = self.commands.start(argv)?;
+                Ok((stream, Some(process)))
+            }
+        }
+    }
+
+    /// The guest sees a reset; why, only the host's owner can see to. Once for each reason: a guest asks as often as it
+    /// likes.
+    fn complain(&mut self, index: usize, error: &io::Error) {
+        if let Some(service) = self.guest_forwards.get(index)
+            && self.troubles.insert((index, error.to_string()))
+        {
+            let line = format!("guestfwd at {} to `{}` fails: {error}", service.at, service.to);
+            self.say(&line);
+        }
     }
 
     fn insert_stream(&mut self, flow: FlowId, mut connection: Connection) -> io::Result<()> {
@@ -169,7 +185,7 @@ impl Sockets {
                 Ok(())
             }
             Err(error) => {
-                self.children.extend(connection.child.take());
+                self.commands_lose(&mut connection);
                 Err(error)
             }
         }
@@ -355,21 +371,27 @@ impl Sockets {
                 self.call_next(flow, Failure::TimedOut);
             }
         }
-        let before = self.children.len();
-        self.children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
-        self.commands -= before - self.children.len();
+        self.commands.look(now);
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        [self.connecting.front(), self.calling.front()].into_iter().flatten().map(|(until, _)| *until).min()
+        let calls = [self.connecting.front(), self.calling.front()].into_iter().flatten();
+        calls.map(|(until, _)| *until).chain(self.commands.next_deadline()).min()
     }
 
     fn remove(&mut self, flow: FlowId) -> Option<Socket> {
         let mut socket = self.open.remove(&flow)?;
         if let Socket::Stream(connection) = &mut socket {
-            self.children.extend(connection.child.take());
+            self.commands_lose(connection);
         }
         Some(socket)
+    }
+
+    /// A connection ends, and with it a program's, if it was to one.
+    fn commands_lose(&mut self, connection: &mut Connection) {
+        if let Some(child) = connection.child.take() {
+            self.commands.leaves(child);
+        }
     }
 
     fn connection(&mut self, flow: FlowId) -> Option<&mut Connection> {
@@ -397,6 +419,17 @@ impl Sockets {
 
     fn is_dns(&self, flow: FlowId) -> bool {
         matches!(self.open.get(&flow), Some(Socket::Dns))
+    }
+}
+
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        for socket in std::mem::take(&mut self.open).into_values() {
+            if let Socket::Stream(mut connection) = socket {
+                self.commands_lose(&mut connection);
+            }
+        }
+        self.commands.end();
     }
 }
 

@@ -12,7 +12,10 @@ use std::{
     collections::VecDeque,
     io::{self, ErrorKind, Read, Write},
     net::SocketAddr,
-    os::fd::{AsRawFd, OwnedFd, RawFd},
+    os::{
+        fd::{AsRawFd, OwnedFd, RawFd},
+        unix::process::CommandExt,
+    },
     path::Path,
     process::{Child, Command, Stdio},
     time::Instant,
@@ -64,7 +67,8 @@ impl Stream {
         Ok(Self::Unix(UnixStream::connect(path)?))
     }
 
-    /// A program with this stream for its standard input and output. Its errors are ours.
+    /// A program with this stream for its standard input and output, in a process group of its own. Its errors are
+    /// ours.
     pub(super) fn command(argv: &[String]) -> io::Result<(Self, Child)> {
         let (program, arguments) = argv.split_first().ok_or(ErrorKind::InvalidInput)?;
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
@@ -73,6 +77,7 @@ impl Stream {
             .args(arguments)
             .stdin(Stdio::from(OwnedFd::from(theirs.try_clone()?)))
             .stdout(Stdio::from(OwnedFd::from(theirs)))
+            .process_group(0)
             .spawn()?;
         Ok((Self::Unix(UnixStream::from_std(ours)), child))
     }

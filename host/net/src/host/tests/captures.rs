@@ -159,6 +159,46 @@ fn streams_can_be_followed_to_the_last_byte() {
 }
 
 #[test]
+fn what_was_captured_stays_until_there_is_something_new() {
+    let kept = Kept::new("stays");
+    fs::write(&kept.0, b"an earlier run's").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    World::start(&kept.settings(&format!("hostfwd = [\"tcp::{port}-:22\"]"))).map(drop).unwrap_err();
+    assert_eq!(fs::read(&kept.0).unwrap(), b"an earlier run's");
+    // One that sees nothing, as only the host's side is captured.
+    let world = World::new(&kept.settings(""));
+    world.frame(&udp_frames("10.0.2.15:5000", "10.0.2.3:99", b"here")[0]);
+    drop(world);
+    assert_eq!(fs::read(&kept.0).unwrap(), b"an earlier run's");
+    let world = World::new(&kept.settings(""));
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    server.set_read_timeout(Some(LONG)).unwrap();
+    let at = server.local_addr().unwrap();
+    world.frame(&udp_frames("10.0.2.15:5000", &format!("10.0.2.2:{}", at.port()), b"new")[0]);
+    server.recv_from(&mut [0; 10]).unwrap();
+    let packets = read(world, &kept);
+    assert_eq!(packets.iter().map(|packet| &packet.data[..]).collect::<Vec<_>>(), [b"new"]);
+}
+
+/// What a killed process leaves is what it saw, not what fitted into its buffers.
+#[test]
+fn what_has_passed_is_in_the_file() {
+    let kept = Kept::new("flushed");
+    let mut world = World::new(&kept.settings(""));
+    let length = || fs::metadata(&kept.0).unwrap().len();
+    let header = length();
+    assert!(header > 0);
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let to = format!("10.0.2.2:{}", server.local_addr().unwrap().port());
+    world.frame(&udp_frames("10.0.2.15:5000", &to, b"x")[0]);
+    let begin = Instant::now();
+    world.until("the packet in the file", |_| (length() > header).then_some(()));
+    // Not when somebody comes by to tidy up.
+    assert!(begin.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
 fn connections_that_come_in_are_called_by_their_peer() {
     let kept = Kept::new("forwards");
     let mut world = World::new(&kept.settings("hostfwd = [\"tcp:127.0.0.1:0-:22\"]"));

@@ -65,6 +65,82 @@ fn programs_of_a_guestfwd_are_few() {
     assert_eq!(state(&mut world, second), tcp::State::Established);
 }
 
+/// A guestfwd to a program that says its number and cares for nothing; and one that it has started.
+fn stubborn() -> &'static str {
+    "guestfwd = [{ at = \"10.0.2.100:7\", command = [\"sh\", \"-c\", \"trap '' TERM; sleep 600 & echo $$ $!; \
+     while :; do sleep 600; done\"] }]"
+}
+
+/// The numbers of both, by the program's own words.
+fn numbers(world: &mut World, socket: SocketHandle) -> Vec<String> {
+    let mut line = Vec::new();
+    world.until("the numbers", |world| {
+        let tcp = world.tcp(socket);
+        if tcp.can_recv() {
+            tcp.recv(|part| {
+                line.extend_from_slice(part);
+                (part.len(), ())
+            })
+            .unwrap();
+        }
+        line.ends_with(b"\n").then_some(())
+    });
+    String::from_utf8(line).unwrap().split_whitespace().map(str::to_owned).collect()
+}
+
+/// One that has been killed and that nobody has reaped runs no more.
+fn runs(number: &String) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
+    !status.is_empty() && !status.contains(") Z ")
+}
+
+#[test]
+fn a_program_does_not_outlive_its_connection_for_long() {
+    let short = |outside: &mut Outside| outside.grace = Duration::from_millis(50);
+    let mut world = World::start_with(stubborn(), short).unwrap();
+    let socket = world.connect("10.0.2.100", 7, 40_000);
+    let all = numbers(&mut world, socket);
+    assert!(all.len() == 2 && all.iter().all(runs), "{all:?}");
+    world.tcp(socket).abort();
+    world.until("the end of the program", |_| (!all.iter().any(runs)).then_some(()));
+}
+
+#[test]
+fn no_program_outlives_its_network() {
+    let mut world = World::new(stubborn());
+    let socket = world.connect("10.0.2.100", 7, 40_000);
+    let all = numbers(&mut world, socket);
+    assert!(all.len() == 2 && all.iter().all(runs), "{all:?}");
+    world.handle.stop();
+    // What it has started is the system's to bury.
+    let begin = Instant::now();
+    while all.iter().any(runs) {
+        assert!(begin.elapsed() < LONG, "{all:?}");
+    }
+}
+
+#[test]
+fn why_a_service_fails_is_told_once() {
+    let mut world = World::new(
+        "guestfwd = [\"tcp:10.0.2.100:7-cmd:/nonexistent/program\", \"tcp:10.0.2.100:8-unix:/nonexistent/socket\", \
+         \"tcp:10.0.2.100:9-cmd:cat\"]\nlimits.commands = 1",
+    );
+    for (round, port) in [7, 8, 7, 8, 9, 9, 9].into_iter().enumerate() {
+        let socket = world.connect("10.0.2.100", port, 40_000 + round as u16);
+        let wanted = if round == 4 { tcp::State::Established } else { tcp::State::Closed };
+        until_state(&mut world, socket, wanted);
+    }
+    let said = world.said.lock().unwrap().join("\n");
+    assert_eq!(said.lines().count(), 3, "{said}");
+    for what in [
+        "guestfwd at 10.0.2.100:7 to `cmd:/nonexistent/program` fails: No such file",
+        "guestfwd at 10.0.2.100:8 to `unix:/nonexistent/socket` fails: No such file",
+        "guestfwd at 10.0.2.100:9 to `cmd:cat` fails: as many programs run as may: limits.commands = 1",
+    ] {
+        assert!(said.contains(what), "{said}");
+    }
+}
+
 /// What the slow resolver waits for.
 static GATE: Mutex<Option<mpsc::Receiver<SocketAddr>>> = Mutex::new(None);
 

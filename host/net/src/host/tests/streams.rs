@@ -140,6 +140,63 @@ fn a_port_that_is_taken_is_an_error_that_names_it() {
 }
 
 #[test]
+fn a_forward_is_removed_as_it_was_given() {
+    let world = World::new("");
+    let path = std::env::temp_dir().join(format!("reprise-removed-{}", std::process::id()));
+    let unix = format!("unix:{}-:80", path.display());
+    // Two ports that were free a moment ago, and in a row.
+    let pair = || {
+        let low = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        (low < u16::MAX).then(|| format!("tcp::{low}-{}-:80-81", low + 1))
+    };
+    let range = std::iter::repeat_with(pair).flatten().take(100).find(|range| {
+        let added = world.handle.forward_add(range.parse().unwrap());
+        added.is_ok_and(|added| added.len() == 2)
+    });
+    let range = range.unwrap();
+    let canonical = |text: &str| text.parse::<Forward>().unwrap().to_string();
+    world.handle.forward_remove(&range).unwrap();
+    for given in ["tcp::0-:80", "udp:127.0.0.1:0-:80", &unix, &range] {
+        for form in [given.to_owned(), canonical(given)] {
+            world.handle.forward_add(given.parse().unwrap()).unwrap();
+            world.handle.forward_remove(&form).unwrap();
+            assert_eq!(world.handle.forward_list().unwrap(), [], "{form}");
+        }
+    }
+    // One that was given without a port has one; the other is another's.
+    let added = world.handle.forward_add("tcp::0-:80".parse().unwrap()).unwrap();
+    let other = world.handle.forward_add("tcp::0-:81".parse().unwrap()).unwrap();
+    let short = added[0].forward.replace("127.0.0.1", "");
+    world.handle.forward_remove(&short).unwrap();
+    assert_eq!(world.handle.forward_list().unwrap(), other);
+    for none in ["tcp::0-:80", &short, "nonsense"] {
+        let error = world.handle.forward_remove(none).unwrap_err().to_string();
+        assert!(error.contains(none), "{error}");
+    }
+}
+
+#[test]
+fn a_socket_that_a_killed_process_left_is_no_obstacle() {
+    let path = std::env::temp_dir().join(format!("reprise-stale-{}", std::process::id()));
+    let forward = format!("hostfwd = [\"unix:{}-:22\"]", path.display());
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let inode = |path| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path).unwrap());
+    let ours = inode(&path);
+    World::start(&forward).map(drop).unwrap_err();
+    assert_eq!(inode(&path), ours, "somebody listens there");
+    drop(listener);
+    let world = World::start(&forward).unwrap();
+    UnixStream::connect(&path).unwrap();
+    drop(world);
+    assert!(!path.exists());
+    // What is no socket is not ours to remove.
+    std::fs::write(&path, b"precious").unwrap();
+    World::start(&forward).map(drop).unwrap_err();
+    assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
 fn a_service_of_the_hosts_may_be_a_program() {
     let mut world = World::new("guestfwd = [\"tcp:10.0.2.100:7-cmd:cat\"]");
     let socket = world.connect("10.0.2.100", 7, 40_000);
