@@ -59,7 +59,8 @@ const CASES: &[Case] = &[
     ),
     Case(
         "a forward that the board's network has already",
-        "run @/nic.toml --set net.user0.hostfwd=[\"tcp::2222-:22\"] --net user,hostfwd=tcp::2222-:23 --firmware @/ok.elf",
+        "run @/nic.toml --set net.user0.hostfwd=[\"tcp::2222-:22\"] --net user,hostfwd=tcp::2222-:23 \
+         --firmware @/ok.elf",
         2,
     ),
     Case("user network with mistakes", "run @/nic.toml --net user,hostfwd=tcp:,mtu=9 --firmware @/ok.elf", 2),

@@ -1,5 +1,5 @@
-//! From a table to settings, with everything in it that cannot be read, and not the first alone: what cannot be is taken
-//! out, and the rest is read again.
+//! From a table to settings, with everything in it that cannot be read, and not the first alone: what cannot be is
+//! taken out, and the rest is read again.
 
 use super::{Problem, Settings};
 use serde_json::Value;
