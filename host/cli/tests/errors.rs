@@ -59,7 +59,8 @@ const CASES: &[Case] = &[
     ),
     Case(
         "a forward that the board's network has already",
-        "run @/nic.toml --set net.user0.hostfwd=[\"tcp::2222-:22\"] --net user,hostfwd=tcp::2222-:23 --firmware @/ok.elf",
+        "run @/nic.toml --set net.user0.hostfwd=[\"tcp::2222-:22\"] --net user,hostfwd=tcp::2222-:23 \
+         --firmware @/ok.elf",
         2,
     ),
     Case("user network with mistakes", "run @/nic.toml --net user,hostfwd=tcp:,mtu=9 --firmware @/ok.elf", 2),
@@ -374,7 +375,14 @@ fn write_boards(folder: &Path) {
             "proxy",
             nic("user0", "\n[net.user0]\nproxies = { corp = \"socks5://me:secret@proxy.test:1080\" }\n"),
         ),
-        ("badnet", nic("user0", "\n[net.user0]\nmtu = 9\nhostfwt = [\"tcp::2222-:22\"]\n")),
+        (
+            "badnet",
+            nic(
+                "user0",
+                "\n[net.user0]\nmtu = 9\nhostfwt = [\"tcp::2222-:22\"]\nhostfwd = [\"tcp::1-:1\", \"tcp:\"]\n\
+                 ipv4.dns = \"10.0.2.3\"\nipv4.gateway = \"10.9.9.9\"\nlimits.leases = 9\nlimits.tcp_flows = 0\n",
+            ),
+        ),
         ("fake", format!("{ram}\n[device.x]\nplugin = \"fake\"\nmmio = 0x1000_0000\n")),
         ("many", many_mistakes(ram)),
     ];

@@ -74,8 +74,8 @@ pub struct Frame<'a> {
 }
 
 /// Writes a capture. Each block is one call of `write_all`, so that a reader never sees half of one from a writer that
-/// is not buffered. One that is buffered writes whole blocks too, but later: a file that was cut short by a crash has what
-/// was flushed, and perhaps more.
+/// is not buffered. One that is buffered writes whole blocks too, but later: a file that was cut short by a crash has
+/// what was flushed, and perhaps more.
 #[derive(Debug)]
 pub struct Capture<W> {
     out: W,

@@ -7,6 +7,7 @@ mod alias;
 mod check;
 mod forward;
 mod proxy;
+mod read;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -171,18 +172,15 @@ impl Config {
     /// Reads and checks a table: `[net.user0]`, in whatever `deserializer` reads.
     ///
     /// # Errors
-    /// Everything that is wrong with it; what cannot be read comes alone.
+    /// Everything that is wrong with it, but what follows from something that is.
     pub fn read<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, Vec<Problem>> {
-        let settings: Settings = serde_path_to_error::deserialize(deserializer).map_err(|error| {
-            let at = match error.path().to_string().as_str() {
-                // The path of the whole.
-                "." => String::new(),
-                path => path.to_owned(),
-            };
-            let inner = error.into_inner().to_string();
-            vec![Problem { at, what: inner.trim_end().to_owned(), help: None }]
+        let table = serde::Deserialize::deserialize(deserializer).map_err(|error: D::Error| {
+            vec![Problem { at: String::new(), what: error.to_string().trim_end().to_owned(), help: None }]
         })?;
-        settings.check()
+        match read::settings(table) {
+            (Some(settings), unread) => settings.check_beside(unread),
+            (None, unread) => Err(unread.problems),
+        }
     }
 
     /// The rules, as something that decides.

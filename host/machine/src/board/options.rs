@@ -178,8 +178,34 @@ fn one_of(value: &Json, node: &Node, schema: &Json, what: &str, report: &mut Rep
     false
 }
 
-/// The place of the option that a [`reprise_abi::desc::ConfigError`] names, or of the stanza.
+/// The place of the option that a [`reprise_abi::desc::ConfigError`] names, or of what is around it, up to the stanza.
 pub(super) fn locate<'t>(given: &[&'t Entry], path: &str, stanza: &'t Origin) -> &'t Origin {
-    let name = path.split(['.', '[']).next().unwrap_or(path);
-    given.iter().find(|entry| entry.key == name).map_or(stanza, |entry| &entry.node.origin)
+    match longest(given.iter().copied(), path) {
+        Some((entry, rest)) => within(&entry.node, rest),
+        None => stanza,
+    }
+}
+
+/// The entry that a path begins with, and the rest of the path. A key may have periods in it.
+fn longest<'t, 'p>(entries: impl Iterator<Item = &'t Entry>, path: &'p str) -> Option<(&'t Entry, &'p str)> {
+    let begins = |entry: &'t Entry| {
+        let rest = path.strip_prefix(entry.key.as_str())?;
+        (rest.is_empty() || rest.starts_with(['.', '['])).then_some((entry, rest))
+    };
+    entries.filter_map(begins).max_by_key(|(entry, _)| entry.key.len())
+}
+
+fn within<'t>(node: &'t Node, path: &str) -> &'t Origin {
+    let inner = match &node.value {
+        Value::Table(table) => {
+            let found = path.strip_prefix('.').and_then(|path| longest(table.entries.iter(), path));
+            found.map(|(entry, rest)| within(&entry.node, rest))
+        }
+        Value::Array(items) => path.strip_prefix('[').and_then(|path| {
+            let (index, rest) = path.split_once(']')?;
+            Some(within(items.get(index.parse::<usize>().ok()?)?, rest))
+        }),
+        _ => None,
+    };
+    inner.unwrap_or(&node.origin)
 }

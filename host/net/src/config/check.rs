@@ -2,7 +2,7 @@
 
 use super::{
     Boot, Capture, Config, Dns, Forward, GuestForward, Ipv4Network, Ipv4Settings, Ipv6Network, Ipv6Settings,
-    Limits, Listen, Problem, Settings, StaticLease,
+    Limits, Listen, Problem, Settings, StaticLease, read::Unread,
 };
 use crate::{
     address::{Cidr, Mac},
@@ -19,13 +19,63 @@ const MTU_MIN_V6: u16 = 1280;
 const MTU_MAX: u16 = 65_520;
 
 /// Collects what is wrong.
-#[derive(Default)]
-struct Report(Vec<Problem>);
+struct Report {
+    unread: Unread,
+    found: Vec<Problem>,
+    /// Sections that others are judged by, and that are wrong.
+    wrong: BTreeSet<String>,
+}
+
+/// `ipv4` of `ipv4.dns`, `rules` of `rules[2].to`.
+fn section(at: &str) -> &str {
+    at.split(['.', '[']).next().unwrap_or(at)
+}
+
+/// What a section is judged by.
+const fn depends_on(section: &str) -> &'static [&'static str] {
+    match section.as_bytes() {
+        b"rules" => &["ipv4", "ipv6", "proxies"],
+        b"hostfwd" | b"guestfwd" => &["ipv4", "ipv6", "dhcp"],
+        b"dhcp" => &["ipv4", "ipv6"],
+        b"upstream" => &["proxies"],
+        _ => &[],
+    }
+}
 
 impl Report {
+    fn new(unread: Unread) -> Self {
+        let wrong = unread.problems.iter().map(|problem| section(&problem.at).to_owned()).collect();
+        Self { unread, found: Vec::new(), wrong }
+    }
+
     fn problem(&mut self, at: impl Into<String>, what: impl Into<String>, help: &str) {
-        let help = (!help.is_empty()).then(|| help.to_owned());
-        self.0.push(Problem { at: at.into(), what: what.into(), help });
+        let at = self.unread.place(&at.into());
+        if !self.follows(&at) {
+            let help = (!help.is_empty()).then(|| help.to_owned());
+            self.found.push(Problem { at, what: what.into(), help });
+        }
+    }
+
+    /// Whether it may be a mistake only because something else is: a part of the same that could not be read, or what
+    /// it is judged by.
+    fn follows(&self, at: &str) -> bool {
+        let whole = at.rfind(']').map_or(section(at), |end| &at[..=end]);
+        let inside = |other: &str| {
+            other.strip_prefix(whole).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+        };
+        // Limits have nothing to do with each other.
+        let beside = whole != "limits" && self.unread.problems.iter().any(|problem| inside(&problem.at));
+        beside || depends_on(section(at)).iter().any(|other| self.wrong.contains(*other))
+    }
+
+    /// What was found so far is what the rest is judged by.
+    fn settle(&mut self) {
+        self.wrong.extend(self.found.iter().map(|problem| section(&problem.at).to_owned()));
+    }
+
+    fn all(mut self) -> Vec<Problem> {
+        self.unread.problems.append(&mut self.found);
+        self.unread.problems
     }
 }
 
@@ -33,9 +83,14 @@ impl Settings {
     /// Fills in the defaults and checks it all.
     ///
     /// # Errors
-    /// Everything that is wrong, never an empty list.
+    /// Everything that is wrong, but what follows from something that is; never an empty list.
     pub fn check(self) -> Result<Config, Vec<Problem>> {
-        let mut report = Report::default();
+        self.check_beside(Unread::default())
+    }
+
+    /// The same, where some of what was written could not be read.
+    pub(super) fn check_beside(self, unread: Unread) -> Result<Config, Vec<Problem>> {
+        let mut report = Report::new(unread);
         let ipv4 = self.ipv4.enabled.then(|| ipv4(&self.ipv4, &mut report)).flatten();
         let ipv6 = self.ipv6.enabled.then(|| ipv6(&self.ipv6, &mut report)).flatten();
         if !self.ipv4.enabled && !self.ipv6.enabled {
@@ -75,11 +130,10 @@ impl Settings {
             ipv4,
             ipv6,
         };
-        // What depends on a network that is wrong would be wrong as well.
-        if report.0.is_empty() {
-            config.check(&mut report);
-        }
-        if report.0.is_empty() { Ok(config) } else { Err(report.0) }
+        report.settle();
+        config.check(&mut report);
+        let problems = report.all();
+        if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
 }
 
@@ -131,7 +185,10 @@ fn ipv4(settings: &Ipv4Settings, report: &mut Report) -> Option<Ipv4Network> {
     };
     let (first, end) = found.pool;
     let servers = [("gateway", found.gateway), ("host", found.host), ("dns", found.dns)];
-    for (key, address) in servers.into_iter().chain([("pool", first), ("pool", end)]) {
+    // Where nobody has said what the host is, it is the gateway, and wrong as that.
+    let said = servers.into_iter().filter(|(key, _)| *key != "host" || settings.host.is_some());
+    let pool = [("pool", first), ("pool", end)];
+    for (key, address) in said.chain(pool) {
         let at = format!("ipv4.{key}");
         if !network.contains(address.into()) {
             report.problem(at, format!("{address} is not in {network}"), "choose an address of the network");
@@ -190,7 +247,10 @@ fn ipv6(settings: &Ipv6Settings, report: &mut Report) -> Option<Ipv6Network> {
     };
     let (low, high) = found.pool;
     let servers = [("gateway", found.gateway), ("host", found.host), ("dns", found.dns)];
-    for (key, address) in servers.into_iter().chain([("pool", low), ("pool", high)]) {
+    // Where nobody has said what the host is, it is the gateway, and wrong as that.
+    let said = servers.into_iter().filter(|(key, _)| *key != "host" || settings.host.is_some());
+    let pool = [("pool", low), ("pool", high)];
+    for (key, address) in said.chain(pool) {
         if !network.contains(address.into()) || address == first {
             let help = "choose another address of the network";
             report.problem(
@@ -275,6 +335,7 @@ impl Config {
         }
         self.check_names(report);
         self.check_leases(report);
+        report.settle();
         self.check_boot(report);
         check_rules(self, report);
         check_forwards(self, report);

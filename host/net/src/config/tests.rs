@@ -228,11 +228,81 @@ fn what_cannot_be_is_named_by_its_place() {
     }
 }
 
+fn places(text: &str) -> Vec<String> {
+    read(text).unwrap_err().into_iter().map(|found| found.at).collect()
+}
+
 #[test]
 fn all_mistakes_are_reported_at_once() {
     let text = "mtu = 1\nhostname = \"?\"\nlimits.udp_maps = 0\nupstream = \"x\"";
-    let places: Vec<_> = read(text).unwrap_err().into_iter().map(|found| found.at).collect();
-    assert_eq!(places, ["mtu", "hostname", "upstream", "limits.udp_maps"]);
+    assert_eq!(places(text), ["mtu", "hostname", "upstream", "limits.udp_maps"]);
+    let text = r#"
+        mut = 3
+        mtu = 70000
+        hostname = "?"
+        profile = "publik"
+        search = ["ok", 7, "-x"]
+        rules = [
+            { action = "alow", to = "privat" },
+            { to = "host" },
+            { action = "drop", to = [] },
+        ]
+        hostfwd = ["tcp:1", "tcp::22-:22", "nonsense"]
+        limits = { leases = "many", tcp_flows = 0 }
+        dhcp = { lease_s = 3600, leases = [{ mac = "1" }, { mac = "52:54:00:12:34:56" }] }
+        ipv4.netwrk = 1
+        ipv6 = { gateway = "x", dns = 5 }
+        capture = { guest = 3 }
+    "#;
+    let mut found = places(text);
+    found.sort();
+    let mut wanted = [
+        "mut",
+        "mtu",
+        "hostname",
+        "profile",
+        "search[1]",
+        "search[2]",
+        "rules[0].action",
+        "rules[0].to",
+        "rules[1]",
+        "hostfwd[0]",
+        "hostfwd[2]",
+        "limits.leases",
+        "limits.tcp_flows",
+        "dhcp.leases[0].mac",
+        "ipv4.netwrk",
+        "ipv6.gateway",
+        "ipv6.dns",
+        "capture.guest",
+    ];
+    wanted.sort();
+    assert_eq!(found, wanted);
+}
+
+#[test]
+fn what_follows_from_a_mistake_is_none() {
+    for (text, wanted) in [
+        ("ipv4.gateway = \"10.9.9.9\"", &["ipv4.gateway"][..]),
+        ("ipv6.gateway = \"fd01::1\"", &["ipv6.gateway"]),
+        ("ipv4 = { gateway = \"10.9.9.9\", host = \"10.9.9.8\" }", &["ipv4.gateway", "ipv4.host"]),
+        (
+            "ipv4.network = 3\nipv4.gateway = \"10.9.0.1\"\nhostfwd = [\"tcp::1-10.9.0.7:1\"]",
+            &["ipv4.network"],
+        ),
+        ("ipv4.pool = [\"10.0.2.9\", \"x\"]", &["ipv4.pool[1]"]),
+        ("upstream = \"p\"\nproxies.p = \"socks4://x:1\"", &["proxies.p"]),
+        ("rules = [{ action = \"drop\", ports = 1, protocol = \"tpc\" }]", &["rules[0].protocol"]),
+        (
+            "guestfwd = [\"tcp:10.0.2.15:80-unix:/x\"]\nipv4.pool = [\"10.0.2.30\", \"10.0.2.20\"]",
+            &["ipv4.pool"],
+        ),
+        // Nothing follows: the third is where it was written.
+        ("hostfwd = [\"tcp:1\", \"tcp::22-:22\", \"tcp::22-:23\"]", &["hostfwd[0]", "hostfwd[2]"]),
+        ("limits.leases = \"x\"\nlimits.udp_maps = 0", &["limits.leases", "limits.udp_maps"]),
+    ] {
+        assert_eq!(places(text), wanted, "{text}");
+    }
 }
 
 #[test]
