@@ -149,7 +149,10 @@ fn stops_leave_a_recording_as_it_would_be() {
     let ends = |answer: Option<Value>| answer.is_none_or(|message| message["error"].is_object());
     'run: loop {
         for command in ["stop", "query-replay", "query-replay", "cont"] {
-            client.send(json!({ "execute": command }).to_string().as_bytes());
+            let command = json!({ "execute": command }).to_string();
+            if client.stream().write_all(command.as_bytes()).is_err() {
+                break 'run;
+            }
             let mut icounts = Vec::new();
             loop {
                 let Some(message) = client.next() else { break 'run };

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, ErrorKind, Write},
     os::unix::net::UnixStream,
     time::{Duration, Instant},
 };
@@ -55,7 +55,11 @@ impl Qmp {
     /// The next message; none if the other end is closed.
     pub(crate) fn next(&mut self) -> Option<Value> {
         let mut line = String::new();
-        let length = self.reader.read_line(&mut line).expect("an answer in time");
+        let length = match self.reader.read_line(&mut line) {
+            // It was closed with a command in it that nobody had read.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
+            length => length.expect("an answer in time"),
+        };
         (length > 0).then(|| serde_json::from_str(&line).unwrap())
     }
 

@@ -226,8 +226,9 @@ impl Worker {
             self.link.clock.set_alarm(self.timers.next_deadline());
             self.monitor();
             self.exchange();
-            let progress = self.signals() | self.timers() | self.input() | self.output();
+            // Before the pass: its last words are offered to everybody, also to those who lose what they do not take.
             let finish = self.link.state().finish;
+            let progress = self.signals() | self.timers() | self.input() | self.output();
             // At once: output that nobody takes does not hold it up.
             self.ending |= self.link.end_reason() == Some(EndReason::Quit);
             if finish && (self.is_drained() || self.ending) {
