@@ -22,21 +22,7 @@ static void say(char c) {
   write32(UART + DATA, (u8)c);
 }
 
-static void say_text(const char *text) {
-  while (*text) say(*text++);
-}
-
-static void say_number(u64 v) {
-  if (v >= 10) say_number(v / 10);
-  say('0' + v % 10);
-}
-
-static void say_fact(const char *name, u64 value) {
-  say_text(name);
-  say(' ');
-  say_number(value);
-  say_text("\r\n");
-}
+#include "say.h"
 
 u64 on_trap(u64 cause, u64 epc, u64 tval) {
   (void)epc, (void)tval;

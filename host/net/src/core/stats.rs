@@ -76,7 +76,11 @@ pub struct Stats {
 
 impl Stats {
     pub(crate) fn dropped(&mut self, why: DropReason) {
-        self.drops[why as usize] += 1;
+        self.dropped_many(why, 1);
+    }
+
+    pub(crate) fn dropped_many(&mut self, why: DropReason, count: usize) {
+        self.drops[why as usize] += count as u64;
     }
 
     /// How often something was dropped for that reason.

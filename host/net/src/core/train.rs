@@ -87,7 +87,7 @@ impl Output {
         let bytes = ip_bytes + UDP_BYTES + run.bytes;
         let room = Self::has_room(guest, ETHERNET_BYTES + bytes);
         let Some(mac) = self.neighbours.get(head.destination).filter(|_| room) else {
-            run.pieces.iter().for_each(|_| self.stats.dropped(DropReason::NoRoom));
+            self.stats.dropped_many(DropReason::NoRoom, run.pieces.len());
             return;
         };
         let ident = self.idents(run.pieces.len());

@@ -12,7 +12,7 @@ use super::{
     slab::Slab,
     stats::DropReason,
 };
-use crate::edges::{FlowId, IcmpError, Kind, Train, Unsent};
+use crate::edges::{FlowId, IcmpError, Kind, Unsent};
 use crate::policy::Transport;
 use serde::Serialize;
 use std::{
@@ -192,28 +192,15 @@ impl Udp {
         inbox: &mut Inbox,
     ) -> Next {
         let Some(map) = self.maps.get_mut(id) else { return Next::Idle };
-        let mut taken = 0;
-        while taken < TURN_DATAGRAMS {
-            match inbox.fill(id, turn) {
-                None => return Next::Stalled,
-                Some([]) => return Next::Idle,
-                Some(_) => {}
+        let (to, now) = (map.guest, turn.now);
+        drain(id, to, turn, out, inbox, |from, out| {
+            if !map.peers.contains(&from.ip().to_canonical()) && !map.peers.contains(&from.ip()) {
+                return Err(DropReason::Unsolicited);
             }
-            for trains in inbox.trains.chunk_by(|a, b| a.from == b.from) {
-                let count = inbox.pieces(trains).count();
-                taken += count;
-                let from = trains[0].from;
-                if !map.peers.contains(&from.ip().to_canonical()) && !map.peers.contains(&from.ip()) {
-                    (0..count).for_each(|_| out.stats.dropped(DropReason::Unsolicited));
-                    continue;
-                }
-                map.last_ns = turn.now;
-                map.answered = true;
-                let Some(from) = out.network.seen(from, map.guest.ip()) else { continue };
-                deliver(from, map.guest, (inbox, trains), turn, out);
-            }
-        }
-        Next::More
+            map.last_ns = now;
+            map.answered = true;
+            Ok(out.network.seen(from, to.ip()))
+        })
     }
 
     /// The host could not send a datagram after all.
@@ -271,40 +258,24 @@ impl Udp {
         let Some(forward) = self.forwards.get_mut(id) else { return Next::Idle };
         let Some(guest) = forward.guest.or(guest) else { return Next::Stalled };
         let guest = SocketAddr::new(guest, forward.port);
-        let mut taken = 0;
-        while taken < TURN_DATAGRAMS {
-            if out.neighbours.get(guest.ip()).is_none() {
-                // They wait in the socket until the guest has said where it is; it is asked once a second.
-                if forward.asked_ns.is_none_or(|asked| turn.now.saturating_sub(asked) >= ASK_NS) {
-                    forward.asked_ns = Some(turn.now);
-                    out.ask_neighbour(turn.guest, guest.ip());
-                }
-                return Next::Stalled;
+        if out.neighbours.get(guest.ip()).is_none() {
+            // They wait in the socket until the guest has said where it is; it is asked once a second.
+            if forward.asked_ns.is_none_or(|asked| turn.now.saturating_sub(asked) >= ASK_NS) {
+                forward.asked_ns = Some(turn.now);
+                out.ask_neighbour(turn.guest, guest.ip());
             }
-            match inbox.fill(id, turn) {
-                None => return Next::Stalled,
-                Some([]) => return Next::Idle,
-                Some(_) => {}
-            }
-            for trains in inbox.trains.chunk_by(|a, b| a.from == b.from) {
-                let count = inbox.pieces(trains).count();
-                taken += count;
-                let from = trains[0].from;
-                if !router.egress.admits(Transport::Udp, from.ip(), guest.port()) {
-                    (0..count).for_each(|_| out.stats.dropped(DropReason::Policy));
-                    continue;
-                }
-                let Some(seen) = out.network.seen(from, guest.ip()) else { continue };
-                let seen = name(&self.forward_peers, (id, from), guest, seen);
-                know(
-                    &mut self.forward_peers,
-                    (guest, seen),
-                    ForwardPeer { id, peer: from, last_ns: turn.now },
-                );
-                deliver(seen, guest, (inbox, trains), turn, out);
-            }
+            return Next::Stalled;
         }
-        Next::More
+        let (peers, now) = (&mut self.forward_peers, turn.now);
+        drain(id, guest, turn, out, inbox, |from, out| {
+            if !router.egress.admits(Transport::Udp, from.ip(), guest.port()) {
+                return Err(DropReason::Policy);
+            }
+            let Some(seen) = out.network.seen(from, guest.ip()) else { return Ok(None) };
+            let seen = name(peers, (id, from), guest, seen);
+            know(peers, (guest, seen), ForwardPeer { id, peer: from, last_ns: now });
+            Ok(Some(seen))
+        })
     }
 
     pub(super) fn sweep(&mut self, turn: &mut Turn<'_>) {
@@ -374,13 +345,35 @@ fn know(peers: &mut ForwardPeers, names: (SocketAddr, SocketAddr), known: Forwar
     }
 }
 
-fn deliver(
-    from: SocketAddr,
+/// Takes a turn's share of what has arrived at a socket, for the guest at `to`. `seen` is as whom the guest sees a
+/// peer: `None` if it cannot, an error if the peer is not to be heard.
+fn drain(
+    id: FlowId,
     to: SocketAddr,
-    (inbox, trains): (&Inbox, &[Train]),
     turn: &mut Turn<'_>,
     out: &mut Output,
-) {
-    let head = IpHead { source: from.ip(), destination: to.ip(), protocol: UDP, hops: 63 };
-    out.datagrams(turn.guest, &head, [from.port(), to.port()], inbox.pieces(trains));
+    inbox: &mut Inbox,
+    mut seen: impl FnMut(SocketAddr, &Output) -> Result<Option<SocketAddr>, DropReason>,
+) -> Next {
+    let mut taken = 0;
+    while taken < TURN_DATAGRAMS {
+        match inbox.fill(id, turn) {
+            None => return Next::Stalled,
+            Some([]) => return Next::Idle,
+            Some(_) => {}
+        }
+        for trains in inbox.trains.chunk_by(|a, b| a.from == b.from) {
+            let count = inbox.pieces(trains).count();
+            taken += count;
+            match seen(trains[0].from, out) {
+                Ok(Some(from)) => {
+                    let head = IpHead { source: from.ip(), destination: to.ip(), protocol: UDP, hops: 63 };
+                    out.datagrams(turn.guest, &head, [from.port(), to.port()], inbox.pieces(trains));
+                }
+                Ok(None) => {}
+                Err(why) => out.stats.dropped_many(why, count),
+            }
+        }
+    }
+    Next::More
 }
